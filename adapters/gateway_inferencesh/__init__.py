@@ -1,0 +1,1 @@
+"""inference.sh and APIs that speak like it."""

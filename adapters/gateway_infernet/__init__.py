@@ -1,0 +1,1 @@
+"""Infernet nodes (Ritual)."""
