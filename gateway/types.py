@@ -80,7 +80,9 @@ def _get_decimals(asset: str) -> int:
     if ":" in asset:
         return 0
     if asset not in DECIMALS:
-        raise ValueError(f"unknown asset {asset!r}; known: {', '.join(DECIMALS)}, or a token as kind:chain:address")
+        raise ValueError(
+            f"unknown asset {asset!r}; known: {', '.join(DECIMALS)}, or a token as kind:chain:address"
+        )
     return DECIMALS[asset]
 
 

@@ -52,7 +52,7 @@ class Faults:
     def arm(
         self, fault: Fault, *, on: Operation = Operation.ANY, times: int | None = 1, skip: int = 0
     ) -> None:
-        """Let `fault` happen at the next `times` operations of that kind (None: until cleared), after `skip` good ones."""
+        """Let `fault` strike the next `times` such operations (None: until cleared), after `skip` good ones."""
         self._armed.append(_Armed(fault, on, times, skip))
 
     def take(self, on: Operation, *among: Fault) -> Fault | None:
@@ -77,8 +77,7 @@ class Faults:
     def describe(self) -> list[dict[str, JSON]]:
         """Return what is armed, for the control page."""
         return [
-            {"fault": a.fault.value, "on": a.on.value, "times": a.times, "skip": a.skip}
-            for a in self._armed
+            {"fault": a.fault.value, "on": a.on.value, "times": a.times, "skip": a.skip} for a in self._armed
         ]
 
 
@@ -106,7 +105,7 @@ class StandIn(Protocol):
         """Listen on loopback, on a free port the first time and on the same port afterwards."""
 
     async def stop(self) -> None:
-        """Stop listening and drop all connections, as a killed process would; jobs in memory that a real restart keeps stay."""
+        """Stop listening and drop all connections, as a killed process would."""
 
     async def restart(self) -> None:
         """Stop and start; running jobs are forgotten, finished ones survive (what the real node does)."""

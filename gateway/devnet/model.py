@@ -1,4 +1,4 @@
-"""The real model behind the stand-ins: VADER, a published rule-based sentiment model (Hutto & Gilbert, 2014)."""
+"""The real model behind the stand-ins: VADER, rule-based sentiment (Hutto & Gilbert, 2014)."""
 
 from __future__ import annotations
 

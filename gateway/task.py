@@ -1,0 +1,382 @@
+"""What the caller asks for and what becomes of it: Task, Run, Attempt, Envelope, Handle, Snapshot, Failure.
+
+Frozen values without behaviour. Each survives JSON (`model_dump_json`, `model_validate_json`) and has a JSON
+Schema (`model_json_schema`); pydantic does that and is imported at the first such call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from gateway.errors import CostOutcome
+from gateway.lifecycle import AttemptStatus, Status
+from gateway.types import JSON, AttemptId, Money, RunId
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from pydantic import TypeAdapter
+
+
+_type_adapters: dict[type[Any], TypeAdapter[Any]] = {}
+
+
+def _make_type_adapter(cls: type[Any]) -> TypeAdapter[Any]:
+    if cls not in _type_adapters:
+        from pydantic import TypeAdapter
+
+        _type_adapters[cls] = TypeAdapter(cls)
+    return _type_adapters[cls]
+
+
+class Value:
+    """The JSON side that all of these values share."""
+
+    __slots__ = ()
+
+    __pydantic_config__: ClassVar[Mapping[str, str]] = {"extra": "forbid", "val_json_bytes": "base64"}
+
+    def model_dump_json(self) -> bytes:
+        """Return the value as JSON text in UTF-8.
+
+        Integers are exact; NaN and Infinity, which Infernet containers may answer, are bare words.
+        """
+        from pydantic_core import to_json
+
+        return to_json(self, inf_nan_mode="constants", bytes_mode="base64")
+
+    def model_dump(self) -> dict[str, JSON]:
+        """Return the value as plain JSON data."""
+        from pydantic_core import to_jsonable_python
+
+        data: dict[str, JSON] = to_jsonable_python(self, inf_nan_mode="constants", bytes_mode="base64")
+        return data
+
+    @classmethod
+    def model_validate_json(cls, text: str | bytes) -> Self:
+        """Read back what `model_dump_json` wrote. Raises pydantic.ValidationError."""
+        value: Self = _make_type_adapter(cls).validate_json(text)
+        return value
+
+    @classmethod
+    def model_json_schema(cls) -> dict[str, JSON]:
+        """Return the JSON Schema of the type."""
+        return _make_type_adapter(cls).json_schema()
+
+
+OnDoubt = Literal["wait", "fail", "resubmit"]
+OnFailed = Literal["stop", "next"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits(Value):
+    """What a run may cost, take and try. None means: as the model says, then as the gateway says.
+
+    Attributes:
+        only: backends that may be used; None for all.
+        ignore: backends that may not be used.
+        order: backends to try first, in that order.
+        require: features that the backend must have ("stream", "cancel", "proof", ...).
+        max_cost: the most that one attempt may cost by its quote; without a quote the candidate is refused.
+        deadline_seconds: from the acceptance of the run to its end.
+        max_attempts: counts every attempt, at whatever backend.
+        on_doubt: what to do when nobody knows whether a submission landed: ask on ("wait"), end the run
+            ("fail"), or submit again ("resubmit", needs a max_cost that covers both).
+        on_failed: after a job failed that had been accepted: "stop", or try the "next" candidate.
+        doubt_seconds: how long "wait" asks on where there is no deadline.
+    """
+
+    only: tuple[str, ...] | None = None
+    ignore: tuple[str, ...] = ()
+    order: tuple[str, ...] = ()
+    require: tuple[str, ...] = ()
+    max_cost: Money | None = None
+    deadline_seconds: float | None = None
+    max_attempts: int | None = None
+    on_doubt: OnDoubt | None = None
+    on_failed: OnFailed | None = None
+    doubt_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task(Value):
+    """What is asked for, with no backend in it.
+
+    Attributes:
+        model: an alias of the catalogue. May be absent when `target` says it all.
+        input: what the model gets; JSON, or JSON with `gateway.File` values where files are meant.
+        target: words of the named backend, laid over the catalogue's (needs a named backend).
+        stream: the caller wants pieces of output as they come; only backends that stream are candidates.
+        limits: see Limits.
+        labels: free words of the caller, kept with the run.
+    """
+
+    model: str | None = None
+    input: JSON = None
+    target: Mapping[str, JSON] | None = None
+    stream: bool = False
+    limits: Limits = field(default_factory=Limits)
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope(Value):
+    """A prepared, irreversible act. It is stored before it is sent; its payload is JSON and holds no secret.
+
+    Attributes:
+        attempt_id: whose act it is.
+        backend: the configured name of the backend that it is for.
+        act: "submit" (start the job) or "accept" (accept, and pay for, its answer).
+        payload: whatever the adapter needs to do it, and to find out later whether it was done.
+        prepared_at: when.
+    """
+
+    attempt_id: AttemptId
+    backend: str
+    payload: Mapping[str, JSON]
+    act: Literal["submit", "accept"] = "submit"
+    prepared_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Handle(Value):
+    """Where a job lives, in the backend's words. Two handles are one if backend and job_id are.
+
+    Attributes:
+        backend: the configured name.
+        job_id: the backend's own id, or what stands for it.
+        detail: what else the adapter needs to follow the job.
+    """
+
+    backend: str
+    job_id: str
+    detail: Mapping[str, JSON] = field(default_factory=dict, compare=False)
+
+
+class FailureKind(StrEnum):
+    """Why something did not work."""
+
+    JOB = "job"  # the backend ran it and it failed
+    OUTPUT_ERROR = "output_error"  # the job "succeeded" with an error object as its output
+    REJECTED = "rejected"  # refused before it ran
+    UNAVAILABLE = "unavailable"  # could not be reached, or is down
+    THROTTLED = "throttled"
+    EXPIRED = "expired"  # nobody took it in time
+    TIMEOUT = "timeout"  # the backend gave up on it
+    DEADLINE = "deadline"  # the task's own deadline passed
+    CANCELLED = "cancelled"
+    LOST = "lost"  # accepted, and then unknown to the backend
+    UNRESOLVED = "unresolved"  # nobody knows whether it landed
+    MISBEHAVED = "misbehaved"  # the backend answered what it must not
+    NO_BACKEND = "no_backend"  # every candidate was removed
+    INTERNAL = "internal"  # a defect in the gateway or in an adapter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure(Value):
+    """Why a job or a run did not work, as data.
+
+    Attributes:
+        kind: the gateway's word.
+        message: one sentence for a person: what happened, to what, and what to do.
+        backend: where, if somewhere.
+        job_id: the backend's own id, if one is known.
+        code: the backend's own word for it.
+        http_status: as received, if it came over HTTP.
+        detail: what else is known, as JSON.
+    """
+
+    kind: FailureKind
+    message: str
+    backend: str | None = None
+    job_id: str | None = None
+    code: str | None = None
+    http_status: int | None = None
+    detail: JSON = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quote(Value):
+    """What a task would cost at one backend.
+
+    Attributes:
+        expected: the likely price; None if unknown.
+        upper: the most it can cost: this is reserved; None if there is no bound.
+        confidence: "exact", "range", "unknown", "configured" (from the configuration) or "free".
+        quoted_at: when it was made.
+        detail: how the backend explains it.
+    """
+
+    expected: Money | None
+    upper: Money | None
+    confidence: Literal["exact", "range", "unknown", "configured", "free"]
+    quoted_at: datetime | None = None
+    detail: JSON = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost(Value):
+    """Three labelled numbers of one attempt, and what is known. Unknown is None, never 0.
+
+    Attributes:
+        quoted: what it would cost, as quoted.
+        reserved: what was set aside for it.
+        settled: what it did cost, from evidence.
+        outcome: charged, not_charged or unknown.
+        evidence: the receipt, usage record or transaction behind `settled` or `outcome`.
+    """
+
+    quoted: Money | None = None
+    reserved: Money | None = None
+    settled: Money | None = None
+    outcome: CostOutcome = CostOutcome.UNKNOWN
+    evidence: JSON = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot(Value):
+    """One look at a job.
+
+    Attributes:
+        status: the job's, in the gateway's words. A job that the backend forgot is FAILED with kind "lost".
+        output: the answer; final only if the status is COMPLETED, else what there is so far.
+        failure: set exactly if the status is FAILED, CANCELLED or REJECTED.
+        cost: what the backend says it cost, if it does.
+        message: the backend's own words on where it is.
+        detail: what else it said (intermediate results, session id, usage, ...), as JSON.
+    """
+
+    status: Status
+    output: JSON = None
+    failure: Failure | None = None
+    cost: Cost | None = None
+    message: str | None = None
+    detail: Mapping[str, JSON] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.failure is not None) != (self.status.is_final and self.status is not Status.COMPLETED):
+            raise ValueError(
+                f"a {self.status.name} snapshot {'has no' if self.failure else 'needs a'} failure"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt(Value):
+    """One try of a run at one backend.
+
+    Attributes:
+        id: a uuid; where a backend takes the client's own id, it is the job's.
+        number: 1 for the first of its run.
+        backend: where.
+        target: the backend's words that it was made from.
+        status: what the gateway knows of it.
+        envelope: what is, or was, to be sent.
+        handle: where the job lives, once it landed.
+        snapshot: the last look that changed something.
+        failure: why it is over without success.
+        accept: the act that accepts its answer, where the backend wants that.
+        cost: see Cost.
+        submitted_at: when it was known to have landed.
+        ended_at: when it came to its end.
+    """
+
+    id: AttemptId
+    number: int
+    backend: str
+    target: Mapping[str, JSON]
+    status: AttemptStatus
+    created_at: datetime
+    envelope: Envelope | None = None
+    accept: Envelope | None = None
+    handle: Handle | None = None
+    snapshot: Snapshot | None = None
+    failure: Failure | None = None
+    cost: Cost = field(default_factory=Cost)
+    submitted_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run(Value):
+    """One task given to the gateway: an id, a status, attempts, one outcome.
+
+    Attributes:
+        id: the gateway's own.
+        task: what was asked.
+        backend: the selector: "auto", "auto:cheapest", a name, or several.
+        status: see lifecycle; `status.phase` is the coarse word.
+        attempts: all tries, in order.
+        output: the answer, when COMPLETED.
+        failure: why not, when FAILED, CANCELLED or REJECTED.
+        passed: every status it went through, with the time.
+        cancel_requested_at: a wish, not a status.
+        deadline_at: when it must have ended.
+    """
+
+    id: RunId
+    task: Task
+    backend: str | tuple[str, ...]
+    status: Status
+    created_at: datetime
+    updated_at: datetime
+    attempts: tuple[Attempt, ...] = ()
+    output: JSON = None
+    failure: Failure | None = None
+    passed: tuple[tuple[Status, datetime], ...] = ()
+    cancel_requested_at: datetime | None = None
+    deadline_at: datetime | None = None
+    ended_at: datetime | None = None
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """Return the newest attempt."""
+        return self.attempts[-1] if self.attempts else None
+
+    @property
+    def cost_outcome(self) -> CostOutcome:
+        """Say what is known of all its attempts' money together."""
+        outcomes = {attempt.cost.outcome for attempt in self.attempts}
+        for outcome in (CostOutcome.UNKNOWN, CostOutcome.CHARGED):
+            if outcome in outcomes:
+                return outcome
+        return CostOutcome.NOT_CHARGED
+
+    def with_attempt(self, attempt: Attempt) -> Run:
+        """Return the run with this attempt put in the place of its number."""
+        kept = tuple(a for a in self.attempts if a.number != attempt.number)
+        return replace(self, attempts=tuple(sorted((*kept, attempt), key=lambda a: a.number)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event(Value):
+    """One thing that happened to a run or a job, in order.
+
+    Attributes:
+        kind: "snapshot" (a look at the job), "piece" (a part of the output, as it came), "status" (the run's
+            changed), "attempt" (one began, landed, or ended), "end" (the run is over).
+        seq: grows by one per stored event of a run; 0 for those that are not stored (pieces).
+        run_id: whose; "" from an adapter, which knows no runs.
+        snapshot: for kind "snapshot".
+        piece: for kind "piece": the part, as JSON.
+        data: for kind "piece": the part, as the bytes that came (Infernet's streams).
+        status: for kinds "status" and "end".
+        attempt: for kind "attempt": its number, with `backend` and the attempt's status in `message`.
+        message: one line for a person.
+        at: when; None from an adapter, which is not asked for the time.
+    """
+
+    kind: Literal["snapshot", "piece", "status", "attempt", "end"]
+    at: datetime | None = None
+    seq: int = 0
+    run_id: str = ""
+    snapshot: Snapshot | None = None
+    piece: JSON = None
+    data: bytes | None = None
+    status: Status | None = None
+    attempt: int | None = None
+    backend: str | None = None
+    message: str | None = None
