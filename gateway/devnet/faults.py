@@ -52,7 +52,7 @@ class Faults:
     def arm(
         self, fault: Fault, *, on: Operation = Operation.ANY, times: int | None = 1, skip: int = 0
     ) -> None:
-        """Let `fault` strike the next `times` such operations (None: until cleared), after `skip` good ones."""
+        """Let `fault` strike the next `times` such operations (None: all), after `skip` good ones."""
         self._armed.append(_Armed(fault, on, times, skip))
 
     def take(self, on: Operation, *among: Fault) -> Fault | None:

@@ -1,0 +1,361 @@
+"""HTTP for adapters: one pooled client per backend, and its errors in the gateway's words.
+
+The one question that matters is asked of each request: `lands`, may it have an effect if it arrives? Where it
+may, a lost answer is InDoubt; where not, it is Unavailable, and one stale keep-alive socket is forgiven.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from gateway.errors import BackendError, InDoubt, InvalidInput, Misbehaved, Rejected, Throttled, Unavailable
+from gateway.types import JSON
+
+if TYPE_CHECKING:
+    import httpx2
+
+# Names of errors of httpx and httpx2 that are raised before the first byte of a request has left.
+_NEVER_SENT = frozenset(
+    {
+        "ConnectError",
+        "ConnectTimeout",
+        "PoolTimeout",
+        "ProxyError",
+        "UnsupportedProtocol",
+        "LocalProtocolError",
+    }
+)
+_STALE_SOCKET = frozenset({"RemoteProtocolError", "ReadError", "WriteError", "CloseError"})
+_UNREADABLE = frozenset({"DecodingError", "TooManyRedirects"})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole HTTP answer. Header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def is_json(self) -> bool:
+        """Say whether the answer claims to be JSON (application/json, or anything +json)."""
+        kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        return kind == "application/json" or kind.endswith("+json")
+
+
+def parse_json(body: bytes | str) -> JSON:
+    """Read JSON as lenient as Python's own: bare NaN and Infinity, integers of any size.
+
+    Raises:
+        ValueError: if it is not JSON.
+    """
+    from pydantic_core import from_json
+
+    return from_json(body)
+
+
+def encode_json(value: JSON) -> bytes:
+    """Write JSON. Raises InvalidInput for what JSON can't hold."""
+    from pydantic_core import PydanticSerializationError, to_json
+
+    try:
+        return to_json(value, inf_nan_mode="constants")
+    except PydanticSerializationError as error:
+        raise InvalidInput(f"this is not JSON: {error}") from error
+
+
+def parse_retry_after(value: str | None, *, now: datetime | None = None) -> timedelta | None:
+    """Read a Retry-After header: seconds or an HTTP date. None if there is none or it can't be read."""
+    if value is None:
+        return None
+    try:
+        return timedelta(seconds=max(0.0, float(value)))
+    except (ValueError, OverflowError):
+        pass
+    try:
+        at = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return max(timedelta(0), at - (now or datetime.now(UTC)))
+
+
+class StreamAnswer:
+    """An HTTP answer whose body is still coming."""
+
+    def __init__(self, response: httpx2.Response, backend: str) -> None:
+        self._response = response
+        self._backend = backend
+        self.status: int = response.status_code
+        self.headers: Mapping[str, str] = _lower_headers(response)
+
+    async def aiter_bytes(self) -> AsyncIterator[bytes]:
+        """Yield the body as it comes; chunk borders mean nothing. Raises Unavailable if it breaks off."""
+        try:
+            async for chunk in self._response.aiter_bytes():
+                if chunk:
+                    yield chunk
+        except _transport_errors() as error:
+            raise Unavailable(f"the stream broke off ({_describe(error)})", backend=self._backend) from error
+
+    async def aread(self) -> Answer:
+        """Read the rest as a whole Answer, for error bodies."""
+        body = b"".join([chunk async for chunk in self.aiter_bytes()])
+        return Answer(self.status, self.headers, body)
+
+    async def aclose(self) -> None:
+        """Hang up."""
+        await self._response.aclose()
+
+
+class HttpClient:
+    """One backend over HTTP.
+
+    Connections are pooled and reused, redirects are not followed, and nothing is retried but a read that met a
+    socket which the server had closed while it was idle.
+    """
+
+    def __init__(
+        self,
+        backend: str,
+        base_url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout_seconds: float = 30.0,
+        keepalive_seconds: float = 30.0,
+        max_connections: int = 100,
+        client: Any = None,
+    ) -> None:
+        """Make it without I/O.
+
+        Args:
+            backend: the configured name, for errors.
+            base_url: without or with a trailing slash.
+            headers: sent with every request to this backend (and to no other host).
+            timeout_seconds: for connecting, and between two reads or writes.
+            keepalive_seconds: how long an idle connection is trusted; less than the server's own limit.
+            max_connections: at the same time.
+            client: an httpx.AsyncClient or httpx2.AsyncClient to use instead; it is not closed here.
+        """
+        self.backend = backend
+        self.base_url = base_url.rstrip("/")
+        self._headers = dict(headers or {})
+        self._timeout_seconds = timeout_seconds
+        self._keepalive_seconds = keepalive_seconds
+        self._max_connections = max_connections
+        self._own = client is None
+        self._client = client
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        lands: bool,
+        json: JSON = None,
+        params: Mapping[str, Any] | list[tuple[str, str]] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Answer:
+        """Send one request to a path below the base URL and read the whole answer, whatever its status.
+
+        `json` that is bytes is sent as it stands. Raises Unavailable (nothing landed), InDoubt (`lands` and
+        the answer is lost) or Misbehaved (the answer can't be read).
+        """
+        request = self._make_request(method, path, json, params, headers, timeout_seconds)
+        try:
+            try:
+                response = await self._get_client().send(request)
+            except _transport_errors() as error:
+                if lands or _name(error) not in _STALE_SOCKET:
+                    raise
+                request = self._make_request(method, path, json, params, headers, timeout_seconds)
+                response = await self._get_client().send(request)
+        except _transport_errors() as error:
+            self._raise_translated(error, f"{method} {path}", lands=lands)
+        return Answer(response.status_code, _lower_headers(response), response.content)
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        lands: bool,
+        json: JSON = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> AsyncIterator[StreamAnswer]:
+        """Send one request and hand out the answer as soon as its head is there. Raises as `request` does."""
+        answer = await self.open_stream(
+            method, path, lands=lands, json=json, headers=headers, timeout_seconds=timeout_seconds
+        )
+        try:
+            yield answer
+        finally:
+            await answer.aclose()
+
+    async def open_stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        lands: bool,
+        json: JSON = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> StreamAnswer:
+        """As `stream`, for an answer that outlives the call; the caller closes it."""
+        request = self._make_request(method, path, json, None, headers, timeout_seconds)
+        try:
+            response = await self._get_client().send(request, stream=True)
+        except _transport_errors() as error:
+            self._raise_translated(error, f"{method} {path}", lands=lands)
+        return StreamAnswer(response, self.backend)
+
+    async def put_elsewhere(self, url: str, body: bytes, *, content_type: str) -> Answer:
+        """PUT bytes to a URL on another host (a presigned upload), with no header of ours but the type."""
+        client = self._get_client()
+        request = client.build_request(
+            "PUT", url, content=body, headers={"content-type": content_type}, timeout=self._make_timeout(None)
+        )
+        request.headers.pop("authorization", None)
+        try:
+            response = await client.send(request)
+        except _transport_errors() as error:
+            self._raise_translated(error, "the upload", lands=False)
+        return Answer(response.status_code, _lower_headers(response), response.content)
+
+    async def aclose(self) -> None:
+        """Close the connections, if they are ours."""
+        if self._own and self._client is not None:
+            await self._client.aclose()
+            self._client = None
+
+    def _make_request(
+        self,
+        method: str,
+        path: str,
+        json: JSON,
+        params: Any,
+        headers: Mapping[str, str] | None,
+        timeout_seconds: float | None,
+    ) -> httpx2.Request:
+        content = None if json is None else json if isinstance(json, bytes) else encode_json(json)
+        kind = {} if content is None else {"content-type": "application/json"}
+        request: httpx2.Request = self._get_client().build_request(
+            method,
+            self.base_url + path,
+            content=content,
+            params=params,
+            headers={**kind, **self._headers, **(headers or {})},
+            timeout=self._make_timeout(timeout_seconds),
+        )
+        return request
+
+    def _make_timeout(self, seconds: float | None) -> Any:
+        import httpx2
+
+        seconds = self._timeout_seconds if seconds is None else seconds
+        # As a tuple, so that a client of httpx takes it as well as one of httpx2.
+        timeout = httpx2.Timeout(seconds, connect=min(seconds, 10.0), pool=None)
+        return timeout.connect, timeout.read, timeout.write, timeout.pool
+
+    def _get_client(self) -> Any:
+        if self._client is None:
+            import httpx2
+
+            self._client = httpx2.AsyncClient(
+                limits=httpx2.Limits(
+                    max_connections=self._max_connections,
+                    max_keepalive_connections=self._max_connections,
+                    keepalive_expiry=self._keepalive_seconds,
+                ),
+                headers={"user-agent": "inference-gateway", "accept-encoding": "gzip, deflate"},
+                follow_redirects=False,
+            )
+        return self._client
+
+    def _raise_translated(self, error: Exception, what: str, *, lands: bool) -> NoReturn:
+        name = _name(error)
+        if name in _NEVER_SENT:
+            raise Unavailable(
+                f"{self.base_url} can't be reached ({_describe(error)})", backend=self.backend
+            ) from error
+        if name in _UNREADABLE:
+            raise Misbehaved(
+                f"{what}: unreadable answer ({_describe(error)})", backend=self.backend
+            ) from error
+        if lands:
+            raise InDoubt(
+                f"{what} was sent and its answer is lost ({_describe(error)})", backend=self.backend
+            ) from error
+        raise Unavailable(f"{what}: no answer ({_describe(error)})", backend=self.backend) from error
+
+
+def make_status_error(
+    answer: Answer,
+    what: str,
+    *,
+    backend: str,
+    lands: bool,
+    message: str | None = None,
+    code: str | None = None,
+    detail: JSON = None,
+    job_id: str | None = None,
+) -> BackendError:
+    """Make the error for an answer whose status is not 2xx.
+
+    429 is Throttled, 503 Unavailable, other 4xx (and 3xx) Rejected; other 5xx are InDoubt where the
+    request may have had an effect and Unavailable where not.
+    """
+    kind: type[BackendError]
+    if answer.status == 429:
+        kind = Throttled
+    elif answer.status == 503 or (answer.status >= 500 and not lands):
+        kind = Unavailable
+    elif answer.status >= 500:
+        kind = InDoubt
+    else:
+        kind = Rejected
+    return kind(
+        message or f"{what}: HTTP {answer.status}",
+        backend=backend,
+        http_status=answer.status,
+        retry_after=parse_retry_after(answer.headers.get("retry-after")),
+        code=code,
+        detail=detail,
+        job_id=job_id,
+    )
+
+
+def _transport_errors() -> tuple[type[Exception], ...]:
+    """Return the error roots of httpx and httpx2 as far as loaded; an injected client may be of either."""
+    found: list[type[Exception]] = []
+    for name in ("httpx2", "httpx"):
+        module = sys.modules.get(name)
+        if module is not None:
+            found += [module.HTTPError, module.InvalidURL, module.StreamError]
+    return tuple(found)
+
+
+def _lower_headers(response: httpx2.Response) -> dict[str, str]:
+    return {name.lower(): value for name, value in response.headers.items()}
+
+
+def _name(error: Exception) -> str:
+    for cls in type(error).__mro__:
+        if cls.__name__ in _NEVER_SENT | _STALE_SOCKET | _UNREADABLE:
+            return cls.__name__
+    return type(error).__name__
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
