@@ -118,8 +118,8 @@ class StreamAnswer:
 class HttpClient:
     """One backend over HTTP.
 
-    Connections are pooled and reused, redirects are not followed, and nothing is retried but a read that met a
-    socket which the server had closed while it was idle.
+    Connections are pooled and reused, redirects are not followed, and nothing is retried but a read that met
+    a socket which the server had closed while it was idle.
     """
 
     def __init__(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -82,12 +82,12 @@ class Limits(Value):
         order: backends to try first, in that order.
         require: features that the backend must have ("stream", "cancel", "proof", ...).
         max_cost: the most that one attempt may cost by its quote; without a quote the candidate is refused.
-        deadline_seconds: from the acceptance of the run to its end.
+        deadline: from the acceptance of the run to its end.
         max_attempts: counts every attempt, at whatever backend.
         on_doubt: what to do when nobody knows whether a submission landed: ask on ("wait"), end the run
             ("fail"), or submit again ("resubmit", needs a max_cost that covers both).
         on_failed: after a job failed that had been accepted: "stop", or try the "next" candidate.
-        doubt_seconds: how long "wait" asks on where there is no deadline.
+        doubt_wait: how long "wait" asks on where there is no deadline.
     """
 
     only: tuple[str, ...] | None = None
@@ -95,11 +95,11 @@ class Limits(Value):
     order: tuple[str, ...] = ()
     require: tuple[str, ...] = ()
     max_cost: Money | None = None
-    deadline_seconds: float | None = None
+    deadline: timedelta | None = None
     max_attempts: int | None = None
     on_doubt: OnDoubt | None = None
     on_failed: OnFailed | None = None
-    doubt_seconds: float | None = None
+    doubt_wait: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

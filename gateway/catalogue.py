@@ -1,0 +1,188 @@
+"""The catalogue: our model names, and each backend's own words for them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from gateway.adapter import Adapter
+from gateway.config import ModelSettings, parse_money, validate
+from gateway.errors import ConfigError, InvalidInput, UnknownBackend, UnknownModel
+from gateway.task import Limits, Task
+from gateway.types import JSON, Money
+
+if TYPE_CHECKING:
+    from jsonpath import JSONPath
+
+
+@dataclass(frozen=True, slots=True)
+class Mapper:
+    """Reshapes JSON: a text that begins with "$" is a JSONPath, all else is built as it stands."""
+
+    shape: JSON
+    paths: Mapping[str, JSONPath] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, shape: JSON, where: str) -> Mapper:
+        """Compile every path. Raises ConfigError that names the place."""
+        import jsonpath
+
+        paths: dict[str, Any] = {}
+        for text in _list_paths(shape):
+            try:
+                paths[text] = jsonpath.compile(text)
+            except jsonpath.JSONPathError as error:
+                raise ConfigError(f"{where}: {text!r} is not a JSONPath: {error}") from error
+        return cls(shape, paths)
+
+    def apply(self, value: JSON) -> JSON:
+        """Return the reshaped value. Raises InvalidInput if a path finds nothing."""
+        return self._build(self.shape, value)
+
+    def _build(self, shape: JSON, value: JSON) -> JSON:
+        if isinstance(shape, dict):
+            return {name: self._build(item, value) for name, item in shape.items()}
+        if isinstance(shape, list):
+            return [self._build(item, value) for item in shape]
+        if not (isinstance(shape, str) and shape in self.paths):
+            return shape
+        if shape == "$":
+            return value
+        container = isinstance(value, dict | list)
+        found = self.paths[shape].findall(value) if container else []
+        if not found:
+            raise InvalidInput(f"there is nothing at {shape} in {_shorten(value)}")
+        return found[0] if len(found) == 1 else found
+
+
+def _list_paths(shape: JSON) -> list[str]:
+    if isinstance(shape, dict):
+        return [path for item in shape.values() for path in _list_paths(item)]
+    if isinstance(shape, list):
+        return [path for item in shape for path in _list_paths(item)]
+    return [shape] if isinstance(shape, str) and shape.startswith("$") else []
+
+
+def _shorten(value: JSON) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What one backend needs to know to run one model."""
+
+    backend: str
+    words: Mapping[str, JSON]
+    input: Mapper | None = None
+    output: Mapper | None = None
+    cost: Money | None = None
+
+    def reshape_task(self, task: Task) -> Task:
+        """Return the task as this backend wants its input. Raises InvalidInput."""
+        return task if self.input is None else replace(task, input=self.input.apply(task.input))
+
+    def reshape_output(self, output: JSON) -> JSON:
+        """Return the answer as the model promises it. Raises InvalidInput."""
+        return output if self.output is None else self.output.apply(output)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """One alias with its targets by backend, and the limits it sets."""
+
+    name: str
+    targets: Mapping[str, Target]
+    limits: Limits = field(default_factory=Limits)
+    description: str | None = None
+
+
+class Catalogue:
+    """All models, checked against the adapters that shall run them."""
+
+    def __init__(self, models: Mapping[str, ModelSettings], adapters: Mapping[str, Adapter[Any]]) -> None:
+        """Check every target. Raises ConfigError that names the place."""
+        self._adapters = adapters
+        self.models = {name: self._make_model(name, settings) for name, settings in models.items()}
+
+    def find_targets(self, task: Task, backends: tuple[str, ...] | None) -> list[Target]:
+        """Return the targets a task could go to, among `backends` (None for all).
+
+        Raises:
+            UnknownModel, UnknownBackend: with the nearest right name.
+            InvalidInput: a task without model and target, or a target of its own without one named backend.
+        """
+        for name in backends or ():
+            if name not in self._adapters:
+                raise UnknownBackend(_unknown("backend", name, self._adapters))
+        if task.target is not None:
+            if backends is None or len(backends) != 1:
+                raise InvalidInput(
+                    'a task with a target of its own needs a named backend, as in backend="node1"'
+                )
+            return [self._make_own_target(task, backends[0])]
+        if task.model is None:
+            raise InvalidInput("a task needs a model, or a target and a named backend")
+        targets = self.get_model(task.model).targets
+        return [target for name, target in targets.items() if backends is None or name in backends]
+
+    def get_model(self, name: str) -> Model:
+        """Return one model. Raises UnknownModel with the nearest right name."""
+        if name not in self.models:
+            raise UnknownModel(_unknown("model", name, self.models))
+        return self.models[name]
+
+    def get_target(self, task: Task, backend: str, words: Mapping[str, JSON]) -> Target:
+        """Return the target that an earlier attempt was made from, for its output."""
+        model = self.models.get(task.model) if task.model is not None else None
+        known = model.targets.get(backend) if model is not None else None
+        return replace(known, words=words) if known else Target(backend=backend, words=words)
+
+    def _make_own_target(self, task: Task, backend: str) -> Target:
+        own = dict(task.target or {})
+        if task.model is not None:
+            known = self.get_model(task.model).targets.get(backend)
+            if known is not None:
+                return replace(known, words=self._check_words(backend, {**known.words, **own}, InvalidInput))
+        return Target(backend=backend, words=self._check_words(backend, own, InvalidInput))
+
+    def _make_model(self, name: str, settings: ModelSettings) -> Model:
+        targets = {
+            backend: self._make_target(backend, words, f"models.{name}.targets.{backend}")
+            for backend, words in settings.targets.items()
+        }
+        return Model(
+            name=name, targets=targets, limits=settings.make_limits(), description=settings.description
+        )
+
+    def _make_target(self, backend: str, table: Mapping[str, JSON], where: str) -> Target:
+        if backend not in self._adapters:
+            raise ConfigError(f"{where}: {_unknown('backend', backend, self._adapters)}")
+        words = dict(table)
+        shapes = {side: words.pop(side, None) for side in ("input", "output")}
+        mappers = {side: Mapper.parse(s, f"{where}.{side}") for side, s in shapes.items() if s is not None}
+        try:
+            cost = parse_money(words.pop("cost")) if "cost" in words else None
+        except ValueError as error:
+            raise ConfigError(f"{where}.cost: {error}") from error
+        words = self._check_words(backend, words, ConfigError, where)
+        return Target(
+            backend=backend, words=words, input=mappers.get("input"), output=mappers.get("output"), cost=cost
+        )
+
+    def _check_words(
+        self, backend: str, words: dict[str, JSON], kind: type[Exception], where: str | None = None
+    ) -> dict[str, JSON]:
+        try:
+            validate(self._adapters[backend].target_type, words, where or f"the target for {backend}")
+        except ConfigError as error:
+            raise kind(str(error)) from None
+        return words
+
+
+def _unknown(what: str, name: str, known: Mapping[str, object]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known)) or 'none'}"
+    return f"there is no {what} {name!r}; {hint}"

@@ -1,0 +1,224 @@
+"""The configuration: `gateway.toml`, and the only reader of the environment."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from gateway.errors import ConfigError, SecretMissing
+from gateway.task import Limits, OnDoubt, OnFailed
+from gateway.types import JSON, Money
+
+APP_NAME = "inference-gateway"
+FILE_NAME = "gateway.toml"
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+_DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)\s*")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(value: object) -> timedelta:
+    """Read "250ms", "30s", "15m", "2h" or "1d". Raises ValueError."""
+    if isinstance(value, timedelta):
+        return value
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f'{value!r} is not a duration; write it as "30s", "15m" or "2h"')
+    return timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
+
+
+def parse_money(value: object) -> Money:
+    """Read "0.002 USD". Raises ValueError."""
+    if isinstance(value, Money):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f'{value!r} is not an amount of money; write it as "0.002 USD"')  # noqa: TRY004  pydantic wants it
+    return Money.parse(value)
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Price = Annotated[Money, BeforeValidator(parse_money)]
+
+
+class Strict(BaseModel):
+    """A table in which an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class LimitsConfig(Strict):
+    """The limits that a model or the gateway sets for tasks that don't; see gateway.task.Limits."""
+
+    only: tuple[str, ...] | None = None
+    ignore: tuple[str, ...] = ()
+    order: tuple[str, ...] = ()
+    require: tuple[str, ...] = ()
+    max_cost: Price | None = None
+    deadline: Duration | None = None
+    max_attempts: int | None = Field(default=None, ge=1)
+    on_doubt: OnDoubt | None = None
+    on_failed: OnFailed | None = None
+    doubt_wait: Duration | None = None
+
+    def make_limits(self) -> Limits:
+        """Return the same as the gateway's own value."""
+        return Limits(**{name: getattr(self, name) for name in LimitsConfig.model_fields})
+
+
+class GatewaySettings(LimitsConfig):
+    """The table [gateway]."""
+
+    store: str | None = None
+
+
+class ModelSettings(LimitsConfig):
+    """A table [models.NAME]."""
+
+    targets: dict[str, dict[str, Any]] = Field(min_length=1)
+    description: str | None = None
+
+
+class BackendSettings(BaseModel):
+    """A table [backends.NAME]: the adapter's name, and what that adapter wants to know."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    adapter: str
+
+    def get_own_settings(self) -> dict[str, JSON]:
+        """Return what is the adapter's own to read."""
+        return dict(self.model_extra or {})
+
+
+class Config(Strict):
+    """The whole configuration, with secrets in place of the words that name them."""
+
+    gateway: GatewaySettings = GatewaySettings()
+    backends: dict[str, BackendSettings] = {}
+    models: dict[str, ModelSettings] = {}
+    folder: Path = Field(default=Path(), exclude=True)
+
+
+def find_config(env: Mapping[str, str] | None = None) -> Path:
+    """Return the path of the configuration: GATEWAY_CONFIG, the working folder's, the user's.
+
+    Raises:
+        ConfigError: if there is none; the message lists where it was looked for.
+    """
+    env = os.environ if env is None else env
+    if named := env.get("GATEWAY_CONFIG"):
+        path = Path(named)
+        if not path.is_file():
+            raise ConfigError(f"GATEWAY_CONFIG names {path}, which is not a file")
+        return path
+    from platformdirs import user_config_path
+
+    places = [Path.cwd() / FILE_NAME, user_config_path(APP_NAME) / FILE_NAME]
+    for path in places:
+        if path.is_file():
+            return path
+    looked = " and ".join(str(path) for path in places)
+    raise ConfigError(f"there is no configuration; looked for {looked} (or set GATEWAY_CONFIG)")
+
+
+def load(path: str | Path | None = None, env: Mapping[str, str] | None = None) -> Config:
+    """Read and check a configuration file.
+
+    Args:
+        path: the file; found as `find_config` says if absent.
+        env: instead of the process's environment.
+
+    Raises:
+        ConfigError: unreadable, not TOML, an unknown key (with the nearest right one), a wrong value.
+        SecretMissing: an env:NAME or file:PATH that is not there.
+    """
+    env = os.environ if env is None else env
+    path = find_config(env) if path is None else Path(path)
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} can't be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+    folder = path.absolute().parent
+    for name in ("gateway", "backends"):
+        if isinstance(data.get(name), dict):
+            data[name] = _resolve_secrets(data[name], f"{path.name}: {name}", folder, env)
+    return validate(Config, {**data, "folder": folder}, path.name)
+
+
+def make_store_url(config: Config) -> str:
+    """Return the store's URL with an absolute path: the configured one, or the user's state folder."""
+    url = config.gateway.store
+    if url is None:
+        from platformdirs import user_state_path
+
+        return f"sqlite:///{user_state_path(APP_NAME) / 'runs.db'}"
+    if url.startswith("sqlite:///") and not url.startswith("sqlite:////"):
+        return f"sqlite:///{config.folder / url.removeprefix('sqlite:///')}"
+    return url
+
+
+def validate(model: type[ModelT], data: Mapping[str, Any], where: str) -> ModelT:
+    """Check data against a pydantic model. Raises ConfigError with the place and the nearest right key."""
+    try:
+        return model.model_validate(dict(data))
+    except ValidationError as error:
+        raise ConfigError("; ".join(_describe(model, item, where) for item in error.errors())) from None
+
+
+def _describe(model: type[BaseModel], item: Any, where: str) -> str:
+    place = ".".join(str(part) for part in item["loc"])
+    at = f"{where}: {place}" if place else where
+    if item["type"] == "extra_forbidden":
+        known = _get_keys(model, item["loc"][:-1])
+        near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
+        return f"{at} is not a known key; {hint}"
+    if item["type"] == "missing":
+        return f"{at} is missing"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    return f"{at}: {message[:1].lower()}{message[1:]}"
+
+
+def _get_keys(model: Any, path: tuple[int | str, ...]) -> list[str]:
+    """Return the keys that a nested table may have, as far as the models tell."""
+    for part in path:
+        fields = getattr(model, "model_fields", {})
+        if part in fields:
+            model = fields[part].annotation
+        args = [a for a in getattr(model, "__args__", ()) if isinstance(a, type) and issubclass(a, BaseModel)]
+        model = args[0] if args else model
+    return [name for name in getattr(model, "model_fields", {}) if name != "folder"]
+
+
+def _resolve_secrets(value: Any, place: str, folder: Path, env: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {name: _resolve_secrets(item, f"{place}.{name}", folder, env) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_resolve_secrets(item, place, folder, env) for item in value]
+    if not isinstance(value, str):
+        return value
+    if value.startswith("env:"):
+        name = value.removeprefix("env:")
+        if not env.get(name):
+            raise SecretMissing(f"{place} is {value!r}, but the environment variable {name} is not set")
+        return env[name]
+    if value.startswith("file:"):
+        path = folder / value.removeprefix("file:")
+        try:
+            return path.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise SecretMissing(
+                f"{place} is {value!r}, but {path} can't be read: {error.strerror}"
+            ) from error
+    return value
