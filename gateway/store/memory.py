@@ -1,0 +1,134 @@
+"""A store that forgets with its process: for tests, and for those who want no file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from gateway.errors import RunNotFound, RunTakenOver
+from gateway.store.protocol import Claimed, RunFilter
+from gateway.task import Event, Run
+
+
+@dataclass(slots=True)
+class _Row:
+    run: Run
+    owner: str | None
+    fence: int = 1
+    events: list[Event] = field(default_factory=list)
+
+
+class MemoryStore:
+    """Keeps runs in a dict. Two gateways in one process may share it."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, _Row] = {}
+        self._beats: dict[str, datetime] = {}
+
+    async def open(self) -> None:
+        """Nothing to make ready."""
+
+    async def create(self, run: Run, *, owner: str) -> int:
+        """See Store."""
+        self._rows[run.id] = _Row(run, owner)
+        return 1
+
+    async def save(self, run: Run, *, fence: int, events: Sequence[Event] = ()) -> None:
+        """See Store."""
+        row = self._find(run.id)
+        if row.fence != fence:
+            raise RunTakenOver(f"run {run.id} was taken over by {row.owner}", run_id=run.id)
+        row.run = replace(run, cancel_requested_at=row.run.cancel_requested_at or run.cancel_requested_at)
+        row.events += events
+
+    async def get(self, run_id: str) -> Run:
+        """See Store."""
+        return self._find(run_id).run
+
+    async def list_runs(self, which: RunFilter) -> list[Run]:
+        """See Store."""
+        newest = sorted(
+            (row.run for row in self._rows.values()), key=lambda run: run.created_at, reverse=True
+        )
+        return [run for run in newest if _fits(run, which)][: which.limit]
+
+    async def list_events(self, run_id: str, *, after: int = 0) -> list[Event]:
+        """See Store."""
+        return [event for event in self._find(run_id).events if event.seq > after]
+
+    async def request_cancel(self, run_id: str, at: datetime) -> Run:
+        """See Store."""
+        row = self._find(run_id)
+        if row.run.cancel_requested_at is None and not row.run.status.is_final:
+            row.run = replace(row.run, cancel_requested_at=at)
+        return row.run
+
+    async def list_cancelled(self, owner: str) -> list[str]:
+        """See Store."""
+        return [r.run.id for r in self._list_open() if r.owner == owner and r.run.cancel_requested_at]
+
+    async def claim(
+        self, owner: str, *, now: datetime, limit: int, dead: Sequence[str] = ()
+    ) -> list[Claimed]:
+        """See Store."""
+        claimed: list[Claimed] = []
+        for row in self._list_open():
+            if len(claimed) < limit and row.owner != owner and self._is_free(row.owner, now, dead):
+                row.owner = owner
+                row.fence += 1
+                claimed.append(Claimed(row.run, row.fence))
+        return claimed
+
+    async def beat(self, owner: str, *, until: datetime) -> None:
+        """See Store."""
+        self._beats[owner] = until
+
+    async def list_owners(self) -> list[str]:
+        """See Store."""
+        return sorted({row.owner for row in self._list_open() if row.owner is not None})
+
+    async def release(self, owner: str) -> None:
+        """See Store."""
+        self._beats.pop(owner, None)
+        for row in self._rows.values():
+            if row.owner == owner:
+                row.owner = None
+
+    async def fetch_latencies(self, since: datetime) -> list[tuple[str, str, bool, float]]:
+        """See Store."""
+        ended = [
+            (attempt.ended_at, attempt.backend, row.run.task.model or "", attempt)
+            for row in self._rows.values()
+            for attempt in row.run.attempts
+            if attempt.ended_at is not None and attempt.ended_at >= since and attempt.submitted_at is not None
+        ]
+        return [
+            (backend, model, attempt.failure is None, (at - attempt.created_at).total_seconds())
+            for at, backend, model, attempt in sorted(ended, key=lambda row: row[0])
+        ]
+
+    async def aclose(self) -> None:
+        """Nothing to close: a shared store lives on."""
+
+    def _find(self, run_id: str) -> _Row:
+        if run_id not in self._rows:
+            raise RunNotFound(f"there is no run {run_id}", run_id=run_id)
+        return self._rows[run_id]
+
+    def _list_open(self) -> list[_Row]:
+        return [row for row in self._rows.values() if not row.run.status.is_final]
+
+    def _is_free(self, owner: str | None, now: datetime, dead: Sequence[str]) -> bool:
+        return owner is None or owner in dead or owner not in self._beats or self._beats[owner] < now
+
+
+def _fits(run: Run, which: RunFilter) -> bool:
+    backend = run.attempt.backend if run.attempt else None
+    return (
+        which.phase in (None, run.status.phase)
+        and which.status in (None, run.status)
+        and which.model in (None, run.task.model)
+        and which.backend in (None, backend)
+        and (which.before is None or run.created_at < which.before)
+    )

@@ -1,0 +1,104 @@
+"""What survives a crash, behind one protocol.
+
+A run belongs to one owner (a process) at a time. Taking it over raises its fence, and every write names the
+fence that its writer knows: a write with an old one changes nothing and raises RunTakenOver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from gateway.lifecycle import Phase, Status
+from gateway.task import Event, Run
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A run that is ours now, with the fence to write with."""
+
+    run: Run
+    fence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFilter:
+    """Which runs to list, newest first. None means any.
+
+    Attributes:
+        phase: running, success or failed.
+        status: exactly this status.
+        model: the task's model.
+        backend: the backend of the newest attempt.
+        before: created before this time (for paging).
+        limit: at most so many.
+    """
+
+    phase: Phase | None = None
+    status: Status | None = None
+    model: str | None = None
+    backend: str | None = None
+    before: datetime | None = None
+    limit: int = 50
+
+
+class Store(Protocol):
+    """Where runs live. All times come from the caller; a store reads no clock.
+
+    Every method that returns has its effect on disk, if the store has one. Each may raise StoreError.
+    """
+
+    async def open(self) -> None:
+        """Make ready; create or migrate the tables. Raises StoreTooNew."""
+
+    async def create(self, run: Run, *, owner: str) -> int:
+        """Write a new run down as `owner`'s and return its fence."""
+
+    async def save(self, run: Run, *, fence: int, events: Sequence[Event] = ()) -> None:
+        """Write a run's new state and what happened. Raises RunTakenOver if the fence is old."""
+
+    async def get(self, run_id: str) -> Run:
+        """Return a run. Raises RunNotFound."""
+
+    async def list_runs(self, which: RunFilter) -> list[Run]:
+        """Return runs, newest first."""
+
+    async def list_events(self, run_id: str, *, after: int = 0) -> list[Event]:
+        """Return a run's stored events with seq > after, in order."""
+
+    async def request_cancel(self, run_id: str, at: datetime) -> Run:
+        """Note the wish to cancel, whoever owns the run; return the run. Raises RunNotFound."""
+
+    async def list_cancelled(self, owner: str) -> list[str]:
+        """Return the ids of `owner`'s open runs that somebody wishes to cancel."""
+
+    async def claim(
+        self, owner: str, *, now: datetime, limit: int, dead: Sequence[str] = ()
+    ) -> list[Claimed]:
+        """Take over open runs whose owner is nobody, in `dead`, or no longer beating."""
+
+    async def beat(self, owner: str, *, until: datetime) -> None:
+        """Say that `owner` lives at least until then."""
+
+    async def list_owners(self) -> list[str]:
+        """Return the owners that have open runs."""
+
+    async def release(self, owner: str) -> None:
+        """Give up everything that `owner` holds, so that others may claim it at once."""
+
+    async def fetch_latencies(self, since: datetime) -> list[tuple[str, str, bool, float]]:
+        """Return (backend, model, succeeded, seconds) of attempts that ended since then, oldest first."""
+
+    async def aclose(self) -> None:
+        """Finish what is being written and close."""
+
+
+BEAT_EVERY = timedelta(seconds=3)
+"""How often an owner says that it lives."""
+
+LEASE_LASTS = timedelta(seconds=15)
+"""How long an owner is believed after its last beat."""

@@ -1,0 +1,51 @@
+"""How a run is cut into rows: task and envelope are written once, the rest with each change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from gateway.task import Attempt, Envelope, Run, Task
+
+_EMPTY = Task()
+
+
+def encode_task(task: Task) -> bytes:
+    """Return the part of a run that is written once."""
+    return task.model_dump_json()
+
+
+def encode_run(run: Run) -> bytes:
+    """Return the part of a run that changes, without its task and attempts."""
+    return replace(run, task=_EMPTY, attempts=()).model_dump_json()
+
+
+def encode_attempt(run: Run, attempt: Attempt) -> tuple[object, ...]:
+    """Return the row of an attempt; `seconds` is the time to its end, for those that landed."""
+    ended = attempt.ended_at
+    landed = ended is not None and attempt.submitted_at is not None
+    return (
+        run.id,
+        attempt.number,
+        attempt.backend,
+        run.task.model,
+        attempt.failure is None if landed else None,
+        (ended - attempt.created_at).total_seconds() if ended is not None and landed else None,
+        ended.timestamp() if ended is not None else None,
+        attempt.envelope.model_dump_json() if attempt.envelope else None,
+        replace(attempt, envelope=None).model_dump_json(),
+    )
+
+
+def decode_run(task: bytes, state: bytes, attempts: Sequence[tuple[bytes | None, bytes]]) -> Run:
+    """Put a run together again."""
+    return replace(
+        Run.model_validate_json(state),
+        task=Task.model_validate_json(task),
+        attempts=tuple(_decode_attempt(envelope, doc) for envelope, doc in attempts),
+    )
+
+
+def _decode_attempt(envelope: bytes | None, state: bytes) -> Attempt:
+    attempt = Attempt.model_validate_json(state)
+    return attempt if envelope is None else replace(attempt, envelope=Envelope.model_validate_json(envelope))

@@ -1,0 +1,264 @@
+"""The default store: one SQLite file in WAL mode, one writer thread, group commit, fsync before every act."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from gateway.errors import RunNotFound, RunTakenOver, StoreError, StoreTooNew
+from gateway.store.protocol import SCHEMA_VERSION, Claimed, RunFilter
+from gateway.store.rows import decode_run, encode_attempt, encode_run, encode_task
+from gateway.store.writer import Writer
+from gateway.task import Event, Run
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS runs (
+    id TEXT PRIMARY KEY,
+    created_at REAL NOT NULL,
+    status INTEGER NOT NULL,
+    phase TEXT NOT NULL,
+    model TEXT,
+    backend TEXT,
+    owner TEXT,
+    fence INTEGER NOT NULL DEFAULT 1,
+    cancel_requested_at REAL,
+    task BLOB NOT NULL,
+    state BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS runs_by_time ON runs (created_at);
+CREATE INDEX IF NOT EXISTS runs_open ON runs (owner) WHERE phase = 'running';
+CREATE INDEX IF NOT EXISTS runs_by_phase ON runs (phase, created_at);
+CREATE INDEX IF NOT EXISTS runs_by_model ON runs (model, created_at);
+CREATE INDEX IF NOT EXISTS runs_by_backend ON runs (backend, created_at);
+CREATE TABLE IF NOT EXISTS attempts (
+    run_id TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    number INTEGER NOT NULL,
+    backend TEXT NOT NULL,
+    model TEXT,
+    succeeded INTEGER,
+    seconds REAL,
+    ended_at REAL,
+    envelope BLOB,
+    state BLOB NOT NULL,
+    PRIMARY KEY (run_id, number)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS attempts_ended ON attempts (ended_at) WHERE ended_at IS NOT NULL;
+CREATE TABLE IF NOT EXISTS events (
+    run_id TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    seq INTEGER NOT NULL,
+    event BLOB NOT NULL,
+    PRIMARY KEY (run_id, seq)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS owners (owner TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
+"""
+
+_OPEN = "phase = 'running'"
+
+
+class SqliteStore:
+    """Runs in one file. Several processes may share it; each run has one owner among them."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._writer = Writer(self.path)
+        self._open = False
+
+    async def open(self) -> None:
+        """See Store."""
+        if not self._open:
+            self._writer.start()
+            try:
+                await self._writer.call(self._migrate)
+            except StoreError:
+                await self._writer.stop()
+                raise
+            self._open = True
+
+    async def create(self, run: Run, *, owner: str) -> int:
+        """See Store."""
+
+        def work(db: sqlite3.Connection) -> int:
+            db.execute(
+                "INSERT INTO runs (id, created_at, status, phase, model, owner, task, state)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    run.id,
+                    run.created_at.timestamp(),
+                    run.status,
+                    run.status.phase,
+                    run.task.model,
+                    owner,
+                    encode_task(run.task),
+                    encode_run(run),
+                ),
+            )
+            return 1
+
+        return await self._writer.call(work)
+
+    async def save(self, run: Run, *, fence: int, events: Sequence[Event] = ()) -> None:
+        """See Store. Only the newest attempt is written: older ones never change again."""
+        backend = run.attempt.backend if run.attempt else None
+        row = (run.status, run.status.phase, backend, encode_run(run), run.id, fence)
+        attempt_row = encode_attempt(run, run.attempt) if run.attempt else None
+        event_rows = [(run.id, event.seq, event.model_dump_json()) for event in events]
+
+        def work(db: sqlite3.Connection) -> None:
+            changed = db.execute(
+                "UPDATE runs SET status = ?, phase = ?, backend = ?, state = ? WHERE id = ? AND fence = ?",
+                row,
+            )
+            if changed.rowcount == 0:
+                raise RunTakenOver(f"run {run.id} was taken over by another process", run_id=run.id)
+            if attempt_row is not None:
+                db.execute(
+                    "INSERT INTO attempts (run_id, number, backend, model, succeeded, seconds, ended_at,"
+                    " envelope, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                    " ON CONFLICT (run_id, number) DO UPDATE SET succeeded = excluded.succeeded,"
+                    " seconds = excluded.seconds, ended_at = excluded.ended_at, state = excluded.state",
+                    attempt_row,
+                )
+            db.executemany("INSERT INTO events (run_id, seq, event) VALUES (?, ?, ?)", event_rows)
+
+        await self._writer.call(work)
+
+    async def get(self, run_id: str) -> Run:
+        """See Store."""
+        return await self._writer.call(lambda db: _load_run(db, run_id))
+
+    async def list_runs(self, which: RunFilter) -> list[Run]:
+        """See Store."""
+        terms = {
+            "phase = ?": which.phase,
+            "status = ?": which.status,
+            "model = ?": which.model,
+            "backend = ?": which.backend,
+            "created_at < ?": which.before.timestamp() if which.before else None,
+        }
+        used = {term: value for term, value in terms.items() if value is not None}
+        where = f" WHERE {' AND '.join(used)}" if used else ""
+        query = f"SELECT id FROM runs{where} ORDER BY created_at DESC, rowid DESC LIMIT ?"  # noqa: S608  the terms are ours
+
+        def work(db: sqlite3.Connection) -> list[Run]:
+            ids = db.execute(query, (*used.values(), which.limit)).fetchall()
+            return [_load_run(db, run_id) for (run_id,) in ids]
+
+        return await self._writer.call(work)
+
+    async def list_events(self, run_id: str, *, after: int = 0) -> list[Event]:
+        """See Store."""
+
+        def work(db: sqlite3.Connection) -> list[bytes]:
+            rows = db.execute(
+                "SELECT event FROM events WHERE run_id = ? AND seq > ? ORDER BY seq", (run_id, after)
+            )
+            return [event for (event,) in rows]
+
+        return [Event.model_validate_json(event) for event in await self._writer.call(work)]
+
+    async def request_cancel(self, run_id: str, at: datetime) -> Run:
+        """See Store."""
+
+        def work(db: sqlite3.Connection) -> Run:
+            db.execute(
+                "UPDATE runs SET cancel_requested_at = COALESCE(cancel_requested_at, ?)"
+                f" WHERE id = ? AND {_OPEN}",
+                (at.timestamp(), run_id),
+            )
+            return _load_run(db, run_id)
+
+        return await self._writer.call(work)
+
+    async def list_cancelled(self, owner: str) -> list[str]:
+        """See Store."""
+
+        def work(db: sqlite3.Connection) -> list[str]:
+            query = f"SELECT id FROM runs WHERE owner = ? AND {_OPEN} AND cancel_requested_at IS NOT NULL"  # noqa: S608
+            return [run_id for (run_id,) in db.execute(query, (owner,))]
+
+        return await self._writer.call(work)
+
+    async def claim(
+        self, owner: str, *, now: datetime, limit: int, dead: Sequence[str] = ()
+    ) -> list[Claimed]:
+        """See Store."""
+        marks = ", ".join("?" * len(dead))
+        query = (
+            f"UPDATE runs SET owner = ?, fence = fence + 1 WHERE id IN (SELECT id FROM runs WHERE {_OPEN}"  # noqa: S608
+            f" AND owner IS NOT ? AND (owner IS NULL OR owner IN ({marks})"
+            " OR owner NOT IN (SELECT owner FROM owners WHERE until >= ?))"
+            " ORDER BY created_at LIMIT ?) RETURNING id, fence"
+        )
+
+        def work(db: sqlite3.Connection) -> list[Claimed]:
+            rows = db.execute(query, (owner, owner, *dead, now.timestamp(), limit)).fetchall()
+            return [Claimed(_load_run(db, run_id), fence) for run_id, fence in rows]
+
+        return await self._writer.call(work)
+
+    async def beat(self, owner: str, *, until: datetime) -> None:
+        """See Store."""
+        row = (owner, until.timestamp())
+        query = (
+            "INSERT INTO owners (owner, until) VALUES (?, ?)"
+            " ON CONFLICT (owner) DO UPDATE SET until = excluded.until"
+        )
+        await self._writer.call(lambda db: db.execute(query, row) and None)
+
+    async def list_owners(self) -> list[str]:
+        """See Store."""
+        query = f"SELECT DISTINCT owner FROM runs WHERE {_OPEN} AND owner IS NOT NULL"  # noqa: S608
+        return await self._writer.call(lambda db: [owner for (owner,) in db.execute(query)])
+
+    async def release(self, owner: str) -> None:
+        """See Store."""
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute(f"UPDATE runs SET owner = NULL WHERE owner = ? AND {_OPEN}", (owner,))  # noqa: S608
+            db.execute("DELETE FROM owners WHERE owner = ?", (owner,))
+
+        await self._writer.call(work)
+
+    async def fetch_latencies(self, since: datetime) -> list[tuple[str, str, bool, float]]:
+        """See Store."""
+        query = (
+            "SELECT backend, model, succeeded, seconds FROM attempts"
+            " WHERE ended_at >= ? AND seconds IS NOT NULL ORDER BY ended_at"
+        )
+
+        def work(db: sqlite3.Connection) -> list[tuple[str, str, bool, float]]:
+            rows = db.execute(query, (since.timestamp(),))
+            return [(backend, model or "", bool(good), seconds) for backend, model, good, seconds in rows]
+
+        return await self._writer.call(work)
+
+    async def aclose(self) -> None:
+        """See Store."""
+        self._open = False
+        await self._writer.stop()
+
+    def _migrate(self, db: sqlite3.Connection) -> None:
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version > SCHEMA_VERSION:
+            raise StoreTooNew(
+                f"the store {self.path} has schema {version}, this program knows {SCHEMA_VERSION}:"
+                " upgrade the gateway"
+            )
+        for statement in _SCHEMA.split(";"):
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _load_run(db: sqlite3.Connection, run_id: str) -> Run:
+    row = db.execute("SELECT task, state, cancel_requested_at FROM runs WHERE id = ?", (run_id,)).fetchone()
+    if row is None:
+        raise RunNotFound(f"there is no run {run_id}", run_id=run_id)
+    task, state, cancel = row
+    attempts = db.execute(
+        "SELECT envelope, state FROM attempts WHERE run_id = ? ORDER BY number", (run_id,)
+    ).fetchall()
+    run = decode_run(task, state, attempts)
+    return run if cancel is None else replace(run, cancel_requested_at=datetime.fromtimestamp(cancel, UTC))
