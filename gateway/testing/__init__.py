@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from gateway.testing.adapter import FakeAdapter, FakeConfig, FakeTarget
+from gateway.testing.backend import FakeBackend, Fault
 from gateway.testing.clock import FakeClock
 
-__all__ = ["FakeClock"]
+__all__ = ["FakeAdapter", "FakeBackend", "FakeClock", "FakeConfig", "FakeTarget", "Fault"]

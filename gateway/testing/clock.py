@@ -33,7 +33,7 @@ class FakeClock:
         autojump: bool = True,
         settle_rounds: int = 3,
         settle_seconds: float = 0.0,
-        horizon: timedelta = timedelta(days=1000),
+        horizon: timedelta = timedelta(days=30),
     ) -> None:
         """Make a clock that stands still.
 
