@@ -22,7 +22,7 @@ consumer's getContainerInputs() returned. Raises ContainerError when a container
 
 
 class ChainSide(Protocol):
-    """The part of a node that listens and delivers on a chain. Without one, a node has its chain switched off."""
+    """The part of a node that listens and delivers on a chain. A node without one has no chain."""
 
     address: str
     """The node's wallet address, as /info shows it."""
@@ -59,11 +59,12 @@ SUBSCRIPTION_FIELDS: Mapping[str, type] = {
 SIGNATURE_FIELDS: Mapping[str, type] = {"nonce": int, "expiry": int, "v": int, "r": int, "s": int}
 
 ZERO_ADDRESS = "0x" + "0" * 40
+LONGEST_CHAIN = 3
 
 
 def make_containers_hash(containers: Iterable[str]) -> bytes:
     """Return keccak256(abi.encode("a,b,c")), by which the chain names an ordered set of containers."""
-    from eth_utils import keccak
+    from eth_utils.crypto import keccak
 
     text = ",".join(containers).encode()
     padding = b"\0" * (-len(text) % 32)
@@ -71,13 +72,13 @@ def make_containers_hash(containers: Iterable[str]) -> bytes:
 
 
 def find_containers(containers_hash: bytes, known: Iterable[str]) -> list[str] | None:
-    """Return the ordered subset of the known ids that the hash stands for, None if there is none.
+    """Return the ordered ids that the hash stands for; None if no chain of up to LONGEST_CHAIN of them does.
 
-    The node builds this table at its start; it grows with the factorial of the number of containers (9
-    containers took a real node 21 seconds), so the stand-in searches, the short sets first.
+    The node builds a table of all ordered subsets at its start, which grows with the factorial of the number
+    of containers (nine took a real node 21 seconds), so the stand-in searches when it is asked.
     """
     ids = tuple(known)
-    for length in range(1, len(ids) + 1):
+    for length in range(1, LONGEST_CHAIN + 1):
         for chosen in permutations(ids, length):
             if make_containers_hash(chosen) == containers_hash:
                 return list(chosen)
