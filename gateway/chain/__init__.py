@@ -1,0 +1,1 @@
+"""Just enough EVM for adapters and devnet. It knows no contract."""
