@@ -210,8 +210,6 @@ def _check_containers(containers: object) -> None:
 def _check_address(name: str, value: object) -> None:
     if not isinstance(value, str) or _ADDRESS.fullmatch(value) is None:
         raise BadSubscription(f"{name} is {value!r}, not an address (0x and 40 hex digits)", code=name)
-            f"{name} is {value!r}, which is not an address (0x and 40 hex digits)", code=name
-        )
     digits = value[2:]
     if digits not in (digits.lower(), digits.upper()) and value != to_checksum(value):
         raise BadSubscription(f"{name} is {value}, whose checksum is wrong: it is mistyped", code=name)
