@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import warnings
 from enum import StrEnum
 
 from gateway.types import JSON
@@ -59,7 +60,10 @@ def _parse_repr(text: str) -> tuple[Form, JSON]:
     if len(text) > _MAX_TEXT:
         return Form.TEXT, text
     try:
-        value = ast.literal_eval(_NamedFloats().visit(ast.parse(text, mode="eval")))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd escapes in a text that is no repr
+            tree = ast.parse(text, mode="eval")
+        value = ast.literal_eval(_NamedFloats().visit(tree))
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         return Form.TEXT, text
     return (Form.OBJECT, value) if _is_json(value) else (Form.TEXT, text)

@@ -6,6 +6,7 @@ Selectors and topics follow from the signatures written here; a test compares th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -62,6 +63,15 @@ ERRORS = (
     "SubscriptionNotActive",
 )
 """Custom errors; none has arguments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """Which contracts are followed. `inbox` is None if only the coordinator is known."""
+
+    chain_id: int
+    coordinator: str
+    inbox: str | None
 
 
 @cache

@@ -167,11 +167,19 @@ async def request_many(web3: Web3, questions: Sequence[tuple[str, Sequence[JSON]
 
 async def fetch_head(web3: Web3, *, behind: int = 0) -> Head:
     """Fetch the newest block, or the one that many blocks before it."""
-    block = await request(web3, "eth_getBlockByNumber", ["latest", False])
+    head = _parse_head(await request(web3, "eth_getBlockByNumber", ["latest", False]))
     if behind:
-        number = max(0, _parse_int(block, "number") - behind)
-        block = await request(web3, "eth_getBlockByNumber", [hex(number), False])
-    return Head(_parse_int(block, "number"), _parse_int(block, "timestamp"))
+        [head] = await fetch_blocks(web3, [max(0, head.number - behind)])
+    return head
+
+
+async def fetch_blocks(web3: Web3, numbers: Sequence[int]) -> list[Head]:
+    """Fetch blocks by their numbers. Raises Unavailable for one that the RPC does not have (yet)."""
+    questions = [("eth_getBlockByNumber", [hex(number), False]) for number in numbers]
+    blocks = await request_many(web3, questions)
+    if None in blocks:
+        raise Unavailable("the RPC does not have that block yet")
+    return [_parse_head(block) for block in blocks]
 
 
 async def fetch_chain_id(web3: Web3) -> int:
@@ -242,6 +250,10 @@ def _parse_log(log: Any) -> Log:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise Misbehaved(f"the RPC sent a log that is none ({error!r})") from error
+
+
+def _parse_head(block: Any) -> Head:
+    return Head(_parse_int(block, "number"), _parse_int(block, "timestamp"))
 
 
 def _parse_int(data: Any, name: str) -> int:
