@@ -29,6 +29,7 @@ from gateway.errors import (
     Throttled,
     Unavailable,
 )
+from gateway.lifecycle import Status
 from gateway.task import Envelope, Event, Handle, Quote, Snapshot, Task
 from gateway.testing.backend import FakeBackend, Fault
 from gateway.types import JSON, AttemptId
@@ -151,7 +152,7 @@ class FakeAdapter(Adapter[FakeConfig]):
         take = self.backend.take
         if take(Fault.REFUSE):
             raise Unavailable("connection refused", backend=self.name)
-        if take(Fault.REJECT):
+        if take(Fault.REJECT) or self.backend.refuses(envelope.payload.get("input")):
             raise Rejected("it does not want this", backend=self.name, code="no")
         if take(Fault.THROTTLE):
             raise _make_throttled(self)
@@ -233,7 +234,7 @@ class FakeAdapter(Adapter[FakeConfig]):
         pieces = list(self.pieces(job.input)) if self.pieces and job else []
         while True:
             snapshot = self.backend.look(handle)
-            if snapshot.status.is_final:
+            if snapshot.status is Status.COMPLETED:
                 for piece in pieces[after:]:
                     is_bytes = isinstance(piece, bytes)
                     yield Event(kind="piece", data=piece) if is_bytes else Event(kind="piece", piece=piece)

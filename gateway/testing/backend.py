@@ -70,6 +70,7 @@ class FakeBackend:
         steps: the script of every job, or a function from its input to its script. Without a final step at
             its end a job never ends.
         price: what a completed job costs; None if it is free.
+        refuses: says whether submit raises Rejected for an input.
         wants_accepting: a completed answer stays UPLOADING until it was accepted.
         accepted: attempt ids in the order in which their submissions were accepted, repetitions included.
         confirmed: job ids whose answers were accepted, repetitions included.
@@ -82,6 +83,7 @@ class FakeBackend:
     answer: Callable[[JSON], JSON] = echo
     steps: Sequence[Step] | Callable[[JSON], Sequence[Step]] = DEFAULT_STEPS
     price: Money | None = None
+    refuses: Callable[[JSON], bool] = lambda _: False
     wants_accepting: bool = False
     accepted: list[AttemptId] = field(default_factory=list)
     confirmed: list[str] = field(default_factory=list)

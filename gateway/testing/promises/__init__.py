@@ -1,0 +1,1 @@
+"""The promises of the seam, one test each."""
