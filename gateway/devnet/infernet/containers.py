@@ -121,7 +121,10 @@ def _make_sleep(sleep: Sleep) -> Run:
 
 
 def _make_words(sleep: Sleep, delay_seconds: float) -> tuple[Run, StreamOf]:
-    """Make a container that says `text` word by word, or `base64` bytes eight at a time."""
+    """Make a container that says `text` word by word, or `base64` bytes eight at a time.
+
+    It thinks for data["delay_seconds"] before each piece, by default for the given time.
+    """
 
     def split(data: JSON) -> list[bytes]:
         if isinstance(data, dict) and isinstance(data.get("base64"), str):
@@ -135,8 +138,8 @@ def _make_words(sleep: Sleep, delay_seconds: float) -> tuple[Run, StreamOf]:
     async def stream(data: JSON) -> AsyncIterator[bytes]:
         seconds = float(data.get("delay_seconds", delay_seconds)) if isinstance(data, dict) else delay_seconds
         for piece in split(data):
-            yield piece
             await sleep(seconds)
+            yield piece
 
     async def run(data: JSON) -> JSON:
         return {"output": b"".join(split(data)).decode()}
