@@ -47,6 +47,7 @@ class CoordinatorReader:
     Args:
         web3: of `gateway.chain.rpc.make_web3`.
         address: the Registry's (which names the other contracts), or the Coordinator's own.
+        chain_id: of the chain that it must be; None: whatever the RPC shows.
         inbox: the Inbox's, where `address` is the Coordinator's; without it lazy results can't be read.
         confirmations: how many blocks must lie over what is believed.
     """
@@ -54,6 +55,7 @@ class CoordinatorReader:
     def __init__(self, web3: Web3, address: str, *, inbox: str | None = None, confirmations: int = 0) -> None:
         self._web3 = web3
         self._address = address
+        self._chain_id = chain_id
         self._inbox = inbox
         self._confirmations = confirmations
         self._deployment: Deployment | None = None
@@ -217,6 +219,8 @@ class CoordinatorReader:
     async def _check_coordinator(self, coordinator: str, inbox: str | None) -> Deployment:
         """Look at the domain that it verifies signatures for: 0.x had another one."""
         chain_id = await rpc.fetch_chain_id(self._web3)
+        if self._chain_id not in (None, chain_id):
+            raise ConfigError(f"the RPC shows chain {chain_id}, and {self._chain_id} is configured")
         call = contracts.encode_call("eip712Domain")
         try:
             [result] = await rpc.fetch_calls(self._web3, [(coordinator, call)])
