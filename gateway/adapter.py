@@ -111,6 +111,11 @@ class Adapter(ABC, Generic[ConfigT]):
         self.config = config
         self.clock: Clock = clock or SystemClock()
 
+    @property
+    def address(self) -> str:
+        """Where the backend is in the world, without secrets; a job is only looked for at its own address."""
+        return str(getattr(self.config, "url", ""))
+
     @abstractmethod
     async def capabilities(self) -> Capabilities:
         """Ask the backend what it is and can. A backend that is down gives healthy=False, not an error."""

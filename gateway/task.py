@@ -271,7 +271,9 @@ class Attempt(Value):
     Attributes:
         id: a uuid; where a backend takes the client's own id, it is the job's.
         number: 1 for the first of its run.
-        backend: where.
+        backend: where, by its name in the configuration.
+        address: where, in the world: a name may come to mean another backend, and no job is ever looked for
+            at any other address than the one that took it.
         target: the backend's words that it was made from.
         status: what the gateway knows of it.
         envelope: what is, or was, to be sent.
@@ -287,6 +289,7 @@ class Attempt(Value):
     id: AttemptId
     number: int
     backend: str
+    address: str
     target: Mapping[str, JSON]
     status: AttemptStatus
     created_at: datetime

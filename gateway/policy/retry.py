@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from gateway.errors import BackendError, Rejected, Throttled, Unavailable
 from gateway.lifecycle import AttemptStatus
@@ -42,7 +42,7 @@ class TryAgain:
 Decision: TypeAlias = Stop | GoElsewhere | TryAgain
 
 
-def decide(
+def decide(  # noqa: PLR0911  a table of rules, each with its answer
     attempts: Sequence[Attempt],
     limits: Limits,
     *,

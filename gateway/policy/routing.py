@@ -27,7 +27,7 @@ class Selector:
 
     @classmethod
     def parse(cls, backend: str | Sequence[str]) -> Selector:
-        """Read "auto", "auto:cheapest", a name, or a list of names (tried in that order). Raises InvalidInput."""
+        """Read "auto", "auto:cheapest", a name, or names in the order to try. Raises InvalidInput."""
         if not isinstance(backend, str):
             if not backend:
                 raise InvalidInput("backend=[] names no backend")

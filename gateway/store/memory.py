@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from gateway.errors import RunNotFound, RunTakenOver
-from gateway.store.protocol import Claimed, RunFilter
+from gateway.store.protocol import Claimed, RunFilter, Scope
 from gateway.task import Event, Run
 
 
@@ -69,12 +69,13 @@ class MemoryStore:
         return [r.run.id for r in self._list_open() if r.owner == owner and r.run.cancel_requested_at]
 
     async def claim(
-        self, owner: str, *, now: datetime, limit: int, dead: Sequence[str] = ()
+        self, owner: str, scope: Scope, *, now: datetime, limit: int, dead: Sequence[str] = ()
     ) -> list[Claimed]:
         """See Store."""
         claimed: list[Claimed] = []
         for row in self._list_open():
-            if len(claimed) < limit and row.owner != owner and self._is_free(row.owner, now, dead):
+            free = row.owner != owner and self._is_free(row.owner, now, dead)
+            if free and len(claimed) < limit and scope.covers(row.run):
                 row.owner = owner
                 row.fence += 1
                 claimed.append(Claimed(row.run, row.fence))

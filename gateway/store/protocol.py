@@ -25,6 +25,25 @@ class Claimed:
     fence: int
 
 
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which runs an owner can work on: a run stays where its job is, and needs its model if it has none yet.
+
+    Attributes:
+        places: (backend, address) of the configured backends.
+        models: names in the catalogue.
+    """
+
+    places: frozenset[tuple[str, str]]
+    models: frozenset[str]
+
+    def covers(self, run: Run) -> bool:
+        """Say whether a run can be worked on here."""
+        if run.attempt is not None:
+            return (run.attempt.backend, run.attempt.address) in self.places
+        return run.task.model is None or run.task.model in self.models
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFilter:
     """Which runs to list, newest first. None means any.
@@ -77,9 +96,9 @@ class Store(Protocol):
         """Return the ids of `owner`'s open runs that somebody wishes to cancel."""
 
     async def claim(
-        self, owner: str, *, now: datetime, limit: int, dead: Sequence[str] = ()
+        self, owner: str, scope: Scope, *, now: datetime, limit: int, dead: Sequence[str] = ()
     ) -> list[Claimed]:
-        """Take over open runs whose owner is nobody, in `dead`, or no longer beating."""
+        """Take over open runs in scope whose owner is nobody, in `dead`, or no longer beating."""
 
     async def beat(self, owner: str, *, until: datetime) -> None:
         """Say that `owner` lives at least until then."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from gateway.errors import RunNotFound, RunTakenOver, StoreError, StoreTooNew
-from gateway.store.protocol import SCHEMA_VERSION, Claimed, RunFilter
+from gateway.store.protocol import SCHEMA_VERSION, Claimed, RunFilter, Scope
 from gateway.store.rows import decode_run, encode_attempt, encode_run, encode_task
 from gateway.store.writer import Writer
 from gateway.task import Event, Run
@@ -22,6 +22,7 @@ CREATE TABLE IF NOT EXISTS runs (
     phase TEXT NOT NULL,
     model TEXT,
     backend TEXT,
+    address TEXT,
     owner TEXT,
     fence INTEGER NOT NULL DEFAULT 1,
     cancel_requested_at REAL,
@@ -101,14 +102,15 @@ class SqliteStore:
 
     async def save(self, run: Run, *, fence: int, events: Sequence[Event] = ()) -> None:
         """See Store. Only the newest attempt is written: older ones never change again."""
-        backend = run.attempt.backend if run.attempt else None
-        row = (run.status, run.status.phase, backend, encode_run(run), run.id, fence)
+        place = (run.attempt.backend, run.attempt.address) if run.attempt else (None, None)
+        row = (run.status, run.status.phase, *place, encode_run(run), run.id, fence)
         attempt_row = encode_attempt(run, run.attempt) if run.attempt else None
         event_rows = [(run.id, event.seq, event.model_dump_json()) for event in events]
 
         def work(db: sqlite3.Connection) -> None:
             changed = db.execute(
-                "UPDATE runs SET status = ?, phase = ?, backend = ?, state = ? WHERE id = ? AND fence = ?",
+                "UPDATE runs SET status = ?, phase = ?, backend = ?, address = ?, state = ?"
+                " WHERE id = ? AND fence = ?",
                 row,
             )
             if changed.rowcount == 0:
@@ -165,7 +167,7 @@ class SqliteStore:
         def work(db: sqlite3.Connection) -> Run:
             db.execute(
                 "UPDATE runs SET cancel_requested_at = COALESCE(cancel_requested_at, ?)"
-                f" WHERE id = ? AND {_OPEN}",
+                " WHERE id = ? AND phase = 'running'",
                 (at.timestamp(), run_id),
             )
             return _load_run(db, run_id)
@@ -182,19 +184,27 @@ class SqliteStore:
         return await self._writer.call(work)
 
     async def claim(
-        self, owner: str, *, now: datetime, limit: int, dead: Sequence[str] = ()
+        self, owner: str, scope: Scope, *, now: datetime, limit: int, dead: Sequence[str] = ()
     ) -> list[Claimed]:
         """See Store."""
-        marks = ", ".join("?" * len(dead))
-        query = (
-            f"UPDATE runs SET owner = ?, fence = fence + 1 WHERE id IN (SELECT id FROM runs WHERE {_OPEN}"  # noqa: S608
-            f" AND owner IS NOT ? AND (owner IS NULL OR owner IN ({marks})"
+        free = (
+            f"{_OPEN} AND owner IS NOT ? AND (owner IS NULL OR owner IN ({_marks(dead)})"  # noqa: S608
             " OR owner NOT IN (SELECT owner FROM owners WHERE until >= ?))"
-            " ORDER BY created_at LIMIT ?) RETURNING id, fence"
         )
+        places = [f"{backend} {address}" for backend, address in scope.places]
+        in_scope = (
+            f"CASE WHEN backend IS NULL THEN model IS NULL OR model IN ({_marks(scope.models)})"
+            f" ELSE backend || ' ' || address IN ({_marks(places)}) END"
+        )
+        query = (
+            "UPDATE runs SET owner = ?, fence = fence + 1 WHERE id IN"  # noqa: S608  made of marks only
+            f" (SELECT id FROM runs WHERE {free} AND {in_scope} ORDER BY created_at LIMIT ?)"
+            " RETURNING id, fence"
+        )
+        values = (owner, owner, *dead, now.timestamp(), *scope.models, *places, limit)
 
         def work(db: sqlite3.Connection) -> list[Claimed]:
-            rows = db.execute(query, (owner, owner, *dead, now.timestamp(), limit)).fetchall()
+            rows = db.execute(query, values).fetchall()
             return [Claimed(_load_run(db, run_id), fence) for run_id, fence in rows]
 
         return await self._writer.call(work)
@@ -250,6 +260,10 @@ class SqliteStore:
         for statement in _SCHEMA.split(";"):
             db.execute(statement)
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _marks(values: Collection[object]) -> str:
+    return ", ".join("?" * len(values))
 
 
 def _load_run(db: sqlite3.Connection, run_id: str) -> Run:

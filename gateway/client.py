@@ -1,0 +1,222 @@
+"""The face of the library: AsyncGateway. `gateway.sync` has the same without async."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import (
+    AsyncIterator,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+
+from gateway.adapter import Adapter, Capabilities
+from gateway.clock import Clock, SystemClock
+from gateway.errors import RunFailed
+from gateway.lifecycle import Status
+from gateway.task import Event, Limits, Quote, Run, Task
+
+if TYPE_CHECKING:
+    from gateway.catalogue import Model
+    from gateway.config import ModelSettings
+    from gateway.engine.engine import Engine
+    from gateway.engine.recovery import Recovered
+    from gateway.policy.routing import Plan
+    from gateway.store.protocol import RunFilter, Store
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Selected = str | Sequence[str]
+
+
+class AsyncGateway:
+    """One call over many backends. Use it as `async with`, or `aclose` it.
+
+    The store is opened, and runs that a dead process left behind are picked up, with the first call.
+    """
+
+    def __init__(
+        self,
+        adapters: Iterable[Adapter[Any]],
+        models: Mapping[str, ModelSettings | Mapping[str, Any]] | None = None,
+        *,
+        store: Store | str = "memory:",
+        limits: Limits | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """Make a gateway in code, without I/O.
+
+        Args:
+            adapters: the backends, each made with its name.
+            models: name -> {"targets": {backend: words}}, as in the configuration.
+            store: a Store, "memory:" or "sqlite:///path".
+            limits: for tasks and models that set none.
+            clock: the system's, unless a test says otherwise.
+
+        Raises:
+            ConfigError: two backends of one name, or a target that its adapter refuses.
+        """
+        from gateway.catalogue import Catalogue
+        from gateway.config import ModelSettings, validate
+        from gateway.engine.engine import Engine
+        from gateway.errors import ConfigError
+        from gateway.store import make_store
+
+        by_name: dict[str, Adapter[Any]] = {}
+        for adapter in adapters:
+            if adapter.name in by_name:
+                raise ConfigError(f"two backends are called {adapter.name!r}")
+            by_name[adapter.name] = adapter
+        settings = {
+            name: model
+            if isinstance(model, ModelSettings)
+            else validate(ModelSettings, model, f"models.{name}")
+            for name, model in (models or {}).items()
+        }
+        self._engine: Engine = Engine(
+            by_name,
+            Catalogue(settings, by_name),
+            make_store(store) if isinstance(store, str) else store,
+            clock or SystemClock(),
+            limits or Limits(),
+        )
+
+    @classmethod
+    def from_config(cls, path: str | Path | None = None, *, clock: Clock | None = None) -> Self:
+        """Make the gateway that a `gateway.toml` describes. Raises ConfigError."""
+        from gateway.config import load, make_store_url
+        from gateway.registry import make_adapters
+
+        config = load(path)
+        clock = clock or SystemClock()
+        return cls(
+            make_adapters(config.backends, clock).values(),
+            config.models,
+            store=make_store_url(config),
+            limits=config.gateway.make_limits(),
+            clock=clock,
+        )
+
+    async def run(self, task: Task, backend: Selected = "auto", *, timeout: float | None = None) -> Run:
+        """Run a task to its end and return the run, with `output` and what it cost.
+
+        Args:
+            task: what to do.
+            backend: "auto", "auto:cheapest", "auto:fastest", "auto:reliable", a name, or names in order.
+            timeout: seconds to wait; the run goes on when they are over (its own end is Limits.deadline).
+
+        Raises:
+            RunFailed: it ended FAILED, CANCELLED or REJECTED; carries the run.
+            TaskError, NoBackend: nothing was submitted.
+            WaitTimeout: the waiting ended, the run goes on.
+        """
+        from gateway.engine.waiting import wait_for_live
+
+        await self._engine.start()
+        live = await self._engine.submit(task, backend)
+        return _require_success(await wait_for_live(self._engine, live, timeout))
+
+    async def submit(self, task: Task, backend: Selected = "auto") -> Run:
+        """Give a task to the gateway and return its run at once, stored and on its way."""
+        await self._engine.start()
+        return (await self._engine.submit(task, backend)).run
+
+    async def get(self, run_id: str) -> Run:
+        """Return a run as it is stored. Raises RunNotFound."""
+        await self._engine.start()
+        return await self._engine.store.get(run_id)
+
+    async def wait(self, run_id: str, *, timeout: float | None = None) -> Run:
+        """Wait until a run has ended, wherever it is worked on. Raises as `run` does, and RunNotFound."""
+        from gateway.engine.waiting import wait_for_end
+
+        await self._engine.start()
+        return _require_success(await wait_for_end(self._engine, run_id, timeout))
+
+    async def events(self, run_id: str) -> AsyncIterator[Event]:
+        """Yield a run's events from its first to its end; pieces of output only while it runs here."""
+        from gateway.engine.waiting import iterate_events
+
+        await self._engine.start()
+        async for event in iterate_events(self._engine, run_id):
+            yield event
+
+    async def cancel(self, run_id: str) -> Run:
+        """Ask for a run's end and return it as it is then; the wish is stored, whoever works on the run."""
+        await self._engine.start()
+        return await self._engine.cancel(run_id)
+
+    async def list_runs(self, which: RunFilter | None = None) -> list[Run]:
+        """Return stored runs, newest first."""
+        from gateway.store.protocol import RunFilter
+
+        await self._engine.start()
+        return await self._engine.store.list_runs(which or RunFilter())
+
+    async def plan(self, task: Task, backend: Selected = "auto") -> Plan:
+        """Say where a task would go, and why not elsewhere. Nothing is submitted, nothing is stored."""
+        return await self._engine.plan(task, backend)
+
+    async def quote(self, task: Task, backend: Selected = "auto") -> dict[str, Quote]:
+        """Return what a task would cost, by backend. Raises NoBackend if nobody could run it."""
+        plan = await self._engine.plan(task, backend)
+        plan.require_best()
+        return {c.backend: c.quote for c in plan.ranked if c.quote is not None}
+
+    async def map(
+        self, tasks: Iterable[Task], backend: Selected = "auto", *, concurrency: int = 64
+    ) -> list[Run]:
+        """Run many tasks, so many at a time, and return their runs in the tasks' order, failed ones included.
+
+        A task that could not be taken in at all (TaskError, NoBackend) raises, after the others have ended.
+        """
+        limit = asyncio.Semaphore(concurrency)
+
+        async def run_one(task: Task) -> Run:
+            async with limit:
+                try:
+                    return await self.run(task, backend)
+                except RunFailed as failed:
+                    return failed.run
+
+        found = await asyncio.gather(*(run_one(task) for task in tasks), return_exceptions=True)
+        for result in found:
+            if isinstance(result, BaseException):
+                raise result
+        return [result for result in found if isinstance(result, Run)]
+
+    async def backends(self) -> dict[str, Capabilities]:
+        """Ask every backend what it is and can; one that is down says so in its `reason`."""
+        names = list(self._engine.adapters)
+        found = await asyncio.gather(*(self._engine.planner.fetch_capabilities(name) for name in names))
+        return dict(zip(names, found, strict=True))
+
+    @property
+    def models(self) -> dict[str, Model]:
+        """The catalogue: each alias with its targets."""
+        return dict(self._engine.catalogue.models)
+
+    async def recover(self) -> list[Recovered]:
+        """Pick up every open run that no living process looks after, and tell what was found."""
+        await self._engine.start()
+        return await self._engine.recover()
+
+    async def aclose(self) -> None:
+        """Finish what is being sent, give open runs back to whoever comes next, and close everything."""
+        await self._engine.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self._engine.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+def _require_success(run: Run) -> Run:
+    if run.status is not Status.COMPLETED:
+        raise RunFailed(run)
+    return run

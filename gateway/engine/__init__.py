@@ -1,0 +1,1 @@
+"""The only place with loops: dispatch, watch, recover."""

@@ -1,0 +1,192 @@
+"""From a stored run to a job at a backend: choose, prepare, store, submit; and decide when that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gateway.adapter import Adapter
+from gateway.catalogue import Catalogue
+from gateway.clock import Clock
+from gateway.engine.journal import Journal, is_over
+from gateway.engine.live import Live
+from gateway.engine.planner import Planner
+from gateway.engine.submission import Sender, get_attempt
+from gateway.engine.waits import throw_retry_delay
+from gateway.errors import BackendError, CostOutcome, GatewayError, Rejected, Unavailable
+from gateway.lifecycle import AttemptStatus, Status
+from gateway.policy.retry import GoElsewhere, Stop, TryAgain, decide, make_failure
+from gateway.policy.routing import Candidate
+from gateway.task import Attempt, Cost, Envelope, Failure, FailureKind
+from gateway.types import AttemptId
+
+_PREPARE_SECONDS = 600.0
+
+
+@dataclass(slots=True)
+class Dispatcher:
+    """Brings runs to backends."""
+
+    sender: Sender
+    adapters: Mapping[str, Adapter[Any]]
+    catalogue: Catalogue
+    planner: Planner
+    journal: Journal
+    clock: Clock
+
+    async def drive(self, live: Live, error: BackendError | None = None) -> bool:
+        """Bring a run to a backend; True if it landed there, False if the run has ended.
+
+        `error` is why the newest attempt did not land, for a run that comes back from one.
+        """
+        waited = 0.0
+        while not await self._is_called_off(live):
+            if live.run.attempt is not None and live.run.attempt.status.is_final:
+                decision = await self._decide(live, error)
+                if isinstance(decision, Stop):
+                    await self._give_up(live, decision)
+                    return False
+                if isinstance(decision, TryAgain):
+                    waited = throw_retry_delay(waited, error)
+                    await self._wait(live, waited)
+                    live.plan = None
+                    if await self._is_called_off(live):
+                        return False
+            candidate = await self._choose(live)
+            if candidate is None:
+                return False
+            error = await self._try(live, candidate)
+            if error is None:
+                attempt = live.run.attempt
+                return attempt is not None and attempt.status is AttemptStatus.SUBMITTED
+        return False
+
+    async def _decide(self, live: Live, error: BackendError | None) -> Stop | GoElsewhere | TryAgain:
+        tried = {attempt.backend for attempt in live.run.attempts}
+        if live.plan is None:
+            live.plan = await self.planner.plan(live.run.task, live.selector, live.limits)
+        untried = [c.backend for c in live.plan.ranked if c.backend not in tried]
+        return decide(
+            live.run.attempts, live.limits, error=error, untried=untried, pieces_out=live.pieces_out
+        )
+
+    async def _choose(self, live: Live) -> Candidate | None:
+        """Return the best candidate; ends the run and returns None if there is none."""
+        if live.plan is None:
+            live.plan = await self.planner.plan(live.run.task, live.selector, live.limits)
+        tried = {attempt.backend for attempt in live.run.attempts}
+        best = live.plan.get_best(tried) or live.plan.get_best()
+        if best is None:
+            reasons = "; ".join(f"{c.backend}: {c.reason}" for c in live.plan.removed)
+            await self._fail(live, FailureKind.NO_BACKEND, f"no backend is left: {reasons}")
+        return best
+
+    async def _try(self, live: Live, candidate: Candidate) -> BackendError | None:
+        """Make one attempt; None if it landed (or the run has ended), else why not."""
+        adapter = self.adapters[candidate.backend]
+        attempt = Attempt(
+            id=AttemptId(str(uuid.uuid4())),
+            number=len(live.run.attempts) + 1,
+            backend=candidate.backend,
+            address=adapter.address,
+            target=candidate.target,
+            status=AttemptStatus.PREPARED,
+            created_at=self.clock.now(),
+            cost=_make_cost(candidate),
+        )
+        try:
+            envelope = await self._prepare(live, attempt, adapter)
+        except BackendError as error:
+            await self._note_unprepared(live, attempt, error)
+            return error
+        attempt = replace(attempt, envelope=envelope)
+        await self.journal.save(live, status=Status.DISPATCHED, attempt=attempt)
+        if live.cancel.is_set():
+            await self.journal.move_attempt(live, AttemptStatus.CANCELLED)
+            await self._is_called_off(live)
+            return None
+        return await self.sender.send(live, envelope)
+
+    async def _prepare(self, live: Live, attempt: Attempt, adapter: Adapter[Any]) -> Envelope:
+        task = live.run.task
+        target = self.catalogue.get_target(task, attempt.backend, attempt.target)
+        try:
+            async with asyncio.timeout(_PREPARE_SECONDS):
+                return await adapter.prepare(target.reshape_task(task), attempt.target, attempt_id=attempt.id)
+        except BackendError:
+            raise
+        except TimeoutError:
+            raise Unavailable(
+                f"preparing took over {_PREPARE_SECONDS:g} s", backend=attempt.backend
+            ) from None
+        except GatewayError as error:
+            raise Rejected(str(error), backend=attempt.backend) from error
+        except Exception as error:
+            raise Rejected(
+                f"its adapter broke while preparing: {type(error).__name__}: {error}", backend=attempt.backend
+            ) from error
+
+    async def _note_unprepared(self, live: Live, attempt: Attempt, error: BackendError) -> None:
+        refused = replace(
+            attempt,
+            status=AttemptStatus.REFUSED,
+            failure=make_failure(error),
+            ended_at=self.clock.now(),
+            cost=Cost(quoted=attempt.cost.quoted, outcome=CostOutcome.NOT_CHARGED),
+        )
+        await self.journal.save(live, status=Status.QUEUED, attempt=refused)
+
+    async def _is_called_off(self, live: Live) -> bool:
+        """End the run if somebody cancelled it or its time is up; only between attempts."""
+        if live.run.status.is_final:
+            return True
+        if live.cancel.is_set():
+            failure = Failure(kind=FailureKind.CANCELLED, message="cancelled before a backend had it")
+            await self.journal.end(live, Status.CANCELLED, failure)
+            return True
+        if is_over(live.run, self.clock.now()):
+            await self._fail(live, FailureKind.DEADLINE, "the deadline passed before a backend had it")
+            return True
+        return False
+
+    async def _wait(self, live: Live, seconds: float) -> None:
+        """Wait, but not beyond the deadline, and no longer than until a cancel."""
+        if live.run.deadline_at is not None:
+            seconds = min(seconds, max(0.0, (live.run.deadline_at - self.clock.now()).total_seconds()))
+        sleeping = asyncio.ensure_future(self.clock.sleep(seconds))
+        cancelled = asyncio.ensure_future(live.cancel.wait())
+        try:
+            await asyncio.wait({sleeping, cancelled}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeping.cancel()
+            cancelled.cancel()
+
+    async def _give_up(self, live: Live, decision: Stop) -> None:
+        last = get_attempt(live).failure
+        message = f"{last.message} ({decision.why})" if last else decision.why
+        kind = last.kind if last else FailureKind.INTERNAL
+        fields = (
+            {}
+            if last is None
+            else {
+                "code": last.code,
+                "http_status": last.http_status,
+                "job_id": last.job_id,
+                "detail": last.detail,
+            }
+        )
+        failure = Failure(kind=kind, message=message, backend=get_attempt(live).backend, **fields)
+        await self.journal.end(live, Status.FAILED, failure)
+
+    async def _fail(self, live: Live, kind: FailureKind, message: str) -> None:
+        await self.journal.end(live, Status.FAILED, Failure(kind=kind, message=message))
+
+
+def _make_cost(candidate: Candidate) -> Cost:
+    if candidate.capabilities.free or (candidate.quote and candidate.quote.confidence == "free"):
+        return Cost(outcome=CostOutcome.NOT_CHARGED, evidence={"from": "the backend is free"})
+    quote = candidate.quote
+    return Cost() if quote is None else Cost(quoted=quote.expected or quote.upper, reserved=quote.upper)

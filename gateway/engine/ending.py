@@ -1,0 +1,165 @@
+"""How an attempt, and with it the run, comes to its end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from gateway.adapter import Adapter, CancelOutcome
+from gateway.catalogue import Catalogue
+from gateway.clock import Clock
+from gateway.engine.journal import Journal, get_attempt_end, settle
+from gateway.engine.live import Live
+from gateway.engine.planner import Planner
+from gateway.engine.submission import get_attempt
+from gateway.errors import BackendError, InvalidInput, NotSupported
+from gateway.lifecycle import AttemptStatus, Status, can_follow
+from gateway.task import Cost, Failure, FailureKind, Snapshot
+
+_log = logging.getLogger("gateway")
+_BROKEN_PAUSE_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class Ending:
+    """Settles what a final look means: the cost, the answer, and whether the run goes on elsewhere.
+
+    `drive_on` brings a run whose attempt failed to the next backend.
+    """
+
+    catalogue: Catalogue
+    planner: Planner
+    journal: Journal
+    clock: Clock
+    drive_on: Callable[[Live], None]
+    _reported: set[str] = field(default_factory=set)
+
+    async def end_attempt(self, live: Live, snapshot: Snapshot) -> None:
+        """Write the end of a job down, and what follows from it, in one change."""
+        attempt = get_attempt(live)
+        status = get_attempt_end(snapshot)
+        seconds = (self.clock.now() - attempt.created_at).total_seconds()
+        self.planner.observe(
+            attempt.backend,
+            live.run.task.model,
+            succeeded=status is AttemptStatus.SUCCEEDED,
+            seconds=seconds,
+        )
+        cost = settle(attempt.cost, snapshot)
+        if snapshot.status is Status.COMPLETED:
+            await self._complete(live, snapshot, cost)
+            return
+        goes_on = (
+            live.limits.on_failed == "next"
+            and status in (AttemptStatus.FAILED, AttemptStatus.LOST)
+            and not live.pieces_out
+            and not live.cancel.is_set()
+        )
+        run_status = Status.QUEUED if goes_on else snapshot.status
+        await self.journal.move_attempt(
+            live,
+            status,
+            run_status=run_status,
+            snapshot=snapshot,
+            ends=self.journal.make_end(run_status, failure=snapshot.failure),
+            failure=snapshot.failure,
+            cost=cost,
+        )
+        if goes_on:
+            self.drive_on(live)
+
+    async def end_overdue(self, live: Live, adapter: Adapter[Any]) -> None:
+        """End a run whose deadline has passed while its job goes on; cancel that where it is possible."""
+        outcome = await self._try_cancel(live, adapter)
+        attempt = get_attempt(live)
+        job_id = attempt.handle.job_id if attempt.handle else None
+        stopped = outcome is CancelOutcome.CANCELLED
+        left = "was cancelled" if stopped else "may go on there, and may still be charged"
+        failure = Failure(
+            kind=FailureKind.DEADLINE,
+            message=f"the deadline passed; job {job_id} at {attempt.backend} {left}",
+            backend=attempt.backend,
+            job_id=job_id,
+        )
+        await self._stop(
+            live, AttemptStatus.CANCELLED if stopped else AttemptStatus.UNRESOLVED, Status.FAILED, failure
+        )
+
+    async def cancel(self, live: Live, adapter: Adapter[Any]) -> CancelOutcome | None:
+        """Carry out a wish to cancel a job that has landed; None if the backend could not be asked."""
+        outcome = await self._try_cancel(live, adapter)
+        if outcome is None or live.run.status.is_final:
+            return outcome
+        attempt = get_attempt(live)
+        if outcome is CancelOutcome.REQUESTED:
+            if can_follow(live.run.status, Status.CANCELLING):
+                await self.journal.save(live, status=Status.CANCELLING)
+            return outcome
+        if outcome is CancelOutcome.TOO_LATE:
+            return outcome
+        failure = Failure(
+            kind=FailureKind.CANCELLED,
+            message=f"cancelled at {attempt.backend}",
+            backend=attempt.backend,
+            job_id=attempt.handle.job_id if attempt.handle else None,
+        )
+        await self._stop(live, AttemptStatus.CANCELLED, Status.CANCELLED, failure)
+        return outcome
+
+    async def abandon(self, live: Live) -> None:
+        """End a run as cancelled whose backend can't cancel: its job goes on there, unwatched."""
+        attempt = get_attempt(live)
+        job_id = attempt.handle.job_id if attempt.handle else None
+        failure = Failure(
+            kind=FailureKind.CANCELLED,
+            message=f"cancelled; {attempt.backend} can't stop jobs, so its job {job_id} may go on there",
+            backend=attempt.backend,
+            job_id=job_id,
+        )
+        await self._stop(live, AttemptStatus.CANCELLED, Status.CANCELLED, failure)
+
+    def report_broken(self, backend: str, error: Exception) -> float:
+        """Log an adapter's defect (once each kind); returns the seconds to leave it alone."""
+        kind = f"{backend}: {type(error).__name__}: {error}"
+        if kind not in self._reported:
+            self._reported.add(kind)
+            _log.error("the adapter of %s is broken, its jobs bring no news", backend, exc_info=error)
+        return _BROKEN_PAUSE_SECONDS
+
+    async def _try_cancel(self, live: Live, adapter: Adapter[Any]) -> CancelOutcome | None:
+        handle = get_attempt(live).handle
+        if handle is None:
+            return None
+        try:
+            return await adapter.cancel(handle)
+        except (BackendError, NotSupported):
+            return None
+
+    async def _complete(self, live: Live, snapshot: Snapshot, cost: Cost) -> None:
+        attempt = get_attempt(live)
+        target = self.catalogue.get_target(live.run.task, attempt.backend, attempt.target)
+        status, output, failure = Status.COMPLETED, snapshot.output, None
+        try:
+            output = target.reshape_output(snapshot.output)
+        except InvalidInput as error:
+            status, output = Status.FAILED, None
+            failure = Failure(
+                kind=FailureKind.OUTPUT_ERROR,
+                message=f"the job succeeded, but its output does not fit the model's mapping: {error}",
+                backend=attempt.backend,
+                detail={"output": snapshot.output},
+            )
+        await self.journal.move_attempt(
+            live,
+            AttemptStatus.SUCCEEDED,
+            run_status=status,
+            snapshot=replace(snapshot, output=None) if target.output is None else snapshot,  # not twice
+            ends=self.journal.make_end(status, output, failure),
+            cost=cost,
+        )
+
+    async def _stop(self, live: Live, attempt: AttemptStatus, run: Status, failure: Failure) -> None:
+        ends = self.journal.make_end(run, failure=failure)
+        await self.journal.move_attempt(live, attempt, run_status=run, ends=ends, failure=failure)

@@ -1,0 +1,212 @@
+"""The engine: takes runs in, has them worked on, and picks up those that another process left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from gateway.adapter import Adapter
+from gateway.catalogue import Catalogue
+from gateway.clock import Clock
+from gateway.engine.journal import Journal
+from gateway.engine.live import Live
+from gateway.engine.owner import find_dead, make_owner
+from gateway.engine.planner import Planner
+from gateway.engine.recovery import Recovered, tell_left_alone, tell_recovery
+from gateway.engine.worker import Worker
+from gateway.errors import StoreError
+from gateway.files import encode_files
+from gateway.lifecycle import Phase, Status
+from gateway.policy.routing import Plan, Selector, merge_limits
+from gateway.store.protocol import BEAT_EVERY, LEASE_LASTS, RunFilter, Scope, Store
+from gateway.task import Event, Limits, Run, Task
+from gateway.types import RunId
+
+_log = logging.getLogger("gateway")
+_CLAIM_AT_ONCE = 500
+_LEARN_FROM = timedelta(days=1)
+
+
+class Engine:
+    """Runs over one store, one catalogue and a set of backends. Made without I/O; `start` opens the store."""
+
+    def __init__(
+        self,
+        adapters: Mapping[str, Adapter[Any]],
+        catalogue: Catalogue,
+        store: Store,
+        clock: Clock,
+        limits: Limits,
+    ) -> None:
+        self.adapters, self.catalogue, self.store, self.clock = adapters, catalogue, store, clock
+        self.planner = Planner(adapters, catalogue, clock)
+        self._limits = limits
+        self._owner = make_owner()
+        self._journal = Journal(store, clock, self._owner)
+        self._worker = Worker(adapters, catalogue, self.planner, self._journal, clock)
+        self._recovered: list[Recovered] = []
+        self._starting = asyncio.Lock()
+        self._beating: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Open the store and begin to work; picks up the runs that nobody looks after."""
+        async with self._starting:
+            if self._beating is not None:
+                return
+            await self.store.open()
+            await self._beat()
+            since = self.clock.now() - _LEARN_FROM
+            for backend, model, succeeded, seconds in await self.store.fetch_latencies(since):
+                self.planner.observe(backend, model, succeeded=succeeded, seconds=seconds)
+            await self._claim()
+            self._beating = asyncio.create_task(self._keep_beating())
+
+    async def plan(self, task: Task, backend: str | Sequence[str]) -> Plan:
+        """Return the plan for a task, with every quote; nothing is submitted."""
+        task = replace(task, input=encode_files(task.input))
+        return await self.planner.plan(task, Selector.parse(backend), self._merge(task), quotes=True)
+
+    async def submit(self, task: Task, backend: str | Sequence[str]) -> Live:
+        """Take a task in: planned and stored when this returns.
+
+        Raises:
+            TaskError, NoBackend: nothing could run it; nothing was stored.
+            StoreError: it could not be written down; nothing was submitted.
+        """
+        task = replace(task, input=encode_files(task.input))
+        selector, limits = Selector.parse(backend), self._merge(task)
+        plan = await self.planner.plan(task, selector, limits)
+        plan.require_best()
+        now = self.clock.now()
+        run = Run(
+            id=RunId(f"run_{uuid.uuid4().hex}"),
+            task=task,
+            backend=backend if isinstance(backend, str) else tuple(backend),
+            status=Status.RECEIVED,
+            created_at=now,
+            updated_at=now,
+            passed=((Status.RECEIVED, now),),
+            deadline_at=now + limits.deadline if limits.deadline is not None else None,
+        )
+        fence = await self._journal.create(run)
+        live = Live(run=run, fence=fence, selector=selector, limits=limits, plan=plan)
+        self._worker.take(live)
+        return live
+
+    def get_live(self, run_id: str) -> Live | None:
+        """Return a run that this process works on."""
+        return self._worker.live.get(run_id)
+
+    async def cancel(self, run_id: str) -> Run:
+        """Wish that a run ends; whoever works on it sees to it. Raises RunNotFound."""
+        run = await self.store.request_cancel(run_id, self.clock.now())
+        live = self.get_live(run_id)
+        if live is None:
+            return run
+        await self._worker.cancel(live)
+        return live.run
+
+    async def recover(self) -> list[Recovered]:
+        """Take over every open run that nobody looks after; tells of all since the start, once."""
+        await self._claim()
+        found, self._recovered = self._recovered, []
+        open_runs = await self.store.list_runs(RunFilter(phase=Phase.RUNNING, limit=_CLAIM_AT_ONCE))
+        scope = self._get_scope()
+        return found + [tell_left_alone(run) for run in open_runs if not scope.covers(run)]
+
+    async def events(self, live: Live) -> AsyncIterator[Event]:
+        """Yield a run's events from the first stored one to its end, pieces as they come."""
+        queue = live.listen()
+        try:
+            last = 0
+            for stored in await self.store.list_events(live.run.id):
+                last = stored.seq
+                yield stored
+            while not (live.ended.is_set() and queue.empty()):
+                event = await _get_unless_ended(queue, live)
+                if event is not None and (event.seq == 0 or event.seq > last):
+                    yield event
+        finally:
+            live.unlisten(queue)
+
+    async def aclose(self) -> None:
+        """Let submissions under way finish (bounded), give the open runs back, and close everything."""
+        if self._beating is not None:
+            self._beating.cancel()
+            await asyncio.gather(self._beating, return_exceptions=True)
+        await self._worker.aclose()
+        for adapter in self.adapters.values():
+            await adapter.aclose()
+        if self._beating is not None:
+            self._beating = None
+            try:
+                await self.store.release(self._owner)
+            finally:
+                await self.store.aclose()
+
+    def _merge(self, task: Task) -> Limits:
+        model = self.catalogue.models.get(task.model) if task.model is not None else None
+        layers = (task.limits, model.limits, self._limits) if model else (task.limits, self._limits)
+        return merge_limits(*layers)
+
+    def _get_scope(self) -> Scope:
+        places = frozenset((name, adapter.address) for name, adapter in self.adapters.items())
+        return Scope(places, frozenset(self.catalogue.models))
+
+    async def _claim(self) -> None:
+        """Take over what nobody looks after, and go on where each run was left."""
+        while True:
+            dead = find_dead(await self.store.list_owners())
+            claimed = await self.store.claim(
+                self._owner, self._get_scope(), now=self.clock.now(), limit=_CLAIM_AT_ONCE, dead=dead
+            )
+            for claim in claimed:
+                run = claim.run
+                self._recovered.append(tell_recovery(run))
+                live = Live(
+                    run=run,
+                    fence=claim.fence,
+                    selector=Selector.parse(run.backend),
+                    limits=self._merge(run.task),
+                )
+                events = await self.store.list_events(run.id)
+                live.seq = events[-1].seq if events else 0
+                if run.cancel_requested_at is not None:
+                    live.cancel.set()
+                self._worker.take(live)
+            if len(claimed) < _CLAIM_AT_ONCE:
+                return
+
+    async def _keep_beating(self) -> None:
+        while True:
+            await self.clock.sleep(BEAT_EVERY.total_seconds())
+            try:
+                await self._beat()
+                for run_id in await self.store.list_cancelled(self._owner):
+                    live = self.get_live(run_id)
+                    if live is not None:
+                        await self._worker.cancel(live)
+                await self._claim()
+            except StoreError:
+                _log.exception("the store does not answer; trying again")
+
+    async def _beat(self) -> None:
+        await self.store.beat(self._owner, until=self.clock.now() + LEASE_LASTS)
+
+
+async def _get_unless_ended(queue: asyncio.Queue[Event], live: Live) -> Event | None:
+    if not queue.empty():
+        return queue.get_nowait()
+    getting = asyncio.ensure_future(queue.get())
+    ended = asyncio.ensure_future(live.ended.wait())
+    try:
+        await asyncio.wait({getting, ended}, return_when=asyncio.FIRST_COMPLETED)
+        return getting.result() if getting.done() else None
+    finally:
+        getting.cancel()
+        ended.cancel()

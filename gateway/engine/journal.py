@@ -1,0 +1,159 @@
+"""Every change of a run goes through here: the table allows it, the store has it, then others hear of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from gateway.clock import Clock
+from gateway.engine.live import Live
+from gateway.errors import CostOutcome, RunTakenOver
+from gateway.lifecycle import AttemptStatus, Status, advance_attempt, advance_run, can_follow
+from gateway.store.protocol import Store
+from gateway.task import Attempt, Cost, Event, Failure, FailureKind, Run, Snapshot
+
+_ENDS = {
+    Status.COMPLETED: AttemptStatus.SUCCEEDED,
+    Status.FAILED: AttemptStatus.FAILED,
+    Status.CANCELLED: AttemptStatus.CANCELLED,
+    Status.REJECTED: AttemptStatus.FAILED,
+}
+
+
+class Journal:
+    """Writes what happened to a run into the store, before anybody acts on it."""
+
+    def __init__(self, store: Store, clock: Clock, owner: str) -> None:
+        self._store = store
+        self._clock = clock
+        self.owner = owner
+
+    async def create(self, run: Run) -> int:
+        """Write a new run down; returns its fence."""
+        return await self._store.create(run, owner=self.owner)
+
+    async def save(
+        self,
+        live: Live,
+        *,
+        status: Status | None = None,
+        attempt: Attempt | None = None,
+        snapshot: Snapshot | None = None,
+        **changes: Any,
+    ) -> Run:
+        """Change a run: its status (by the table), its newest attempt, and any other field.
+
+        Raises:
+            RunTakenOver: somebody else has it; `live` is dropped.
+            StoreError: it could not be written; nothing has changed.
+        """
+        run, now = live.run, self._clock.now()
+        events: list[Event] = []
+        status = run.status if status is None else advance_run(run.status, status)
+        if attempt is not None:
+            events += self._tell_attempt(run, attempt)
+            run = run.with_attempt(attempt)
+        if snapshot is not None:
+            events.append(Event(kind="snapshot", snapshot=snapshot))
+        if status is not run.status:
+            events.append(Event(kind="end" if status.is_final else "status", status=status))
+            changes["passed"] = (*run.passed, (status, now))
+        run = replace(run, status=status, updated_at=now, **changes)
+        stamped = [
+            replace(event, seq=live.seq + number, run_id=run.id, at=now)
+            for number, event in enumerate(events, start=1)
+        ]
+        try:
+            await self._store.save(run, fence=live.fence, events=stamped)
+        except RunTakenOver:
+            live.drop()
+            raise
+        live.run = run
+        live.seq += len(stamped)
+        live.publish(*stamped)
+        return run
+
+    async def move_attempt(
+        self,
+        live: Live,
+        status: AttemptStatus,
+        *,
+        run_status: Status | None = None,
+        snapshot: Snapshot | None = None,
+        ends: dict[str, Any] | None = None,
+        **changes: Any,
+    ) -> Attempt:
+        """Change the newest attempt's status (by the table) and fields; `ends` are those of the run's end."""
+        attempt = live.run.attempt
+        if attempt is None:
+            raise RuntimeError(f"run {live.run.id} has no attempt to move to {status}")
+        if status.is_final:
+            changes["ended_at"] = self._clock.now()
+        if snapshot is not None:
+            changes["snapshot"] = snapshot
+        attempt = replace(attempt, status=advance_attempt(attempt.status, status), **changes)
+        await self.save(live, status=run_status, attempt=attempt, snapshot=snapshot, **(ends or {}))
+        return attempt
+
+    async def note(self, live: Live, snapshot: Snapshot) -> bool:
+        """Write down a look at a job that goes on, if it changes anything; says whether it did."""
+        attempt = live.run.attempt
+        if attempt is None or attempt.status is not AttemptStatus.SUBMITTED or attempt.snapshot == snapshot:
+            return False
+        status = snapshot.status if can_follow(live.run.status, snapshot.status) else None
+        await self.save(live, status=status, attempt=replace(attempt, snapshot=snapshot), snapshot=snapshot)
+        return True
+
+    async def end(self, live: Live, status: Status, failure: Failure | None = None) -> Run:
+        """End a run that has no attempt under way."""
+        return await self.save(live, status=status, failure=failure, ended_at=self._clock.now())
+
+    def make_end(self, status: Status, output: Any = None, failure: Failure | None = None) -> dict[str, Any]:
+        """Return the fields of a run's end."""
+        return (
+            {"output": output, "failure": failure, "ended_at": self._clock.now()} if status.is_final else {}
+        )
+
+    def _tell_attempt(self, run: Run, attempt: Attempt) -> list[Event]:
+        before = run.attempt
+        if before is not None and before.number == attempt.number and before.status is attempt.status:
+            return []
+        why = f": {attempt.failure.message}" if attempt.failure else ""
+        message = f"{attempt.status}{why}"
+        return [Event(kind="attempt", attempt=attempt.number, backend=attempt.backend, message=message)]
+
+
+def get_attempt_end(snapshot: Snapshot) -> AttemptStatus:
+    """Return what a final look means for the attempt."""
+    if snapshot.failure is not None and snapshot.failure.kind is FailureKind.LOST:
+        return AttemptStatus.LOST
+    return _ENDS[snapshot.status]
+
+
+def settle(cost: Cost, snapshot: Snapshot) -> Cost:
+    """Return the cost of an attempt after its final look: the backend's word, else what the quote proves."""
+    if snapshot.cost is not None:
+        return replace(
+            cost,
+            settled=snapshot.cost.settled,
+            outcome=snapshot.cost.outcome,
+            evidence=snapshot.cost.evidence,
+        )
+    if cost.outcome is CostOutcome.NOT_CHARGED:
+        return cost
+    if snapshot.status is Status.COMPLETED and cost.quoted is not None:
+        return replace(
+            cost,
+            settled=cost.quoted,
+            outcome=CostOutcome.CHARGED,
+            evidence={"from": "the quoted price per job"},
+        )
+    if snapshot.status is Status.REJECTED:
+        return replace(cost, outcome=CostOutcome.NOT_CHARGED, evidence={"from": "refused at admission"})
+    return cost
+
+
+def is_over(run: Run, now: datetime) -> bool:
+    """Say whether a run's deadline has passed."""
+    return run.deadline_at is not None and now >= run.deadline_at

@@ -1,0 +1,72 @@
+"""A run that this process works on, and those who listen to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gateway.policy.routing import Plan, Selector
+from gateway.task import Event, Limits, Run
+
+_MOST_UNREAD_EVENTS = 10_000
+
+
+@dataclass(slots=True, eq=False)
+class Live:
+    """One run in the hands of this process.
+
+    Attributes:
+        run: its newest state, which is also in the store.
+        fence: what the store knows us by.
+        limits: the task's, the model's and the gateway's, merged.
+        plan: where it may go; made again when that is used up.
+        seq: of the newest stored event.
+        pieces_out: a part of the answer was handed out, so the run stays at its backend.
+        following: somebody reads its events, so it need not be polled.
+        dropped: another process took it over; nothing may be done any more.
+        failed_looks: polls in a row that gave no news.
+        on_end: called once, when it is over or dropped.
+    """
+
+    run: Run
+    fence: int
+    selector: Selector
+    limits: Limits
+    plan: Plan | None = None
+    seq: int = 0
+    pieces_out: bool = False
+    following: bool = False
+    dropped: bool = False
+    failed_looks: int = 0
+    cancel: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    listeners: list[asyncio.Queue[Event]] = field(default_factory=list)
+    on_end: Callable[[Live], None] | None = None
+
+    def listen(self) -> asyncio.Queue[Event]:
+        """Return a queue that gets every event from now on; hand it to `unlisten` in the end."""
+        queue: asyncio.Queue[Event] = asyncio.Queue(_MOST_UNREAD_EVENTS)
+        self.listeners.append(queue)
+        return queue
+
+    def unlisten(self, queue: asyncio.Queue[Event]) -> None:
+        """Stop sending events there."""
+        self.listeners.remove(queue)
+
+    def publish(self, *events: Event) -> None:
+        """Tell those who listen. One who does not read loses the oldest pieces, never the order."""
+        for queue in self.listeners:
+            for event in events:
+                if queue.full():
+                    queue.get_nowait()
+                queue.put_nowait(event)
+        if (self.run.status.is_final or self.dropped) and not self.ended.is_set():
+            self.ended.set()
+            if self.on_end is not None:
+                self.on_end(self)
+
+    def drop(self) -> None:
+        """Let go of the run: it is somebody else's now."""
+        self.dropped = True
+        self.publish()

@@ -1,0 +1,138 @@
+"""Gathers what the routing policy looks at: capabilities, quotes and what was learnt; then plans."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.adapter import Adapter, Capabilities, Feature
+from gateway.catalogue import Catalogue, Target
+from gateway.clock import Clock
+from gateway.errors import BackendError, GatewayError, InvalidInput
+from gateway.policy.routing import Candidate, Observed, Plan, Selector, make_plan
+from gateway.task import Limits, Quote, Task
+
+_ASK_SECONDS = 5.0
+_HEALTHY_FOR_SECONDS = 30.0
+_ILL_FOR_SECONDS = 1.0
+_SMOOTHING = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    capabilities: Capabilities
+    until: float
+
+
+class Planner:
+    """Knows the backends' health and prices as of lately, and plans with it."""
+
+    def __init__(self, adapters: Mapping[str, Adapter[Any]], catalogue: Catalogue, clock: Clock) -> None:
+        self._adapters = adapters
+        self._catalogue = catalogue
+        self._clock = clock
+        self._seen: dict[str, _Seen] = {}
+        self._asking: dict[str, asyncio.Task[Capabilities]] = {}
+        self._observed: dict[tuple[str, str], Observed] = {}
+
+    async def plan(self, task: Task, selector: Selector, limits: Limits, *, quotes: bool = False) -> Plan:
+        """Make the plan for a task. Quotes are fetched if they can matter, or if asked for.
+
+        Raises:
+            UnknownModel, UnknownBackend, InvalidInput: the task can't be planned at all.
+        """
+        targets = self._catalogue.find_targets(task, selector.backends)
+        quotes = quotes or len(targets) > 1 or limits.max_cost is not None
+        candidates = await asyncio.gather(*(self._make_candidate(t, task, quotes) for t in targets))
+        return make_plan(candidates, task, limits, selector)
+
+    async def fetch_capabilities(self, backend: str) -> Capabilities:
+        """Return a backend's capabilities, at most half a minute old (a second, if it was ill)."""
+        seen = self._seen.get(backend)
+        if seen is not None and self._clock.monotonic() < seen.until:
+            return seen.capabilities
+        if backend not in self._asking:
+            self._asking[backend] = asyncio.create_task(self._ask(backend))
+        return await asyncio.shield(self._asking[backend])
+
+    async def fetch_quote(self, target: Target, task: Task, capabilities: Capabilities) -> Quote:
+        """Return what a task would cost at one target: the configured price, or the backend's word.
+
+        Raises:
+            BackendError: the backend gave none.
+        """
+        if target.cost is not None:
+            return Quote(expected=target.cost, upper=target.cost, confidence="configured")
+        if Feature.QUOTE in capabilities.features:
+            adapter = self._adapters[target.backend]
+            async with asyncio.timeout(_ASK_SECONDS):
+                return await adapter.quote(target.reshape_task(task), target.words)
+        if capabilities.free:
+            return Quote(expected=None, upper=None, confidence="free")
+        return Quote(expected=None, upper=None, confidence="unknown")
+
+    def mark_ill(self, backend: str, reason: str) -> None:
+        """Note that a backend just failed to answer, so that the next run does not wait for it."""
+        ill = Capabilities(healthy=False, reason=reason)
+        self._seen[backend] = _Seen(ill, self._clock.monotonic() + _ILL_FOR_SECONDS)
+
+    def observe(self, backend: str, model: str | None, *, succeeded: bool, seconds: float) -> None:
+        """Learn from an attempt that landed and ended."""
+        key = (backend, model or "")
+        before = self._observed.get(key, Observed())
+        share = max(_SMOOTHING, 1.0 / (before.looks + 1))
+        latency = before.latency_seconds
+        if succeeded:
+            latency = seconds if latency is None else latency + share * (seconds - latency)
+        rate = before.success_rate + share * (float(succeeded) - before.success_rate)
+        self._observed[key] = Observed(before.looks + 1, rate, latency)
+
+    async def _make_candidate(self, target: Target, task: Task, quotes: bool) -> Candidate:  # noqa: FBT001
+        capabilities = await self.fetch_capabilities(target.backend)
+        quote, quote_error = None, None
+        if quotes and capabilities.healthy:
+            try:
+                quote = await self.fetch_quote(target, task, capabilities)
+            except TimeoutError:
+                quote_error = f"no quote within {_ASK_SECONDS:g} s"
+            except GatewayError as error:
+                quote_error = error.message if isinstance(error, BackendError) else str(error)
+        return self._check_target(
+            Candidate(
+                backend=target.backend,
+                target=target.words,
+                capabilities=capabilities,
+                quote=quote,
+                quote_error=quote_error,
+                observed=self._observed.get((target.backend, task.model or ""), Observed()),
+            ),
+            target,
+            task,
+        )
+
+    def _check_target(self, candidate: Candidate, target: Target, task: Task) -> Candidate:
+        try:
+            target.reshape_task(task)
+        except InvalidInput as error:
+            return candidate.remove("input", str(error))
+        return candidate
+
+    async def _ask(self, backend: str) -> Capabilities:
+        try:
+            async with asyncio.timeout(_ASK_SECONDS):
+                capabilities = await self._adapters[backend].capabilities()
+        except TimeoutError:
+            capabilities = Capabilities(healthy=False, reason=f"it did not answer within {_ASK_SECONDS:g} s")
+        except GatewayError as error:
+            capabilities = Capabilities(healthy=False, reason=str(error))
+        except Exception as error:  # noqa: BLE001  a stranger's adapter may raise anything; that is its health
+            capabilities = Capabilities(
+                healthy=False, reason=f"its adapter is broken: {type(error).__name__}: {error}"
+            )
+        finally:
+            self._asking.pop(backend, None)
+        seconds = _HEALTHY_FOR_SECONDS if capabilities.healthy else _ILL_FOR_SECONDS
+        self._seen[backend] = _Seen(capabilities, self._clock.monotonic() + seconds)
+        return capabilities

@@ -1,0 +1,149 @@
+"""One submission: sent once, and when its answer is lost, asked after until it is known whether it landed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from gateway.adapter import Adapter, Landed, NotLanded
+from gateway.clock import Clock
+from gateway.engine.journal import Journal
+from gateway.engine.live import Live
+from gateway.engine.planner import Planner
+from gateway.engine.waits import ask_until_known, keep_writing
+from gateway.errors import BackendError, CostOutcome, InDoubt, Unavailable
+from gateway.lifecycle import AttemptStatus, Status
+from gateway.policy.retry import make_failure
+from gateway.task import Attempt, Cost, Envelope, Failure, FailureKind, Handle
+
+DEFAULT_DOUBT_WAIT = timedelta(minutes=2)
+_SUBMIT_SECONDS = 120.0
+
+
+@dataclass(slots=True)
+class Sender:
+    """Sends stored envelopes, and knows or finds out what became of them."""
+
+    adapters: Mapping[str, Adapter[Any]]
+    planner: Planner
+    journal: Journal
+    clock: Clock
+
+    async def send(self, live: Live, envelope: Envelope) -> BackendError | None:
+        """Submit a stored envelope, once."""
+        adapter = self.adapters[envelope.backend]
+        try:
+            async with asyncio.timeout(_SUBMIT_SECONDS):
+                handle = await adapter.submit(envelope)
+        except BackendError as error:
+            return await self._note_not_sent(live, error)
+        except TimeoutError:
+            late = InDoubt(f"no answer within {_SUBMIT_SECONDS:g} s", backend=envelope.backend)
+            return await self._note_not_sent(live, late)
+        except Exception as error:  # noqa: BLE001  a broken adapter may have sent it all the same
+            broken = InDoubt(
+                f"its adapter broke while submitting: {type(error).__name__}: {error}",
+                backend=envelope.backend,
+            )
+            return await self._note_not_sent(live, broken)
+        await self._note_landed(live, handle)
+        return None
+
+    async def _note_landed(self, live: Live, handle: Handle) -> None:
+        # The envelope is in the store, so a crash here is no loss; but while we live we insist.
+        await keep_writing(
+            lambda: self.journal.move_attempt(
+                live, AttemptStatus.SUBMITTED, handle=handle, submitted_at=self.clock.now()
+            ),
+            self.clock,
+        )
+
+    async def _note_not_sent(self, live: Live, error: BackendError) -> BackendError | None:
+        if error.landed is False:
+            await self._note_refused(live, error)
+            return error
+        await self.journal.move_attempt(live, AttemptStatus.IN_DOUBT, failure=make_failure(error))
+        return await self.settle_doubt(live)
+
+    async def _note_refused(self, live: Live, error: BackendError) -> None:
+        if isinstance(error, Unavailable):
+            self.planner.mark_ill(get_attempt(live).backend, error.message)
+        cost = get_attempt(live).cost
+        await self.journal.move_attempt(
+            live,
+            AttemptStatus.REFUSED,
+            run_status=Status.QUEUED,
+            failure=make_failure(error),
+            cost=Cost(quoted=cost.quoted, outcome=CostOutcome.NOT_CHARGED),
+        )
+
+    async def settle_doubt(self, live: Live) -> BackendError | None:
+        """Find out whether the newest attempt landed, and send it (again) if not.
+
+        Returns None if it landed or the run has ended, else why it did not land.
+        """
+        attempt = get_attempt(live)
+        envelope, adapter = _get_envelope(attempt), self.adapters[attempt.backend]
+        if attempt.status is AttemptStatus.PREPARED:
+            await self.journal.move_attempt(live, AttemptStatus.IN_DOUBT)
+        found = await ask_until_known(lambda: adapter.recover(envelope), self.clock, self._make_give_up(live))
+        if isinstance(found, Landed):
+            await self._note_landed(live, found.handle)
+            return None
+        if isinstance(found, NotLanded) and not found.final:
+            await self.journal.move_attempt(live, AttemptStatus.PREPARED)
+            return await self.send(live, envelope)
+        if isinstance(found, NotLanded):
+            error = Unavailable(
+                "the submission never arrived and can't arrive any more", backend=attempt.backend
+            )
+            await self._note_refused(live, error)
+            return error
+        return await self._leave_unresolved(live, attempt, found.reason)
+
+    async def _leave_unresolved(self, live: Live, attempt: Attempt, reason: str) -> BackendError | None:
+        message = (
+            f"nobody knows whether {attempt.backend} took the submission of attempt {attempt.id} ({reason});"
+            f" it may have cost {attempt.cost.quoted or 'something'}: look there before you try again"
+        )
+        failure = Failure(
+            kind=FailureKind.UNRESOLVED,
+            message=message,
+            backend=attempt.backend,
+            detail={"attempt_id": attempt.id},
+        )
+        if live.limits.on_doubt == "resubmit":
+            await self.journal.move_attempt(
+                live, AttemptStatus.UNRESOLVED, run_status=Status.QUEUED, failure=failure
+            )
+            return InDoubt(message, backend=attempt.backend)
+        await self.journal.move_attempt(
+            live,
+            AttemptStatus.UNRESOLVED,
+            run_status=Status.FAILED,
+            failure=failure,
+            ends=self.journal.make_end(Status.FAILED, failure=failure),
+        )
+        return None
+
+    def _make_give_up(self, live: Live) -> Callable[[], bool]:
+        if live.limits.on_doubt in ("fail", "resubmit"):
+            return lambda: True
+        until = live.run.deadline_at or (self.clock.now() + (live.limits.doubt_wait or DEFAULT_DOUBT_WAIT))
+        return lambda: self.clock.now() >= until
+
+
+def get_attempt(live: Live) -> Attempt:
+    """Return the newest attempt of a run that has one."""
+    if live.run.attempt is None:
+        raise RuntimeError(f"run {live.run.id} has no attempt")
+    return live.run.attempt
+
+
+def _get_envelope(attempt: Attempt) -> Envelope:
+    if attempt.envelope is None:
+        raise RuntimeError(f"attempt {attempt.id} has no envelope")
+    return attempt.envelope

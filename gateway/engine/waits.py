@@ -1,0 +1,57 @@
+"""Asking again until it is known, as tenacity does it: on our clock, at the backend's own pace."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, retry_if_result
+from tenacity.wait import wait_base
+
+from gateway.adapter import Recovery, Unknown
+from gateway.clock import Clock
+from gateway.errors import BackendError, StoreError
+from gateway.policy.pace import get_retry_delay
+
+
+def throw_retry_delay(previous_seconds: float, error: BaseException | None) -> float:
+    """Return the seconds before the next try, with jitter, and at least what the backend asked for."""
+    retry_after = error.retry_after if isinstance(error, BackendError) else None
+    return get_retry_delay(previous_seconds, random.random(), retry_after)  # noqa: S311  jitter is no secret
+
+
+class _Wait(wait_base):
+    def __call__(self, retry_state: RetryCallState) -> float:
+        outcome = retry_state.outcome
+        error = outcome.exception() if outcome is not None and outcome.failed else None
+        return throw_retry_delay(retry_state.upcoming_sleep, error)
+
+
+async def ask_until_known(
+    ask: Callable[[], Awaitable[Recovery]], clock: Clock, give_up: Callable[[], bool]
+) -> Recovery:
+    """Ask whether something landed until the answer is not Unknown, or until `give_up` says so."""
+
+    def tell_last(state: RetryCallState) -> Recovery:
+        outcome = state.outcome
+        error = outcome.exception() if outcome is not None else None
+        if outcome is None or error is not None:
+            return Unknown(str(error))
+        last: Recovery = outcome.result()
+        return last
+
+    retrying = AsyncRetrying(
+        sleep=clock.sleep,
+        wait=_Wait(),
+        stop=lambda _: give_up(),
+        retry=retry_if_exception_type(BackendError)
+        | retry_if_result(lambda found: isinstance(found, Unknown)),
+        retry_error_callback=tell_last,
+    )
+    found: Recovery = await retrying(ask)
+    return found
+
+
+async def keep_writing(write: Callable[[], Awaitable[object]], clock: Clock) -> None:
+    """Write down what has already happened, again and again until the store takes it."""
+    await AsyncRetrying(sleep=clock.sleep, wait=_Wait(), retry=retry_if_exception_type(StoreError))(write)

@@ -1,0 +1,215 @@
+"""Follows jobs to their end: one watcher per backend, due times in one heap, many jobs in one look."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.adapter import Adapter, Feature
+from gateway.clock import Clock
+from gateway.engine.ending import Ending
+from gateway.engine.journal import Journal, is_over
+from gateway.engine.live import Live
+from gateway.errors import BackendError, NotSupported, RunTakenOver, StoreError
+from gateway.lifecycle import AttemptStatus
+from gateway.policy.pace import get_look_delay
+from gateway.task import Event, Handle, Snapshot
+
+_POLL_SECONDS = 60.0
+_SLACK = 0.5  # a look takes along those that would be due before half of their wait is over
+_MOST_FOLLOWED = 64
+_MOST_POLLS_AT_ONCE = 8
+
+
+@dataclass(order=True, slots=True)
+class _Due:
+    at: float
+    number: int
+    live: Live = field(compare=False)
+    asked_at: float = field(compare=False, default=0.0)
+
+
+class Watcher:
+    """Looks after all jobs at one backend."""
+
+    def __init__(
+        self,
+        adapter: Adapter[Any],
+        journal: Journal,
+        clock: Clock,
+        ending: Ending,
+        fetch_features: Callable[[], Awaitable[tuple[frozenset[Feature], int]]],
+    ) -> None:
+        self._adapter = adapter
+        self._journal = journal
+        self._clock = clock
+        self._ending = ending
+        self._fetch_features = fetch_features
+        self._heap: list[_Due] = []
+        self._counter = itertools.count()
+        self._news = asyncio.Event()
+        self._not_before = 0.0
+        self._followers: set[asyncio.Task[None]] = set()
+
+    async def add(self, live: Live) -> None:
+        """Follow a run whose newest attempt has landed here."""
+        features, _ = await self._fetch_features()
+        wanted = Feature.STREAM if live.run.task.stream else Feature.EVENTS
+        if wanted in features and (live.run.task.stream or len(self._followers) < _MOST_FOLLOWED):
+            live.following = True
+            follower = asyncio.create_task(self._follow(live))
+            self._followers.add(follower)
+            follower.add_done_callback(self._followers.discard)
+        self.look_soon(live)
+
+    def look_soon(self, live: Live, in_seconds: float | None = None) -> None:
+        """Look at a job after that time, or as its age asks for."""
+        now = self._clock.monotonic()
+        wait = get_look_delay(self._get_age(live), live.failed_looks) if in_seconds is None else in_seconds
+        if live.run.deadline_at is not None:
+            left = (live.run.deadline_at - self._clock.now()).total_seconds()
+            wait = max(0.0, left if live.following else min(wait, left))
+        elif live.following:
+            return
+        heapq.heappush(self._heap, _Due(now + wait, next(self._counter), live, now))
+        self._news.set()
+
+    async def run(self) -> None:
+        """Look at what is due, for ever."""
+        while True:
+            wait = self._get_wait()
+            if wait is None or wait > 0:
+                self._news.clear()
+                await self._sleep(wait)
+                continue
+            await self._look(self._take_due())
+
+    async def aclose(self) -> None:
+        """Stop following; the jobs go on."""
+        for follower in list(self._followers):
+            follower.cancel()
+        await asyncio.gather(*self._followers, return_exceptions=True)
+
+    def _get_wait(self) -> float | None:
+        if not self._heap:
+            return None
+        return max(self._heap[0].at, self._not_before) - self._clock.monotonic()
+
+    async def _sleep(self, seconds: float | None) -> None:
+        """Until news come, or the next is due."""
+        news = asyncio.ensure_future(self._news.wait())
+        waits: set[asyncio.Future[Any]] = {news}
+        if seconds is not None:
+            waits.add(asyncio.ensure_future(self._clock.sleep(seconds)))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    def _take_due(self) -> list[Live]:
+        """Take what is due, and what would be soon enough to share the look."""
+        now = self._clock.monotonic()
+        taken: dict[str, Live] = {}
+        while self._heap and self._heap[0].at <= now:
+            due = heapq.heappop(self._heap)
+            taken[due.live.run.id] = due.live
+        later = [due for due in self._heap if due.at - now <= (due.at - due.asked_at) * _SLACK]
+        if taken and later:
+            taken |= {due.live.run.id: due.live for due in later}
+            self._heap = [due for due in self._heap if due not in later]
+            heapq.heapify(self._heap)
+        return [live for live in taken.values() if self._is_ours(live)]
+
+    def _is_ours(self, live: Live) -> bool:
+        attempt = live.run.attempt
+        return not live.dropped and attempt is not None and attempt.status is AttemptStatus.SUBMITTED
+
+    async def _look(self, lives: Sequence[Live]) -> None:
+        by_handle = {live.run.attempt.handle: live for live in lives if live.run.attempt}
+        handles = [handle for handle in by_handle if handle is not None]
+        _, many = await self._fetch_features()
+        groups = [handles[start : start + many] for start in range(0, len(handles), many)]
+        for start in range(0, len(groups), _MOST_POLLS_AT_ONCE):
+            some = groups[start : start + _MOST_POLLS_AT_ONCE]
+            await asyncio.gather(*(self._poll(group, by_handle) for group in some))
+
+    async def _poll(self, handles: list[Handle], by_handle: dict[Handle | None, Live]) -> None:
+        seen: dict[Handle, Snapshot] = {}
+        retry_after = 0.0
+        try:
+            async with asyncio.timeout(_POLL_SECONDS):
+                seen = dict(await self._adapter.poll(handles))
+        except BackendError as error:
+            retry_after = error.retry_after.total_seconds() if error.retry_after else 0.0
+        except TimeoutError:
+            retry_after = 1.0
+        except Exception as error:  # noqa: BLE001  a broken adapter brings no news, it must not stop the others
+            retry_after = self._ending.report_broken(self._adapter.name, error)
+        if retry_after:
+            self._not_before = self._clock.monotonic() + retry_after
+        await asyncio.gather(*(self._apply(by_handle[handle], seen.get(handle)) for handle in handles))
+
+    async def _apply(self, live: Live, snapshot: Snapshot | None) -> None:
+        if not self._is_ours(live):
+            return
+        live.failed_looks = 0 if snapshot is not None else live.failed_looks + 1
+        try:
+            if snapshot is not None and snapshot.status.is_final:
+                await self._ending.end_attempt(live, snapshot)
+                return
+            if snapshot is not None:
+                await self._journal.note(live, snapshot)
+            if is_over(live.run, self._clock.now()):
+                await self._ending.end_overdue(live, self._adapter)
+                return
+        except RunTakenOver:
+            return
+        except StoreError:
+            live.failed_looks += 1  # it will be seen again: looking is read-only
+        except Exception as error:  # noqa: BLE001  a defect in one run must not stop the others' watcher
+            live.failed_looks += 1
+            self._ending.report_broken(self._adapter.name, error)
+        self.look_soon(live)
+
+    async def _follow(self, live: Live) -> None:
+        """Read a job's events as they come; whatever ends that, the watcher looks on."""
+        try:
+            handle = live.run.attempt.handle if live.run.attempt else None
+            if handle is not None:
+                async for event in self._adapter.events(handle):
+                    if await self._take_event(live, event):
+                        return
+        except (BackendError, NotSupported, StoreError):
+            live.failed_looks = 0  # the stream is gone, not the job: look at it now
+        except RunTakenOver:
+            return
+        except Exception as error:  # noqa: BLE001  as above: a broken stream is no news
+            self._ending.report_broken(self._adapter.name, error)
+        finally:
+            live.following = False
+        self.look_soon(live, 0.0)
+
+    async def _take_event(self, live: Live, event: Event) -> bool:
+        """Pass one event on; says whether it was the last."""
+        if not self._is_ours(live):
+            return True
+        if event.kind == "piece":
+            live.pieces_out = True
+            live.publish(event)
+        elif event.snapshot is not None and event.snapshot.status.is_final:
+            await self._ending.end_attempt(live, event.snapshot)
+            return True
+        elif event.snapshot is not None:
+            await self._journal.note(live, event.snapshot)
+        return False
+
+    def _get_age(self, live: Live) -> float:
+        attempt = live.run.attempt
+        if attempt is None or attempt.submitted_at is None:
+            return 0.0
+        return max(0.0, (self._clock.now() - attempt.submitted_at).total_seconds())

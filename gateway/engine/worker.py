@@ -1,0 +1,136 @@
+"""Works on runs: brings each to its backend, hands it to that backend's watcher, carries out cancels."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Mapping
+from typing import Any
+
+from gateway.adapter import Adapter, Feature
+from gateway.catalogue import Catalogue
+from gateway.clock import Clock
+from gateway.engine.dispatch import Dispatcher
+from gateway.engine.ending import Ending
+from gateway.engine.journal import Journal
+from gateway.engine.live import Live
+from gateway.engine.planner import Planner
+from gateway.engine.submission import Sender
+from gateway.engine.waits import keep_writing
+from gateway.engine.watch import Watcher
+from gateway.errors import NotSupported, RunTakenOver
+from gateway.lifecycle import AttemptStatus, Status
+from gateway.task import Failure, FailureKind
+
+_log = logging.getLogger("gateway")
+_FINISH_SENDING_SECONDS = 10.0
+
+
+class Worker:
+    """Has the runs of this process in its hands."""
+
+    def __init__(
+        self,
+        adapters: Mapping[str, Adapter[Any]],
+        catalogue: Catalogue,
+        planner: Planner,
+        journal: Journal,
+        clock: Clock,
+    ) -> None:
+        self.live: dict[str, Live] = {}
+        self._adapters, self._planner, self._journal, self._clock = adapters, planner, journal, clock
+        self._ending = Ending(catalogue, planner, journal, clock, self._drive_soon)
+        self._sender = Sender(adapters, planner, journal, clock)
+        self._dispatcher = Dispatcher(self._sender, adapters, catalogue, planner, journal, clock)
+        self._watchers: dict[str, Watcher] = {}
+        self._driving: set[asyncio.Task[None]] = set()
+        self._watching: set[asyncio.Task[None]] = set()
+
+    def take(self, live: Live) -> None:
+        """Begin, or go on, to work on a run."""
+        live.on_end = self._forget
+        self.live[live.run.id] = live
+        self._drive_soon(live)
+
+    async def cancel(self, live: Live) -> None:
+        """Carry out a wish to cancel, as far as it can be done now."""
+        live.cancel.set()
+        attempt = live.run.attempt
+        if attempt is None or attempt.status is not AttemptStatus.SUBMITTED:
+            return  # its driver sees the wish before its next step
+        facts = await self._planner.fetch_capabilities(attempt.backend)
+        try:
+            if Feature.CANCEL in facts.features:
+                await self._ending.cancel(live, self._adapters[attempt.backend])
+                self._get_watcher(attempt.backend).look_soon(live, 0.0)
+            elif facts.healthy:
+                await self._ending.abandon(live)
+        except (NotSupported, RunTakenOver):
+            _log.warning("run %s could not be cancelled here", live.run.id)
+
+    async def aclose(self) -> None:
+        """Let submissions under way finish, bounded; then stop. What goes on is in the store."""
+        if self._driving:
+            await asyncio.wait(set(self._driving), timeout=_FINISH_SENDING_SECONDS)
+        tasks = [*self._driving, *self._watching]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for watcher in self._watchers.values():
+            await watcher.aclose()
+
+    def _forget(self, live: Live) -> None:
+        self.live.pop(live.run.id, None)
+
+    def _drive_soon(self, live: Live) -> None:
+        self._spawn(self._drive(live), self._driving)
+
+    async def _drive(self, live: Live) -> None:
+        try:
+            # If the store fails, nothing was sent that is not in it: go on from there when it is back.
+            await keep_writing(lambda: self._bring(live), self._clock)
+        except RunTakenOver:
+            _log.warning("run %s was taken over by another process", live.run.id)
+        except Exception as error:  # noqa: BLE001  it is logged, and becomes the run's failure
+            _log.exception("run %s met a defect of the gateway", live.run.id)
+            attempt = live.run.attempt
+            if attempt is not None and not attempt.status.is_final:
+                live.drop()  # there may be a paid job: it is left as stored, for the next start
+                return
+            failure = Failure(kind=FailureKind.INTERNAL, message=f"{type(error).__name__}: {error}")
+            await self._journal.end(live, Status.FAILED, failure)
+
+    async def _bring(self, live: Live) -> None:
+        """Bring a run to its backend, from wherever it is, and hand it to that backend's watcher."""
+        attempt = live.run.attempt
+        landed = attempt is not None and attempt.status is AttemptStatus.SUBMITTED
+        if attempt is not None and attempt.status in (AttemptStatus.PREPARED, AttemptStatus.IN_DOUBT):
+            error = await self._sender.settle_doubt(live)
+            landed = error is None and not live.run.status.is_final
+            if error is not None:
+                landed = await self._dispatcher.drive(live, error)
+        elif not landed:
+            landed = await self._dispatcher.drive(live)
+        if landed and live.run.attempt is not None:
+            await self._get_watcher(live.run.attempt.backend).add(live)
+            if live.cancel.is_set():
+                await self.cancel(live)
+
+    def _get_watcher(self, backend: str) -> Watcher:
+        if backend not in self._watchers:
+
+            async def fetch_features() -> tuple[frozenset[Feature], int]:
+                facts = await self._planner.fetch_capabilities(backend)
+                return facts.features, max(1, facts.poll_many)
+
+            watcher = Watcher(
+                self._adapters[backend], self._journal, self._clock, self._ending, fetch_features
+            )
+            self._watchers[backend] = watcher
+            self._spawn(watcher.run(), self._watching)
+        return self._watchers[backend]
+
+    def _spawn(self, work: Coroutine[Any, Any, None], where: set[asyncio.Task[None]]) -> None:
+        task = asyncio.create_task(work)
+        where.add(task)
+        task.add_done_callback(where.discard)

@@ -1,0 +1,133 @@
+"""The synchronous Gateway: every method of AsyncGateway, carried over one event loop in its own thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
+
+from gateway.client import AsyncGateway, Selected
+from gateway.task import Run, Task
+
+if TYPE_CHECKING:
+    from gateway.catalogue import Model
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _carry(
+    method: Callable[Concatenate[AsyncGateway, P], Awaitable[R]],
+) -> Callable[Concatenate[Gateway, P], R]:
+    """Make the synchronous twin of a method."""
+
+    @wraps(method)
+    def call(self: Gateway, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._call(lambda: method(self._gateway, *args, **kwargs))
+
+    return call  # type: ignore[return-value]  # mypy keeps the name of `self`
+
+
+def _carry_iterator(
+    method: Callable[Concatenate[AsyncGateway, P], AsyncIterator[R]],
+) -> Callable[Concatenate[Gateway, P], Iterator[R]]:
+    """Make the synchronous twin of a method that yields."""
+
+    @wraps(method)
+    def call(self: Gateway, *args: P.args, **kwargs: P.kwargs) -> Iterator[R]:
+        iterator = method(self._gateway, *args, **kwargs)
+        end = object()
+
+        async def step() -> R | object:
+            return await anext(iterator, end)
+
+        while (item := self._call(step)) is not end:
+            yield item  # type: ignore[misc]  # it is not `end`, so it is an R
+
+    return call  # type: ignore[return-value]  # mypy keeps the name of `self`
+
+
+class Gateway:
+    """The same as AsyncGateway, without async, for any number of threads. Use it as `with`, or `close` it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Take what AsyncGateway takes."""
+        self._start(lambda: AsyncGateway(*args, **kwargs))
+
+    @classmethod
+    def from_config(cls, path: str | Path | None = None) -> Self:
+        """Make the gateway that a `gateway.toml` describes. Raises ConfigError."""
+        gateway = cls.__new__(cls)
+        gateway._start(lambda: AsyncGateway.from_config(path))  # noqa: SLF001  its own
+        return gateway
+
+    run = _carry(AsyncGateway.run)
+    submit = _carry(AsyncGateway.submit)
+    get = _carry(AsyncGateway.get)
+    wait = _carry(AsyncGateway.wait)
+    cancel = _carry(AsyncGateway.cancel)
+    list_runs = _carry(AsyncGateway.list_runs)
+    plan = _carry(AsyncGateway.plan)
+    quote = _carry(AsyncGateway.quote)
+    map = _carry(AsyncGateway.map)
+    backends = _carry(AsyncGateway.backends)
+    recover = _carry(AsyncGateway.recover)
+    events = _carry_iterator(AsyncGateway.events)
+
+    @property
+    def models(self) -> dict[str, Model]:
+        """The catalogue: each alias with its targets."""
+        return self._gateway.models
+
+    def close(self) -> None:
+        """As AsyncGateway.aclose."""
+        self._call(self._gateway.aclose)
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _start(self, make: Callable[[], AsyncGateway]) -> None:
+        from anyio.from_thread import start_blocking_portal
+
+        self._stack = ExitStack()
+        self._gateway = make()  # before the loop is started: a wrong configuration leaves no thread behind
+        self._portal = self._stack.enter_context(start_blocking_portal("asyncio"))
+
+    def _call(self, work: Callable[[], Awaitable[R]]) -> R:
+        return self._portal.call(work)
+
+
+_default: Gateway | None = None
+_default_lock = threading.Lock()
+
+
+def get_default() -> Gateway:
+    """Return the gateway of the configuration that is found, made once. Raises ConfigError."""
+    import atexit
+
+    global _default  # noqa: PLW0603  one default gateway per process, like logging's root
+    with _default_lock:
+        if _default is None:
+            _default = Gateway.from_config()
+            atexit.register(_close_default)
+        return _default
+
+
+def run(task: Task, backend: Selected = "auto", *, timeout: float | None = None) -> Run:
+    """Run a task on the default gateway, that of the configuration found; see AsyncGateway.run."""
+    return get_default().run(task, backend, timeout=timeout)
+
+
+def _close_default() -> None:
+    global _default  # noqa: PLW0603  see get_default
+    with _default_lock:
+        if _default is not None:
+            _default.close()
+            _default = None
