@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from gateway.devnet.faults import Fault, Operation
+from gateway.devnet.faults import Fault, Operation, StandIn
 from gateway.devnet.infernet import Container, InfernetNode, make_containers
 
 pytestmark = pytest.mark.anyio
@@ -69,6 +69,11 @@ async def test_the_url_stays_and_a_stopped_node_refuses(start: Start) -> None:
     await node.start()
     assert node.url == url
     assert (await http.get("/health")).status_code == 200
+
+
+async def test_the_node_is_a_stand_in() -> None:
+    node: StandIn = InfernetNode("node7")
+    assert (node.name, node.journal, node.faults.describe()) == ("node7", [], [])
 
 
 async def test_a_node_that_never_started_has_no_url() -> None:
