@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from gateway.adapter import Landed, NotLanded, Recovery, Unknown
 from gateway.clock import Clock
-from gateway.errors import BackendError, Misbehaved, Rejected
+from gateway.errors import BackendError, Misbehaved, NotSupported, Rejected
 from gateway.task import Envelope, Event, Handle, Snapshot, Task
 from gateway.types import JSON
 from gateway_infernet import outcomes, wire
@@ -96,8 +96,10 @@ class Jobs:
         return NotLanded(final=False)
 
     async def events(self, handle: Handle) -> AsyncIterator[Event]:
-        """Yield a stream's bytes as they come, unchanged, then the truth from GET."""
+        """Yield a stream's bytes as they come, unchanged, then the truth from GET. Raises NotSupported."""
         was_open = self._streams.is_open(handle.job_id)
+        if not was_open and await self._facts.fetch_version() < (1,):
+            raise NotSupported(f"{self._name}: there are no streams before node version 1.0")
         try:
             async with aclosing(self._streams.read(handle.job_id)) as pieces:
                 async for data in pieces:
