@@ -9,11 +9,12 @@ from pydantic import ValidationError
 
 from gateway.adapter import Adapter, Capabilities, Recovery
 from gateway.clock import Clock
-from gateway.errors import InvalidInput
+from gateway.errors import BackendError, InvalidInput
 from gateway.task import Envelope, Event, Handle, Quote, Snapshot, Task
 from gateway.types import JSON, AttemptId
 from gateway_infernet import wire
 from gateway_infernet.config import InfernetConfig, InfernetTarget
+from gateway_infernet.delegations import KIND, Delegations, make_quote
 from gateway_infernet.facts import Facts
 from gateway_infernet.jobs import Jobs
 from gateway_infernet.looking import Looker, Wanted
@@ -35,6 +36,7 @@ class InfernetAdapter(Adapter[InfernetConfig]):
         self._facts = Facts(self._node, config)
         self._looker = Looker(self._node)
         self._jobs = Jobs(self._node, config, self._facts, self._looker, self.clock)
+        self._delegations = Delegations(self._node, config, self._facts, self.clock)
 
     async def capabilities(self) -> Capabilities:
         """Ask /health, /info and, from 1.4 on, /resources."""
@@ -45,14 +47,18 @@ class InfernetAdapter(Adapter[InfernetConfig]):
 
         Raises InvalidInput, Rejected, or Unavailable where the node must be asked and can't be.
         """
-        payload = await self._jobs.make_payload(task, self._parse_target(target), attempt_id)
+        words = _parse_target(target, backend=self.name)
+        if words.delegated is not None:
+            payload = await self._delegations.make_payload(task, words, words.delegated, attempt_id)
+        else:
+            payload = await self._jobs.make_payload(task, words, attempt_id)
         return Envelope(
             attempt_id=attempt_id, backend=self.name, payload=payload, prepared_at=self.clock.now()
         )
 
     async def submit(self, envelope: Envelope) -> Handle:
         """Send it. Jobs that are submitted while a request is under way go together in the next."""
-        return await self._jobs.submit(envelope)
+        return await self._get_part(envelope.payload).submit(envelope)
 
     async def poll(self, handles: Sequence[Handle]) -> Mapping[Handle, Snapshot]:
         """Look at all of them with one GET per 350 jobs.
@@ -61,15 +67,26 @@ class InfernetAdapter(Adapter[InfernetConfig]):
         "runs" after its stream ended, or more than a minute after it began, has failed by "timeout": the node
         cuts streams after 60 s and says nothing more about their jobs.
         """
-        return await self._jobs.look(handles)
+        found: dict[Handle, Snapshot] = {}
+        failed: BackendError | None = None
+        for part in (self._jobs, self._delegations):
+            try:
+                found |= await part.look([one for one in handles if self._get_part(one.detail) is part])
+            except BackendError as error:  # the chain being away is no reason to hide the node's news
+                failed = failed or error
+        if failed is not None and not found:
+            raise failed
+        return found
 
     async def recover(self, envelope: Envelope) -> Recovery:
-        """Look the attempt's own id up at the node."""
-        return await self._jobs.recover(envelope)
+        """Look the attempt's own id up at the node, or a delegated subscription on its chain."""
+        return await self._get_part(envelope.payload).recover(envelope)
 
     async def quote(self, task: Task, target: Mapping[str, JSON]) -> Quote:  # noqa: ARG002  the seam's words
-        """Tell the configured price; without one a node's jobs are free."""
-        self._parse_target(target)
+        """Tell the configured price (without one jobs are free), or what a delegated subscription pays."""
+        words = _parse_target(target, backend=self.name)
+        if words.delegated is not None:
+            return make_quote(words.delegated, self.config.chain, self.clock.now())
         price = self.config.price
         return Quote(
             expected=price,
@@ -89,6 +106,7 @@ class InfernetAdapter(Adapter[InfernetConfig]):
     async def aclose(self) -> None:
         """Close streams and connections; a submission that is under way is in doubt."""
         await self._jobs.aclose()
+        await self._delegations.aclose()
         await self._looker.aclose()
         await self._node.aclose()
 
@@ -123,11 +141,15 @@ class InfernetAdapter(Adapter[InfernetConfig]):
             raise InvalidInput(f"{status!r} is not one of {', '.join(wire.STATUS)}")
         await self._node.put_status({"id": job_id, "status": status, "containers": list(containers)})
 
-    def _parse_target(self, target: Mapping[str, JSON]) -> InfernetTarget:
-        try:
-            return InfernetTarget.model_validate(dict(target))
-        except ValidationError as error:
-            wrong = "; ".join(
-                f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_url=False)
-            )
-            raise InvalidInput(f"{self.name}: the target is wrong: {wrong}") from error
+    def _get_part(self, words: Mapping[str, JSON]) -> Jobs | Delegations:
+        return self._delegations if words.get("kind") == KIND else self._jobs
+
+
+def _parse_target(target: Mapping[str, JSON], *, backend: str) -> InfernetTarget:
+    try:
+        return InfernetTarget.model_validate(dict(target))
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_url=False)
+        )
+        raise InvalidInput(f"{backend}: the target is wrong: {wrong}") from error

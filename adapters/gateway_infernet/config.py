@@ -28,6 +28,8 @@ class ChainConfig(BaseModel):
         coordinator: address of the Coordinator itself; either of the two is needed.
         private_key: the key behind the owner contract's getSigner().
         chain_id: asked of the RPC endpoint if absent.
+        inbox: where lazy results are read, if only the Coordinator is named; the Registry names it.
+        confirmations: how many blocks must lie over what is believed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,8 +39,10 @@ class ChainConfig(BaseModel):
     coordinator: str | None = None
     private_key: SecretStr
     chain_id: int | None = Field(default=None, ge=1)
+    inbox: str | None = None
+    confirmations: int = Field(default=0, ge=0)
 
-    _addresses = field_validator("registry", "coordinator")(
+    _addresses = field_validator("registry", "coordinator", "inbox")(
         lambda text: text if text is None else _check_address(text)
     )
 

@@ -8,8 +8,8 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from gateway.clock import Clock
-from gateway.errors import BackendError, Misbehaved, Throttled, Unavailable
-from gateway.http import Answer, HttpClient, StreamAnswer, parse_json
+from gateway.errors import BackendError, Throttled, Unavailable
+from gateway.http import Answer, HttpClient, StreamAnswer
 from gateway.types import JSON
 from gateway_infernet import wire
 from gateway_infernet.config import InfernetConfig
@@ -76,7 +76,7 @@ class Node:
         if answer.status != 200:
             raise wire.make_refusal(answer, "PUT /api/status", backend=self.name, lands=False)
 
-    async def post_job(self, job_id: str | None, body: bytes) -> Answer:
+    async def post_job(self, job_id: str, body: bytes) -> Answer:
         """POST /api/jobs and return the 200."""
         answer = await self._call("POST", JOBS, lands=True, json=body)
         if answer.status != 200:
@@ -151,13 +151,3 @@ class Node:
                 http_status=429,
                 retry_after=parse_wait(answer.headers),
             )
-
-
-def parse_delegated_answer(answer: Answer, *, backend: str) -> None:
-    """Check that a delegated subscription was answered `{}`, which only means that its form was right."""
-    try:
-        said = parse_json(answer.body)
-    except ValueError:
-        said = None
-    if not isinstance(said, dict):
-        raise Misbehaved("POST /api/jobs: this is no answer to a delegated subscription", backend=backend)
