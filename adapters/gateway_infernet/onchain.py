@@ -52,7 +52,15 @@ class CoordinatorReader:
         confirmations: how many blocks must lie over what is believed.
     """
 
-    def __init__(self, web3: Web3, address: str, *, inbox: str | None = None, confirmations: int = 0) -> None:
+    def __init__(
+        self,
+        web3: Web3,
+        address: str,
+        *,
+        chain_id: int | None = None,
+        inbox: str | None = None,
+        confirmations: int = 0,
+    ) -> None:
         self._web3 = web3
         self._address = address
         self._chain_id = chain_id

@@ -56,16 +56,14 @@ class Wallet:
         return bytes(Signer.sign_transaction(transaction, self._account.key).raw_transaction)
 
     async def _wait_for_receipt(self, transaction: str) -> dict[str, Any]:
-        receipt: dict[str, Any] | None
-        ask = "eth_getTransactionReceipt", [transaction]
-        try:
-            async with asyncio.timeout(_RECEIPT_SECONDS):
-                while (receipt := await request(self._web3, *ask)) is None:
-                    await asyncio.sleep(_LOOK_EVERY_SECONDS)
-        except TimeoutError as error:
-            raise Unavailable(
-                f"transaction {transaction} is in no block after {_RECEIPT_SECONDS} s"
-            ) from error
-        if int(receipt["status"], 16) != 1:
-            raise RevertedInBlock(f"transaction {transaction} reverted")
-        return receipt
+        for _ in range(round(_RECEIPT_SECONDS / _LOOK_EVERY_SECONDS)):
+            receipt: dict[str, Any] | None = await request(
+                self._web3, "eth_getTransactionReceipt", [transaction]
+            )
+            if receipt is None:
+                await asyncio.sleep(_LOOK_EVERY_SECONDS)
+            elif int(receipt["status"], 16) != 1:
+                raise RevertedInBlock(f"transaction {transaction} reverted")
+            else:
+                return receipt
+        raise Unavailable(f"transaction {transaction} is in no block after {_RECEIPT_SECONDS} s")
