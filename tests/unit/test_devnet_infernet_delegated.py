@@ -196,7 +196,8 @@ async def test_refusals_of_a_chain_node(start: Start) -> None:
     _, http = await start(chain=Side(), containers=known)
 
     async def post(*names: str, **more: Any) -> httpx2.Response:
-        return await http.post("/api/jobs", json=make_body(make_containers_hash(names).hex(), **more))
+        body = make_body(make_containers_hash(names).hex(), **more)
+        return await http.post("/api/jobs", json=body)  # type: ignore[no-any-return]
 
     answer = await post("internal")
     assert get_error(answer) == (405, "First container must be external")

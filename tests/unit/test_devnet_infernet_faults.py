@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -211,7 +211,7 @@ async def test_failures_are_invisible_in_the_stream(start: Start) -> None:
 
 
 async def test_a_stream_that_breaks_half_way_ends_cleanly(start: Start) -> None:
-    async def stream(data: Any) -> AsyncIterator[bytes]:
+    async def stream(data: Any) -> AsyncGenerator[bytes, None]:
         yield b"half"
         raise ConnectionResetError("the container went away")
 
@@ -283,7 +283,7 @@ async def test_a_lost_answer_of_a_stream(start: Start) -> None:
 async def test_a_client_that_leaves_cancels_the_container_and_the_job_stays_running(start: Start) -> None:
     ended = asyncio.Event()
 
-    async def stream(data: Any) -> AsyncIterator[bytes]:
+    async def stream(data: Any) -> AsyncGenerator[bytes, None]:
         try:
             yield b"first"
             await asyncio.Event().wait()

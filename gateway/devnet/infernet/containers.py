@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import TypeAlias
 
@@ -13,7 +13,7 @@ from gateway.devnet.model import analyze
 from gateway.types import JSON
 
 Run: TypeAlias = Callable[[JSON], Awaitable[JSON]]
-StreamOf: TypeAlias = Callable[[JSON], AsyncIterator[bytes]]
+StreamOf: TypeAlias = Callable[[JSON], AsyncGenerator[bytes, None]]
 Sleep: TypeAlias = Callable[[float], Awaitable[None]]
 
 _PIECES = re.compile(r"\s*\S+\s*|\s+")
@@ -135,7 +135,7 @@ def _make_words(sleep: Sleep, delay_seconds: float) -> tuple[Run, StreamOf]:
             raise ContainerError("the data must be an object with a string `text`")
         return [piece.encode() for piece in _PIECES.findall(text)]
 
-    async def stream(data: JSON) -> AsyncIterator[bytes]:
+    async def stream(data: JSON) -> AsyncGenerator[bytes, None]:
         seconds = float(data.get("delay_seconds", delay_seconds)) if isinstance(data, dict) else delay_seconds
         for piece in split(data):
             await sleep(seconds)

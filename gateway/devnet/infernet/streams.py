@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
 from aiohttp import web
@@ -29,9 +29,9 @@ async def _read_output(container: Container, data: JSON) -> AsyncGenerator[bytes
     if container.stream is None:
         yield encode_json(await container.run(data))
         return
-    pieces: AsyncIterator[bytes] = container.stream(data)
-    async for piece in pieces:
-        yield piece
+    async with aclosing(container.stream(data)) as pieces:
+        async for piece in pieces:
+            yield piece
 
 
 class Streams:
