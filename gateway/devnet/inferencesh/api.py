@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from aiohttp import web
 
 from gateway.devnet.faults import Accepted, Faults
@@ -13,7 +15,7 @@ from gateway.devnet.inferencesh.dto import Quirks, TaskEncoder
 from gateway.devnet.inferencesh.envelopes import DEFAULT_ENVELOPE, Envelope
 from gateway.devnet.inferencesh.files import FileRoutes, FileStore
 from gateway.devnet.inferencesh.misbehaviour import make_key_check, make_misbehaviour, write_problems
-from gateway.devnet.inferencesh.routes import TaskRoutes
+from gateway.devnet.inferencesh.routes import RunRoutes, TaskFileRoutes, TaskRoutes
 from gateway.devnet.inferencesh.runner import Runner
 from gateway.devnet.inferencesh.sessions import SessionRoutes, SessionStore
 from gateway.devnet.inferencesh.store_routes import StoreRoutes
@@ -22,6 +24,10 @@ from gateway.devnet.inferencesh.tasks import TaskStore
 
 HOST = "127.0.0.1"
 MAX_BODY_BYTES = 256 * 1024 * 1024
+
+
+class _Routes(Protocol):
+    def add_to(self, router: web.UrlDispatcher) -> None: ...
 
 
 class InferenceshApi:
@@ -70,7 +76,7 @@ class InferenceshApi:
         self._heartbeat_seconds = heartbeat_seconds
         self._step_seconds = step_seconds
         self._runner: web.AppRunner | None = None
-        self._app_parts = self._make_routes()
+        self._routes = self._make_routes()
 
     @property
     def url(self) -> str:
@@ -90,7 +96,7 @@ class InferenceshApi:
             client_max_size=MAX_BODY_BYTES,
         )
         app[DEFAULT_ENVELOPE] = self._envelope
-        for routes in self._app_parts:
+        for routes in self._routes:
             routes.add_to(app.router)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
         await runner.setup()
@@ -123,18 +129,16 @@ class InferenceshApi:
         """Lose every task that has not ended: asking for it answers 404."""
         self.tasks.forget_running()
 
-    def _make_routes(self) -> tuple[TaskRoutes | SessionRoutes | FileRoutes | StoreRoutes, ...]:
+    def _make_routes(self) -> tuple[_Routes, ...]:
         encoder = TaskEncoder(self.quirks)
-        tasks = TaskRoutes(
-            tasks=self.tasks,
-            admission=Admission(self.account, self.catalogue, self.sessions, self.tasks),
-            runner=Runner(self.clock, self.account, self.files, self.sessions, encoder, self._step_seconds),
-            files=self.files,
-            encoder=encoder,
-            streams=StreamWriter(encoder, self._heartbeat_seconds),
-            throttle=self.throttle,
-            faults=self.faults,
-            journal=self.journal,
+        admission = Admission(self.account, self.catalogue, self.sessions, self.tasks)
+        runner = Runner(self.clock, self.account, self.files, self.sessions, encoder, self._step_seconds)
+        streams = StreamWriter(encoder, self._heartbeat_seconds)
+        return (
+            RunRoutes(admission, runner, encoder, self.throttle, self.journal),
+            TaskRoutes(self.tasks, runner, self.files, encoder, streams, self.faults),
+            TaskFileRoutes(self.tasks, self.files),
+            SessionRoutes(self.sessions),
+            FileRoutes(self.files),
+            StoreRoutes(self.catalogue, self.account, self.tasks),
         )
-        store = StoreRoutes(self.catalogue, self.account, self.tasks)
-        return tasks, SessionRoutes(self.sessions), FileRoutes(self.files), store

@@ -1,4 +1,4 @@
-"""The routes of tasks."""
+"""The routes of runs and tasks."""
 
 from __future__ import annotations
 
@@ -24,57 +24,66 @@ from gateway.types import JSON
 
 
 @dataclass(frozen=True, slots=True)
-class TaskRoutes:
-    """Everything under `/tasks`, and the two ways to run."""
+class RunRoutes:
+    """The two ways to run."""
 
-    tasks: TaskStore
     admission: Admission
     runner: Runner
-    files: FileStore
     encoder: TaskEncoder
-    streams: StreamWriter
     throttle: Throttle
-    faults: Faults
     journal: list[Accepted]
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Register the routes."""
         router.add_post("/apps/run", self.run)
         router.add_post("/run", self.run_and_wait)
+
+    async def run(self, request: web.Request) -> web.Response:
+        """`POST /apps/run`: the slim result, at once."""
+        record, headers = await self._submit(request)
+        messages = []
+        if record.entry.app.status == "deprecated":
+            text = f"{record.entry.app.ref} is deprecated"
+            messages.append({"level": "warning", "code": "app_deprecated", "message": text})
+        return make_answer(request, self.encoder.encode_result(record), messages=messages, headers=headers)
+
+    async def run_and_wait(self, request: web.Request) -> web.Response:
+        """`POST /run[?wait=false]`: the whole task, when it has ended unless told not to wait."""
+        record, headers = await self._submit(request)
+        if request.query.get("wait", "true").lower() not in ("false", "0"):
+            await _wait_for_end(record)
+        return make_answer(request, self.encoder.encode_task(record), headers=headers)
+
+    async def _submit(self, request: web.Request) -> tuple[TaskRecord, dict[str, str]]:
+        headers = self.throttle.admit()
+        record = self.admission.admit(await read_object(request))
+        if record.entry.app.admitted:
+            self.journal.append(Accepted(record.id, record.input, time.time()))
+        self.runner.start(record)
+        return record, headers
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRoutes:
+    """Everything under `/tasks` but its files."""
+
+    tasks: TaskStore
+    runner: Runner
+    files: FileStore
+    encoder: TaskEncoder
+    streams: StreamWriter
+    faults: Faults
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        """Register the routes."""
         router.add_post("/tasks/list", self.show_list)
         router.add_get("/tasks/{id}", self.show)
         router.add_delete("/tasks/{id}", self.delete)
         router.add_get("/tasks/{id}/status", self.look)
         router.add_get("/tasks/{id}/stream", self.stream)
         router.add_post("/tasks/{id}/cancel", self.cancel)
-        router.add_get("/tasks/{id}/files", self.list_files)
-        router.add_delete("/tasks/{id}/files", self.delete_files)
         router.add_get("/tasks/{id}/logs", self.logs)
         router.add_get("/tasks/{id}/timings", self.timings)
-
-    async def run(self, request: web.Request) -> web.Response:
-        """`POST /apps/run`: the slim result, at once."""
-        return (await self._submit(request))[1]
-
-    async def run_and_wait(self, request: web.Request) -> web.Response:
-        """`POST /run[?wait=false]`: the whole task, when it has ended unless told not to wait."""
-        record, _ = await self._submit(request)
-        if request.query.get("wait", "true").lower() not in ("false", "0"):
-            await _wait_for_end(record)
-        return make_answer(request, self.encoder.encode_task(record))
-
-    async def _submit(self, request: web.Request) -> tuple[TaskRecord, web.Response]:
-        headers = self.throttle.admit()
-        record = self.admission.admit(await read_object(request))
-        if record.entry.app.admitted:
-            self.journal.append(Accepted(record.id, record.input, time.time()))
-        self.runner.start(record)
-        messages = []
-        if record.entry.app.status == "deprecated":
-            text = f"{record.entry.app.ref} is deprecated"
-            messages.append({"level": "warning", "code": "app_deprecated", "message": text})
-        result = self.encoder.encode_result(record)
-        return record, make_answer(request, result, headers=headers, messages=messages)
 
     async def show(self, request: web.Request) -> web.Response:
         """`GET /tasks/{id}`: the whole task."""
@@ -105,23 +114,9 @@ class TaskRoutes:
         record = self._get(request)
         self.tasks.delete(record.id)
         if request.query.get("files") == "true":
-            for _, file in self._find_files(record, None):
+            for _, file in find_task_files(self.files, record):
                 self.files.delete(file.id)
         return web.Response(status=204)
-
-    async def list_files(self, request: web.Request) -> web.Response:
-        """`GET /tasks/{id}/files[?role=input|output]`."""
-        found = self._find_files(self._get(request), request.query.get("role"))
-        return make_answer(request, [self._encode_file(role, file) for role, file in found])
-
-    async def delete_files(self, request: web.Request) -> web.Response:
-        """`DELETE /tasks/{id}/files[?role=]`: the task stays."""
-        record = self._get(request)
-        self.tasks.check_ended(record)
-        deleted = [file.id for _, file in self._find_files(record, request.query.get("role"))]
-        for file_id in deleted:
-            self.files.delete(file_id)
-        return make_answer(request, {"deleted": deleted, "skipped": []})
 
     async def show_list(self, request: web.Request) -> web.Response:
         """`POST /tasks/list`."""
@@ -146,10 +141,35 @@ class TaskRoutes:
         }
         return self.encoder.encode_status(known[value]) if field == "status" and value in known else value
 
-    def _find_files(self, record: TaskRecord, role: str | None) -> list[tuple[str, StoredFile]]:
-        found = {file.id: ("output", file) for file in self.files.find(record.output)}
-        found |= {file.id: ("input", file) for file in self.files.find(record.input)}
-        return [(kind, file) for kind, file in found.values() if role in (None, kind)]
+
+@dataclass(frozen=True, slots=True)
+class TaskFileRoutes:
+    """The files of a task."""
+
+    tasks: TaskStore
+    files: FileStore
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        """Register the routes."""
+        router.add_get("/tasks/{id}/files", self.list_files)
+        router.add_delete("/tasks/{id}/files", self.delete_files)
+
+    async def list_files(self, request: web.Request) -> web.Response:
+        """`GET /tasks/{id}/files[?role=input|output]`."""
+        found = self._find(request)
+        return make_answer(request, [self._encode_file(role, file) for role, file in found])
+
+    async def delete_files(self, request: web.Request) -> web.Response:
+        """`DELETE /tasks/{id}/files[?role=]`: the task stays."""
+        self.tasks.check_ended(self.tasks.get(request.match_info["id"]))
+        deleted = [file.id for _, file in self._find(request)]
+        for file_id in deleted:
+            self.files.delete(file_id)
+        return make_answer(request, {"deleted": deleted, "skipped": []})
+
+    def _find(self, request: web.Request) -> list[tuple[str, StoredFile]]:
+        record, wanted = self.tasks.get(request.match_info["id"]), request.query.get("role")
+        return [(role, file) for role, file in find_task_files(self.files, record) if wanted in (None, role)]
 
     def _encode_file(self, role: str, file: StoredFile) -> JSON:
         return {
@@ -161,6 +181,13 @@ class TaskRoutes:
             "content_type": file.content_type,
             "size": len(file.content or b""),
         }
+
+
+def find_task_files(files: FileStore, record: TaskRecord) -> list[tuple[str, StoredFile]]:
+    """Return the files that a task names, each once, with the role it has: input or output."""
+    found = {file.id: ("output", file) for file in files.find(record.output)}
+    found |= {file.id: ("input", file) for file in files.find(record.input)}
+    return list(found.values())
 
 
 async def _wait_for_end(record: TaskRecord) -> None:

@@ -33,36 +33,33 @@ class StreamWriter:
         snapshot if the task has ended. STALL_STREAM says nothing after the snapshot of a running task, and
         nothing at all about one that has ended.
         """
-        accept = request.headers.get("Accept", "")
-        form = (
-            _Lines(self.encoder) if any(kind in accept for kind in _NDJSON_TYPES) else _Events(self.encoder)
-        )
+        form = _choose_form(request.headers.get("Accept", ""))(self.encoder)
         answer = web.StreamResponse(headers={"Content-Type": form.content_type, "Cache-Control": "no-cache"})
         await answer.prepare(request)
         listener: Listener = asyncio.Queue()
         record.listeners.add(listener)
+        ended, snapshot = record.status.is_final, form.encode(record, None)
         try:
-            for news in self._get_first(record):
-                if fault is Fault.CUT_STREAM and record.status.is_final:
-                    return await _cut(request, answer, form.encode(record, news))
-                if fault is not Fault.STALL_STREAM or not record.status.is_final:
-                    await answer.write(form.encode(record, news))
+            if ended and fault is Fault.CUT_STREAM:
+                await _cut(request, answer, snapshot)
+                return answer
+            if self._starts_with_snapshot(fault, ended=ended):
+                await answer.write(snapshot)
             if fault is Fault.STALL_STREAM:
                 await asyncio.Event().wait()  # until the client or the server closes the connection
-            while not listener.empty() or not record.status.is_final:
-                said = await self._wait_for_news(answer, listener, form)
-                if said is None:
-                    break
+            while not ended and (news := await self._wait_for_news(answer, listener, form)) is not None:
                 if fault is Fault.CUT_STREAM:
-                    return await _cut(request, answer, form.encode(record, said))
-                await answer.write(form.encode(record, said))
+                    await _cut(request, answer, form.encode(record, news))
+                    break
+                await answer.write(form.encode(record, news))
         finally:
             record.listeners.discard(listener)
         return answer
 
-    def _get_first(self, record: TaskRecord) -> list[None]:
-        wanted = record.status.is_final or self.encoder.quirks.snapshot_on_connect
-        return [None] if wanted else []
+    def _starts_with_snapshot(self, fault: Fault | None, *, ended: bool) -> bool:
+        if ended:
+            return fault is not Fault.STALL_STREAM
+        return self.encoder.quirks.snapshot_on_connect
 
     async def _wait_for_news(
         self, answer: web.StreamResponse, listener: Listener, form: _Form
@@ -85,6 +82,10 @@ class _Form:
 
     def encode(self, record: TaskRecord, news: Update | Delta | None) -> bytes:
         raise NotImplementedError
+
+
+def _choose_form(accept: str) -> type[_Form]:
+    return _Lines if any(kind in accept for kind in _NDJSON_TYPES) else _Events
 
 
 class _Lines(_Form):
@@ -122,7 +123,6 @@ def _write_event(kind: str, value: JSON) -> bytes:
     return f"event: {kind}\ndata: {json.dumps(value)}\n\n".encode()
 
 
-async def _cut(request: web.Request, answer: web.StreamResponse, line: bytes) -> web.StreamResponse:
+async def _cut(request: web.Request, answer: web.StreamResponse, line: bytes) -> None:
     await answer.write(line[: len(line) // 2])
     abort(request, reset=False)
-    return answer
