@@ -150,8 +150,7 @@ async def request_many(web3: Web3, questions: Sequence[tuple[str, Sequence[JSON]
         if len(chunk) == 1:
             results.append(await request(web3, *chunk[0]))
             continue
-        with translated("a batch"):
-            responses: Any = await web3.provider.make_batch_request(chunk)  # type: ignore[arg-type]
+        responses = await _ask_batch(web3, chunk)
         if not isinstance(responses, list):
             responses = [responses]  # one error object for all
         if len(responses) == len(chunk):
@@ -163,6 +162,15 @@ async def request_many(web3: Web3, questions: Sequence[tuple[str, Sequence[JSON]
         else:
             raise Misbehaved(f"the RPC answered {len(responses)} of {len(chunk)} questions")
     return results
+
+
+async def _ask_batch(web3: Web3, questions: list[tuple[str, list[JSON]]]) -> Any:
+    try:
+        with translated("a batch"):
+            return await web3.provider.make_batch_request(questions)  # type: ignore[arg-type]
+    except (TypeError, KeyError, AttributeError) as error:
+        # web3 sorts the answers by their ids, and trusts that they have some.
+        raise Misbehaved(f"the RPC's answer to a batch can't be read ({type(error).__name__})") from error
 
 
 async def fetch_head(web3: Web3, *, behind: int = 0) -> Head:

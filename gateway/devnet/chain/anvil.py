@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from gateway.chain.rpc import make_web3, request
+from gateway.chain.rpc import fetch_head, make_web3, request
 from gateway.devnet.chain.node_tools import find_anvil
 from gateway.errors import Unavailable
 from gateway.types import JSON
@@ -146,8 +146,9 @@ class Anvil:
         await request(self.web3, "evm_mine", [])
 
     async def advance(self, seconds: int) -> None:
-        """Let time jump and make a block there."""
-        await request(self.web3, "evm_increaseTime", [seconds])
+        """Make a block that is exactly so much later than the newest one; time goes on from there."""
+        head = await fetch_head(self.web3)
+        await request(self.web3, "evm_setNextBlockTimestamp", [head.timestamp + seconds])
         await self.mine()
 
     async def ask(self, method: str, *params: JSON) -> JSON:
