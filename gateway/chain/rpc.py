@@ -151,26 +151,26 @@ async def request_many(web3: Web3, questions: Sequence[tuple[str, Sequence[JSON]
             results.append(await request(web3, *chunk[0]))
             continue
         responses = await _ask_batch(web3, chunk)
-        if not isinstance(responses, list):
-            responses = [responses]  # one error object for all
-        if len(responses) == len(chunk):
-            pairs = zip(chunk, responses, strict=True)
-            results += [_read_response(method, response) for (method, _), response in pairs]
-        elif len(responses) == 1:
-            _read_response("a batch", responses[0])
-            raise Misbehaved(f"the RPC answered one of {len(chunk)} questions")
-        else:
-            raise Misbehaved(f"the RPC answered {len(responses)} of {len(chunk)} questions")
+        pairs = zip(chunk, responses, strict=True)
+        results += [_read_response(method, response) for (method, _), response in pairs]
     return results
 
 
-async def _ask_batch(web3: Web3, questions: list[tuple[str, list[JSON]]]) -> Any:
+async def _ask_batch(web3: Web3, questions: list[tuple[str, list[JSON]]]) -> list[Any]:
     try:
         with translated("a batch"):
-            return await web3.provider.make_batch_request(questions)  # type: ignore[arg-type]
+            answer: Any = await web3.provider.make_batch_request(questions)  # type: ignore[arg-type]
     except (TypeError, KeyError, AttributeError) as error:
         # web3 sorts the answers by their ids, and trusts that they have some.
         raise Misbehaved(f"the RPC's answer to a batch can't be read ({type(error).__name__})") from error
+    responses = answer if isinstance(answer, list) else [answer]
+    if len(responses) == 1:
+        _read_response("a batch", responses[0])  # one error object for all of them
+    if len(responses) != len(questions):
+        raise Misbehaved(f"the RPC answered {len(responses)} of {len(questions)} questions")
+    if any(not isinstance(response, dict) or response.get("id") is None for response in responses):
+        raise Misbehaved("the RPC's answer to a batch does not say what it answers")
+    return responses
 
 
 async def fetch_head(web3: Web3, *, behind: int = 0) -> Head:
