@@ -48,10 +48,20 @@ async def ask_until_known(
         | retry_if_result(lambda found: isinstance(found, Unknown)),
         retry_error_callback=tell_last,
     )
-    found: Recovery = await retrying(ask)
+
+    async def ask_once() -> Recovery:  # tenacity awaits coroutine functions only, and `ask` may be a lambda
+        return await ask()
+
+    found: Recovery = await retrying(ask_once)
     return found
 
 
 async def keep_writing(write: Callable[[], Awaitable[object]], clock: Clock) -> None:
     """Write down what has already happened, again and again until the store takes it."""
-    await AsyncRetrying(sleep=clock.sleep, wait=_Wait(), retry=retry_if_exception_type(StoreError))(write)
+
+    async def write_once() -> None:  # as above
+        await write()
+
+    await AsyncRetrying(sleep=clock.sleep, wait=_Wait(), retry=retry_if_exception_type(StoreError))(
+        write_once
+    )
