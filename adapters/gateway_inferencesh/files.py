@@ -97,6 +97,8 @@ class Files:
                 f"upload: {len(announced)} files were announced and {len(places)} were given a place",
                 backend=self._api.backend,
             )
+        if not all(_is_web_address(url) for url, _ in places):
+            raise Unavailable("upload: an upload address is none", backend=self._api.backend)
         return places
 
     async def _put(self, slots: asyncio.Semaphore, url: str, data: bytes, content_type: str) -> None:
@@ -104,6 +106,16 @@ class Files:
             answer = await self._api.http.put_elsewhere(url, data, content_type=content_type)
         if not 200 <= answer.status < 300:
             raise make_error(answer, "upload to storage", backend=self._api.backend, lands=False)
+
+
+def _is_web_address(url: str) -> bool:
+    import httpx2
+
+    try:
+        address = httpx2.URL(url)
+    except httpx2.InvalidURL:
+        return False
+    return address.scheme in ("http", "https") and bool(address.host)
 
 
 def _fill(value: JSON, uris: Sequence[str]) -> JSON:
