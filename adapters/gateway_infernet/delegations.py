@@ -101,14 +101,15 @@ class Delegations:
         }
 
     async def recover(self, envelope: Envelope) -> Recovery:
-        """Look for it on the chain. What is not there may be posted again: a repeat changes nothing."""
+        """Look for it on the chain. What is not there yet may still come while its signature holds.
+
+        A repeat would change nothing; but calling it not landed would let the run go elsewhere when the
+        repeat can't be sent, and then two backends might run (and be paid for) it.
+        """
         delegation = Delegation.parse(envelope.payload["delegation"])
-        is_expired = self._is_expired(delegation)
         reader = self._get_reader()
         if reader is None:
-            if is_expired:
-                return Unknown(f"{self._name}: {_BLIND}")
-            return NotLanded(final=False)
+            return Unknown(f"{self._name}: {_BLIND}")
         try:
             async with self._named():
                 progress = (await reader.fetch_progress([delegation]))[delegation]
@@ -117,8 +118,8 @@ class Delegations:
         if progress.stage in (Stage.EXPIRED, Stage.FOREIGN):
             return NotLanded(final=True)
         if progress.stage is Stage.WAITING:
-            # Until the chain's own time has passed the expiry, a node that has it may still create it.
-            return Unknown("its signature is expiring") if is_expired else NotLanded(final=False)
+            expiry = delegation.signature.expiry
+            return Unknown(f"not on the chain yet; a node that has it may create it until {expiry}")
         return Landed(_make_handle(envelope, delegation))
 
     async def aclose(self) -> None:

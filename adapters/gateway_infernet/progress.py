@@ -99,12 +99,11 @@ class Progress:
     missing: int = 0
 
     def encode(self) -> dict[str, JSON]:
-        """Return it as JSON, for a Snapshot's detail."""
+        """Return it as JSON, for a Snapshot's detail: the same for as long as nothing happens."""
         return {
             "stage": self.stage.value,
             "subscription_id": self.subscription_id,
             "missing": self.missing,
-            "block_number": self.head.number,
             "deliveries": [
                 {
                     "interval": delivery.interval,

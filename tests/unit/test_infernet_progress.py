@@ -157,6 +157,14 @@ def test_the_output_of_a_single_answer_is_that_answer() -> None:
     assert snapshot.detail["delegated"]["deliveries"][0]["output"] == {"a": 1}
 
 
+def test_two_looks_that_see_the_same_are_the_same() -> None:
+    one = make_delegation()
+    early, late = (
+        progress_of(one, look(one, answer(), head=Head(number, 1500 + number))) for number in (10, 11)
+    )
+    assert make_snapshot(one, early, backend="n") == make_snapshot(one, late, backend="n")
+
+
 def test_the_outputs_of_many_are_in_the_order_of_their_intervals() -> None:
     one = make_delegation(period=10, frequency=2)
     snapshot = make_snapshot(
