@@ -115,7 +115,7 @@ def _is_web_address(url: str) -> bool:
         address = httpx2.URL(url)
     except httpx2.InvalidURL:
         return False
-    return address.scheme in ("http", "https") and bool(address.host)
+    return address.scheme in ("http", "https") and bool(address.host) and (address.port or 0) < 2**16
 
 
 def _fill(value: JSON, uris: Sequence[str]) -> JSON:
