@@ -1,4 +1,4 @@
-"""The Infernet adapter keeps the promises of the seam, against every version of the node that the devnet has."""
+"""The Infernet adapter keeps the promises of the seam, against each version of a node."""
 
 from __future__ import annotations
 
