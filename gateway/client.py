@@ -36,6 +36,9 @@ class AsyncGateway:
     """One call over many backends. Use it as `async with`, or `aclose` it.
 
     The store is opened, and runs that a dead process left behind are picked up, with the first call.
+
+    Attributes:
+        models: the catalogue, each alias with its targets.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class AsyncGateway:
             clock or SystemClock(),
             limits or Limits(),
         )
+        self.models: Mapping[str, Model] = self._engine.catalogue.models
 
     @classmethod
     def from_config(cls, path: str | Path | None = None, *, clock: Clock | None = None) -> Self:
@@ -193,11 +197,6 @@ class AsyncGateway:
         names = list(self._engine.adapters)
         found = await asyncio.gather(*(self._engine.planner.fetch_capabilities(name) for name in names))
         return dict(zip(names, found, strict=True))
-
-    @property
-    def models(self) -> dict[str, Model]:
-        """The catalogue: each alias with its targets."""
-        return dict(self._engine.catalogue.models)
 
     async def recover(self) -> list[Recovered]:
         """Pick up every open run that no living process looks after, and tell what was found."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import wraps
 from pathlib import Path
@@ -78,7 +78,7 @@ class Gateway:
     events = _carry_iterator(AsyncGateway.events)
 
     @property
-    def models(self) -> dict[str, Model]:
+    def models(self) -> Mapping[str, Model]:
         """The catalogue: each alias with its targets."""
         return self._gateway.models
 

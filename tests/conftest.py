@@ -33,7 +33,8 @@ def _no_network() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     for name in list(os.environ):
-        if name.startswith(("GATEWAY_", "INFERENCE_", "INFERNET_", "OGPU_")) or name.lower().endswith("_proxy"):
+        ours = name.startswith(("GATEWAY_", "INFERENCE_", "INFERNET_", "OGPU_"))
+        if ours or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -36,7 +36,7 @@ class MemoryStore:
 
     async def save(self, run: Run, *, fence: int, events: Sequence[Event] = ()) -> None:
         """See Store."""
-        row = self._find(run.id)
+        row = _find(self._rows, run.id)
         if row.fence != fence:
             raise RunTakenOver(f"run {run.id} was taken over by {row.owner}", run_id=run.id)
         row.run = replace(run, cancel_requested_at=row.run.cancel_requested_at or run.cancel_requested_at)
@@ -44,7 +44,7 @@ class MemoryStore:
 
     async def get(self, run_id: str) -> Run:
         """See Store."""
-        return self._find(run_id).run
+        return _find(self._rows, run_id).run
 
     async def list_runs(self, which: RunFilter) -> list[Run]:
         """See Store."""
@@ -55,26 +55,28 @@ class MemoryStore:
 
     async def list_events(self, run_id: str, *, after: int = 0) -> list[Event]:
         """See Store."""
-        return [event for event in self._find(run_id).events if event.seq > after]
+        return [event for event in _find(self._rows, run_id).events if event.seq > after]
 
     async def request_cancel(self, run_id: str, at: datetime) -> Run:
         """See Store."""
-        row = self._find(run_id)
+        row = _find(self._rows, run_id)
         if row.run.cancel_requested_at is None and not row.run.status.is_final:
             row.run = replace(row.run, cancel_requested_at=at)
         return row.run
 
     async def list_cancelled(self, owner: str) -> list[str]:
         """See Store."""
-        return [r.run.id for r in self._list_open() if r.owner == owner and r.run.cancel_requested_at]
+        return [r.run.id for r in _list_open(self._rows) if r.owner == owner and r.run.cancel_requested_at]
 
     async def claim(
         self, owner: str, scope: Scope, *, now: datetime, limit: int, dead: Sequence[str] = ()
     ) -> list[Claimed]:
         """See Store."""
         claimed: list[Claimed] = []
-        for row in self._list_open():
-            free = row.owner != owner and self._is_free(row.owner, now, dead)
+        for row in _list_open(self._rows):
+            free = row.owner != owner and (
+                row.owner is None or row.owner in dead or not self._beats.get(row.owner, now) > now
+            )
             if free and len(claimed) < limit and scope.covers(row.run):
                 row.owner = owner
                 row.fence += 1
@@ -87,7 +89,7 @@ class MemoryStore:
 
     async def list_owners(self) -> list[str]:
         """See Store."""
-        return sorted({row.owner for row in self._list_open() if row.owner is not None})
+        return sorted({row.owner for row in _list_open(self._rows) if row.owner is not None})
 
     async def release(self, owner: str) -> None:
         """See Store."""
@@ -112,16 +114,15 @@ class MemoryStore:
     async def aclose(self) -> None:
         """Nothing to close: a shared store lives on."""
 
-    def _find(self, run_id: str) -> _Row:
-        if run_id not in self._rows:
-            raise RunNotFound(f"there is no run {run_id}", run_id=run_id)
-        return self._rows[run_id]
 
-    def _list_open(self) -> list[_Row]:
-        return [row for row in self._rows.values() if not row.run.status.is_final]
+def _find(rows: Mapping[str, _Row], run_id: str) -> _Row:
+    if run_id not in rows:
+        raise RunNotFound(f"there is no run {run_id}", run_id=run_id)
+    return rows[run_id]
 
-    def _is_free(self, owner: str | None, now: datetime, dead: Sequence[str]) -> bool:
-        return owner is None or owner in dead or owner not in self._beats or self._beats[owner] < now
+
+def _list_open(rows: Mapping[str, _Row]) -> list[_Row]:
+    return [row for row in rows.values() if not row.run.status.is_final]
 
 
 def _fits(run: Run, which: RunFilter) -> bool:

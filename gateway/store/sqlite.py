@@ -72,7 +72,7 @@ class SqliteStore:
         if not self._open:
             self._writer.start()
             try:
-                await self._writer.call(self._migrate)
+                await self._writer.call(lambda db: _migrate(db, self.path))
             except StoreError:
                 await self._writer.stop()
                 raise
@@ -250,16 +250,16 @@ class SqliteStore:
         self._open = False
         await self._writer.stop()
 
-    def _migrate(self, db: sqlite3.Connection) -> None:
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        if version > SCHEMA_VERSION:
-            raise StoreTooNew(
-                f"the store {self.path} has schema {version}, this program knows {SCHEMA_VERSION}:"
-                " upgrade the gateway"
-            )
-        for statement in _SCHEMA.split(";"):
-            db.execute(statement)
-        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA_VERSION:
+        raise StoreTooNew(
+            f"the store {path} has schema {version}, this program knows {SCHEMA_VERSION}: upgrade the gateway"
+        )
+    for statement in _SCHEMA.split(";"):
+        db.execute(statement)
+    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def _marks(values: Collection[object]) -> str:
