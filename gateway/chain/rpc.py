@@ -74,9 +74,7 @@ def make_web3(rpc_url: str, *, timeout_seconds: float = 20.0) -> Web3:
         from aiohttp import ClientTimeout
         from web3 import AsyncHTTPProvider, AsyncWeb3
     except ImportError as error:
-        raise ConfigError(
-            'an RPC needs web3: pip install "inference-gateway[infernet-chain]" (or [ogpu])'
-        ) from error
+        raise ConfigError('a chain needs web3: pip install "web3>=7.10" eth-account') from error
     provider = AsyncHTTPProvider(
         rpc_url,
         request_kwargs={"timeout": ClientTimeout(total=timeout_seconds)},

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from local_chain import make_anvil
 
 from gateway.adapter import Capabilities, Feature, Landed, NotLanded, Unknown
 from gateway.devnet.chain.anvil import NODE, SIGNER, Anvil
@@ -69,7 +70,7 @@ async def mine(anvil: Anvil) -> None:
 
 @pytest.fixture
 async def place() -> AsyncIterator[Place]:
-    async with Anvil(block_seconds=None) as anvil:
+    async with make_anvil() as anvil:
         addresses = await deploy(anvil.web3)
         side = CoordinatorSide(anvil.web3, addresses.coordinator, account=NODE)
         node = InfernetNode(NAME, chain=side, rate_limit=None)

@@ -195,9 +195,9 @@ def test_what_is_no_url() -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "web3", None)
-    with pytest.raises(ConfigError, match=r"\[infernet-chain\]"):
+    with pytest.raises(ConfigError, match=r"pip install .*web3"):
         make_web3("http://127.0.0.1:1")
 
 

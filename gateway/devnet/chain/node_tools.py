@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from gateway.errors import ConfigError
@@ -18,16 +17,16 @@ class ToolMissing(ConfigError):
     """A program that the local chain needs is not installed; the message says how to install it."""
 
 
-def find_anvil() -> Path:
+def find_anvil(env: Mapping[str, str] | None = None) -> Path:
     """Find the anvil program.
 
-    Looked at, in this order: the file that GATEWAY_ANVIL names, `node_modules` and `.ci/node/node_modules` of
-    the working folder and of the source tree, PATH.
+    Looked at, in this order: the file that GATEWAY_ANVIL in `env` names, `node_modules` and
+    `.ci/node/node_modules` of the working folder and of the source tree, PATH.
 
     Raises:
         ToolMissing: it is nowhere, or GATEWAY_ANVIL names no file.
     """
-    named = os.environ.get("GATEWAY_ANVIL")
+    named = (env or {}).get("GATEWAY_ANVIL")
     if named:
         if not Path(named).is_file():
             raise ToolMissing(f"GATEWAY_ANVIL names {named}, which is not a file")
@@ -44,9 +43,9 @@ def find_anvil() -> Path:
     )
 
 
-def find_solc() -> Path:
+def find_solc(env: Mapping[str, str] | None = None) -> Path:
     """Find solc.js in GATEWAY_SOLC or in the folders where anvil is looked for. Raises ToolMissing."""
-    named = os.environ.get("GATEWAY_SOLC")
+    named = (env or {}).get("GATEWAY_SOLC")
     candidates = [Path(named)] if named else [folder / "solc" / "solc.js" for folder in _list_folders()]
     for candidate in candidates:
         if candidate.is_file():
