@@ -21,16 +21,32 @@ Send: TypeAlias = Callable[[Sequence[ItemT]], Awaitable[Sequence[ResultT | Backe
 Cut: TypeAlias = Callable[[Sequence[ItemT]], int]
 """How many of these items, from the first on, may go together; at least one."""
 
+_PATIENCE_SECONDS = 1.0
+_MOST_REQUESTS = 4
+
 
 class Batcher(Generic[ItemT, ResultT]):
-    """One request at a time, each with all that gathered during the one before."""
+    """One request at a time, each with all that gathered during the one before.
 
-    def __init__(self, send: Send[ItemT, ResultT], cut: Cut[ItemT]) -> None:
+    A request that takes longer than a second is overtaken, so that one that hangs does not hold up the rest.
+    """
+
+    def __init__(
+        self,
+        backend: str,
+        send: Send[ItemT, ResultT],
+        cut: Cut[ItemT],
+        *,
+        patience_seconds: float = _PATIENCE_SECONDS,
+    ) -> None:
         """Make it; nothing runs until the first `add`."""
+        self._backend = backend
         self._send = send
         self._cut = cut
+        self._patience_seconds = patience_seconds
         self._waiting: list[tuple[ItemT, asyncio.Future[ResultT]]] = []
-        self._sender: asyncio.Task[None] | None = None
+        self._senders: set[asyncio.Task[None]] = set()
+        self._slow = 0
 
     async def add(self, item: ItemT) -> ResultT:
         """Send the item with its neighbours and return its own result. Raises its own error.
@@ -39,32 +55,58 @@ class Batcher(Generic[ItemT, ResultT]):
         """
         future: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
-        if self._sender is None or self._sender.done():
-            self._sender = asyncio.create_task(self._send_all())
+        self._start_sender()
         return await future
 
     async def aclose(self) -> None:
         """Stop: what is under way is in doubt, what waits was never sent."""
-        if self._sender is not None and not self._sender.done():
-            self._sender.cancel()
-            await asyncio.wait([self._sender])
+        waiting, self._waiting = self._waiting, []
+        _fail(waiting, Unavailable("the adapter was closed before this was sent", backend=self._backend))
+        senders = list(self._senders)
+        for sender in senders:
+            sender.cancel()
+        if senders:
+            await asyncio.wait(senders)
+
+    def _start_sender(self) -> None:
+        if self._waiting and len(self._senders) == self._slow and self._slow < _MOST_REQUESTS:
+            sender = asyncio.create_task(self._send_all())
+            self._senders.add(sender)
+            sender.add_done_callback(self._end_sender)
+
+    def _end_sender(self, sender: asyncio.Task[None]) -> None:
+        self._senders.discard(sender)
+        self._start_sender()
 
     async def _send_all(self) -> None:
         await asyncio.sleep(0)  # those that are ready in this turn of the loop come along
-        sent: list[tuple[ItemT, asyncio.Future[ResultT]]] = []
+        was_slow = False
+        # Who was overtaken leaves the rest to who overtook it.
+        while not (was_slow and len(self._senders) - 1 > self._slow):
+            self._waiting = [entry for entry in self._waiting if not entry[1].done()]
+            if not self._waiting:
+                return
+            count = self._cut([item for item, _ in self._waiting])
+            sent, self._waiting = self._waiting[:count], self._waiting[count:]
+            was_slow = await self._send_timed(sent)
+
+    async def _send_timed(self, sent: list[tuple[ItemT, asyncio.Future[ResultT]]]) -> bool:
+        """Send, and let others overtake after a while; say whether that happened."""
+        is_slow = False
+
+        def let_overtake() -> None:
+            nonlocal is_slow
+            is_slow = True
+            self._slow += 1
+            self._start_sender()
+
+        timer = asyncio.get_running_loop().call_later(self._patience_seconds, let_overtake)
         try:
-            while self._waiting:
-                self._waiting = [entry for entry in self._waiting if not entry[1].done()]
-                if not self._waiting:
-                    return
-                count = self._cut([item for item, _ in self._waiting])
-                sent, self._waiting = self._waiting[:count], self._waiting[count:]
-                await self._send_some(sent)
-        except BaseException:
-            _fail(sent, InDoubt("the adapter was closed before the answer came"))
-            _fail(self._waiting, Unavailable("the adapter was closed before this was sent"))
-            self._waiting = []
-            raise
+            await self._send_some(sent)
+        finally:
+            timer.cancel()
+            self._slow -= is_slow
+        return is_slow
 
     async def _send_some(self, sent: list[tuple[ItemT, asyncio.Future[ResultT]]]) -> None:
         try:
@@ -72,13 +114,15 @@ class Batcher(Generic[ItemT, ResultT]):
         except BackendError as error:
             _fail(sent, error)
             return
-        for (_, future), result in zip(sent, results, strict=True):
-            if future.done():
-                continue
+        except BaseException as error:
+            what = "the adapter was closed" if isinstance(error, asyncio.CancelledError) else repr(error)
+            _fail(sent, InDoubt(f"there is no answer: {what}", backend=self._backend))
+            raise
+        for entry, result in zip(sent, results, strict=True):
             if isinstance(result, BackendError):
-                future.set_exception(result)
-            else:
-                future.set_result(result)
+                _fail([entry], result)
+            elif not entry[1].done():
+                entry[1].set_result(result)
 
 
 def _fail(entries: list[tuple[ItemT, asyncio.Future[ResultT]]], error: BackendError) -> None:

@@ -63,7 +63,8 @@ class InfernetConfig(BaseModel):
         url: where its REST API is, for instance "http://127.0.0.1:4000".
         version: the node's version, if it is not to be asked (/info) for it.
         price: what a job is taken to cost, as "0.001 USD"; absent means free: a node bills nothing itself.
-        timeout_seconds: for connecting, and between two reads or writes.
+        timeout_seconds: for connecting, and between two reads or writes. A node answers at once, whatever
+            its jobs do: seconds of silence mean that it hangs.
         strict_output: a job that "succeeded" with {"code": anything but 200, ...} has failed. A node ignores
             the HTTP status of its containers, so that is how their errors arrive.
         chain: for delegated subscriptions.
@@ -74,7 +75,7 @@ class InfernetConfig(BaseModel):
     url: str
     version: str | None = Field(default=None, pattern=r"^\d+(\.\d+)*")
     price: Money | None = None
-    timeout_seconds: float = Field(default=30.0, gt=0)
+    timeout_seconds: float = Field(default=10.0, gt=0)
     strict_output: bool = True
     chain: ChainConfig | None = None
 

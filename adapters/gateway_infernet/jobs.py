@@ -70,7 +70,7 @@ class Jobs:
             look = looks.get(handle.job_id)
             snapshot = outcomes.make_snapshot(handle, look, price=self._config.price) if look else None
             if snapshot is not None:
-                found[handle] = self._end_if_cut(handle, snapshot)
+                found[handle] = await self._end_if_cut(handle, snapshot)
         if not found:
             raise Misbehaved("nothing in the answer is a job's status", backend=self._name)
         return found
@@ -108,7 +108,7 @@ class Jobs:
         finally:
             if was_open:
                 self._streams.mark_over(handle.job_id)
-        yield Event(kind="snapshot", snapshot=self._end_if_cut(handle, snapshot))
+        yield Event(kind="snapshot", snapshot=await self._end_if_cut(handle, snapshot))
 
     async def aclose(self) -> None:
         """Stop: what is being sent is in doubt, and streamed jobs die with their streams."""
@@ -134,7 +134,7 @@ class Jobs:
                 break
         return snapshot
 
-    def _end_if_cut(self, handle: Handle, snapshot: Snapshot) -> Snapshot:
+    async def _end_if_cut(self, handle: Handle, snapshot: Snapshot) -> Snapshot:
         """Don't wait for the job of a stream that is over: it "runs" until the node forgets it."""
         if snapshot.status.is_final:
             self._streams.forget(handle.job_id)
@@ -142,6 +142,7 @@ class Jobs:
             self._streams.is_over(handle.job_id)
             or self._clock.now() - datetime.fromisoformat(str(handle.detail["since"])) > _STREAM_OVER_IN
         ):
+            await self._streams.drop_unread(handle.job_id)
             return outcomes.make_cut(handle)
         return snapshot
 

@@ -26,7 +26,7 @@ class Looker:
     def __init__(self, node: Node) -> None:
         """Make it without I/O."""
         self._node = node
-        self._batcher: Batcher[Wanted, wire.Look] = Batcher(self._send, _count_for_get)
+        self._batcher: Batcher[Wanted, wire.Look] = Batcher(node.name, self._send, _count_for_get)
 
     async def look(self, wanted: Wanted) -> wire.Look:
         """Look at one job, together with all that others want at the same time."""

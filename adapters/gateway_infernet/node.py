@@ -18,6 +18,7 @@ from gateway_infernet.pacing import Budget, parse_wait
 # The node closes an idle connection after 5.0 s, without a word.
 _KEEPALIVE_SECONDS = 4.0
 _RESOURCES_SECONDS = 5.0
+_MAX_CONNECTIONS = 1000  # each open stream holds one; all else needs a handful
 # A stream may be silent for as long as the node lets it live, which is a minute.
 _STREAM_SECONDS = 75.0
 
@@ -38,6 +39,7 @@ class Node:
             config.url,
             timeout_seconds=config.timeout_seconds,
             keepalive_seconds=_KEEPALIVE_SECONDS,
+            max_connections=_MAX_CONNECTIONS,
             client=client,
         )
         self._budgets: defaultdict[tuple[str, str], Budget] = defaultdict(Budget)
@@ -95,6 +97,12 @@ class Node:
             return None
         raise wire.make_refusal(answer, what, backend=self.name, lands=True)
 
+    def spares_single_posts(self) -> bool:
+        """Say whether a job alone had better go as a batch: each of the two endpoints has its own limit."""
+        now = self._clock.monotonic()
+        single, batch = (self._budgets["POST", path].get_wait(now) for path in (JOBS, BATCH))
+        return batch < single
+
     async def open_stream(self, job_id: str, body: bytes) -> StreamAnswer:
         """POST /api/jobs/stream and return the 200, whose body is still to come; the caller closes it."""
         self._check_budget("POST", STREAM)
@@ -143,8 +151,11 @@ class Node:
             )
 
     def _note(self, method: str, path: str, answer: Answer | StreamAnswer) -> None:
-        self._budgets[method, path].note(answer.headers, answer.status, self._clock.monotonic())
+        now = self._clock.monotonic()
+        self._budgets[method, path].note(answer.headers, answer.status, now)
         if answer.status == 429:
+            if (method, path) == ("POST", JOBS):  # who is told to wait does not come in by the other door
+                self._budgets["POST", BATCH].note(answer.headers, answer.status, now)
             raise Throttled(
                 f"{method} {path}: too many requests from our address",
                 backend=self.name,

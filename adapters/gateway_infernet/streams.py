@@ -51,6 +51,7 @@ class _Open:
     answer: StreamAnswer
     chunks: AsyncIterator[bytes]
     first: bytes
+    is_read: bool = False
 
 
 class Streams:
@@ -90,6 +91,7 @@ class Streams:
         stream = self._open.get(job_id)
         if stream is None:
             return
+        stream.is_read = True
         try:
             if stream.first:
                 yield stream.first
@@ -115,6 +117,12 @@ class Streams:
     def forget(self, job_id: str) -> None:
         """Let go of a job whose end is known."""
         self._over.discard(job_id)
+
+    async def drop_unread(self, job_id: str) -> None:
+        """Hang up a stream that nobody came to read."""
+        stream = self._open.get(job_id)
+        if stream is not None and not stream.is_read:
+            await self._close(job_id)
 
     async def aclose(self) -> None:
         """Hang up all streams. Their jobs die with them."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.clock import Clock
-from gateway.errors import BackendError, InDoubt
+from gateway.errors import BackendError, InDoubt, Rejected
 from gateway_infernet import wire
 from gateway_infernet.batching import Batcher
 from gateway_infernet.node import Node
@@ -73,7 +73,7 @@ class Submitter:
         """Make it without I/O."""
         self._node = node
         self._doubts = doubts
-        self._batcher: Batcher[Submission, str] = Batcher(self._send, _count_for_batch)
+        self._batcher: Batcher[Submission, str] = Batcher(node.name, self._send, _count_for_batch)
 
     async def submit(self, submission: Submission) -> str:
         """Send one job and return the id under which the node has it. Raises as `Adapter.submit`."""
@@ -99,12 +99,14 @@ class Submitter:
         return results
 
     async def _post(self, submissions: Sequence[Submission]) -> list[str | BackendError]:
-        if len(submissions) == 1:
+        if len(submissions) == 1 and not self._node.spares_single_posts():
             return [await self._post_one(submissions[0])]
         ids = [submission.job_id for submission in submissions]
         results = await self._node.post_batch(ids, [submission.body for submission in submissions])
         if results is not None:
             return results
+        if len(submissions) == 1:
+            raise Rejected("the node could not read the job", backend=self._node.name, job_id=ids[0])
         # The node could not read one of them, does not say which, and has started none. Putting them together
         # was our doing and not the callers': the others go without the one.
         middle = len(submissions) // 2

@@ -223,6 +223,22 @@ async def test_polling_never_meets_the_limit_of_a_node(open_place: Open) -> None
     assert set(place.statuses) == {200}
 
 
+async def test_lone_jobs_use_both_endpoints_before_they_are_held_back(open_place: Open) -> None:
+    clock = FakeClock()
+    place = await open_place(clock, rate_limit=(10, 60.0))
+    for _ in range(18):
+        await place.start(text="x")
+    with pytest.raises(Throttled) as caught:
+        await place.start(text="x")
+    assert len(place.node.journal) == 18
+    assert place.requests == {"POST /api/jobs": 9, "POST /api/jobs/batch": 9}
+    assert set(place.statuses) == {200}
+    assert caught.value.retry_after is not None
+    clock.advance(caught.value.retry_after.total_seconds())
+    await place.start(text="x")
+    assert set(place.statuses) == {200}
+
+
 async def test_a_stale_socket_costs_a_look_nothing_and_a_job_no_second_run(open_place: Open) -> None:
     clock = FakeClock()
     place = await open_place(clock, keep_alive_seconds=0.05)

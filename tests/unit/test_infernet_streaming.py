@@ -160,6 +160,18 @@ async def test_who_stops_reading_hangs_up(adapter: InfernetAdapter, node: respx.
     assert kind_of((await adapter.poll([handle]))[handle]) is FailureKind.TIMEOUT
 
 
+async def test_a_stream_that_nobody_reads_is_not_kept_for_ever(
+    adapter: InfernetAdapter, node: respx.MockRouter, clock: FakeClock
+) -> None:
+    node.get("/api/jobs").respond(json=[RUNNING])
+    body = Body(b"a\n", b"b")
+    node.post("/api/jobs/stream").mock(return_value=httpx.Response(200, stream=body))
+    handle = await adapter.submit(await prepare(adapter))
+    clock.advance(66)
+    assert kind_of((await adapter.poll([handle]))[handle]) is FailureKind.TIMEOUT
+    assert body.is_closed
+
+
 async def test_closing_hangs_up(adapter: InfernetAdapter, node: respx.MockRouter) -> None:
     body = Body(b"a\n", b"b")
     node.post("/api/jobs/stream").mock(return_value=httpx.Response(200, stream=body))
