@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from gateway.errors import GatewayError
+from gateway.errors import BackendError, GatewayError
 from gateway.task import Handle, Snapshot, Task
 from gateway.types import JSON, AttemptId
 from gateway_inferencesh.api import Api, make_path
@@ -94,6 +94,9 @@ class Session:
             await self.end()
         except SessionError:
             self.id = None  # it is over already, which is what was wanted
+        except BackendError:
+            if error is None:
+                raise  # else the first error counts, and the session ends by its idle time
 
     @property
     def target(self) -> dict[str, JSON]:
