@@ -1,0 +1,35 @@
+"""What a shell gets to know: one exit status and one sentence."""
+
+from __future__ import annotations
+
+from gateway.cli.words import clean
+from gateway.errors import BackendError, GatewayError, NoBackend, RunFailed, WaitTimeout
+
+DONE = 0
+RUN_FAILED = 1
+WRONG = 2
+NO_BACKEND = 3
+GOES_ON = 4
+DEFECT = 70  # EX_SOFTWARE of sysexits.h
+
+
+class UsageError(GatewayError):
+    """The command line is wrong; nothing was done."""
+
+
+def choose_exit(error: BaseException) -> int:
+    """Return the exit status for an error."""
+    if isinstance(error, RunFailed):
+        return RUN_FAILED
+    if isinstance(error, NoBackend | BackendError):
+        return NO_BACKEND
+    if isinstance(error, WaitTimeout):
+        return GOES_ON
+    return WRONG if isinstance(error, GatewayError) else DEFECT
+
+
+def describe_error(error: BaseException) -> str:
+    """Return one sentence for a person."""
+    if isinstance(error, GatewayError):
+        return clean(str(error))
+    return clean(f"this is a defect of the gateway: {type(error).__name__}: {error} (--debug shows where)")

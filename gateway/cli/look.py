@@ -1,0 +1,150 @@
+"""`gateway plan`, `backends` and `models`: what is there, and what would happen."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from gateway.cli.exits import DONE, NO_BACKEND
+from gateway.cli.tables import format_table, get_width
+from gateway.cli.task_words import add_task_arguments, get_backend, make_task
+from gateway.cli.words import format_json, format_quote, format_seconds
+from gateway.client import AsyncGateway
+from gateway.clock import SystemClock
+
+if TYPE_CHECKING:
+    from gateway.adapter import Capabilities
+    from gateway.policy.routing import Candidate, Plan
+    from gateway.types import JSON
+
+
+def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
+    """Take what the command `name` takes."""
+    if name == "plan":
+        add_task_arguments(parser)
+        parser.add_argument("--stream", action="store_true", help="plan for a task that streams")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(call={"plan": plan, "backends": show_backends, "models": show_models}[name])
+
+
+async def plan(args: argparse.Namespace) -> int:
+    """Show every candidate with its rank, quote and score, or the rule that removed it."""
+    task = make_task(args, stream=args.stream)
+    gateway = AsyncGateway.from_config(args.config)
+    try:
+        found = await gateway.plan(task, get_backend(args))
+    finally:
+        await gateway.aclose()
+    print(found.model_dump_json().decode() if args.json else format_plan(found, get_width()))
+    return DONE if found.get_best() else NO_BACKEND
+
+
+def format_plan(plan: Plan, width: int | None) -> str:
+    """Return the plan as a table."""
+    head = ("backend", "rank", "quote", "score", "made of", "removed by", "reason")
+    rows = [
+        (
+            one.backend,
+            one.rank or None,
+            one.quote_error or format_quote(one.quote),
+            None if one.score is None else f"{one.score:.4g}",
+            _format_parts(one),
+            one.removed_by,
+            one.reason,
+        )
+        for one in plan.candidates
+    ]
+    return f"sorted by: {plan.sort}\n{format_table(head, rows, width)}"
+
+
+def _format_parts(candidate: Candidate) -> str:
+    parts = candidate.parts
+    told = []
+    for name, value in parts.items():
+        if value is None or (name == "looks" and not value):
+            continue
+        if name == "latency_seconds" and isinstance(value, int | float):
+            told.append(f"latency {format_seconds(value)}")
+        else:
+            told.append(f"{name} {value:.4g}" if isinstance(value, int | float) else f"{name} {value}")
+    return ", ".join(told)
+
+
+async def show_backends(args: argparse.Namespace) -> int:
+    """Ask every backend what it is and can."""
+    from gateway.config import load
+    from gateway.registry import make_adapters
+
+    settings = load(args.config).backends
+    addresses = {name: one.address for name, one in make_adapters(settings, SystemClock()).items()}
+    gateway = AsyncGateway.from_config(args.config)
+    try:
+        found = await gateway.backends()
+    finally:
+        await gateway.aclose()
+    if args.json:
+        print(format_json({name: _encode(facts) for name, facts in found.items()}))
+    else:
+        head = ("backend", "adapter", "address", "health", "version", "features", "note")
+        rows = [
+            (
+                name,
+                settings[name].adapter,
+                addresses[name],
+                "healthy" if facts.healthy else "DOWN",
+                facts.version,
+                ", ".join(sorted(facts.features)),
+                facts.reason,
+            )
+            for name, facts in found.items()
+        ]
+        print(format_table(head, rows, get_width()))
+    return DONE if any(facts.healthy for facts in found.values()) else NO_BACKEND
+
+
+def _encode(facts: Capabilities) -> JSON:
+    return {
+        "healthy": facts.healthy,
+        "version": facts.version,
+        "features": sorted(facts.features),
+        "poll_many": facts.poll_many,
+        "free": facts.free,
+        "offers": None if facts.offers is None else sorted(facts.offers),
+        "reason": facts.reason,
+        "detail": dict(facts.detail),
+    }
+
+
+async def show_models(args: argparse.Namespace) -> int:
+    """Show the catalogue; no backend is asked."""
+    gateway = AsyncGateway.from_config(args.config)
+    try:
+        models = gateway.models
+    finally:
+        await gateway.aclose()
+    if args.json:
+        targets = {
+            name: {target.backend: dict(target.words) for target in model.targets.values()}
+            for name, model in models.items()
+        }
+        print(format_json(targets))
+        return DONE
+    rows = [
+        (
+            name,
+            ", ".join(model.targets),
+            "; ".join(_format_words(target.words) for target in model.targets.values()),
+            model.description,
+        )
+        for name, model in models.items()
+    ]
+    print(format_table(("model", "backends", "targets", "description"), rows, get_width()))
+    return DONE
+
+
+def _format_words(words: JSON) -> str:
+    return ", ".join(
+        f"{name} {'+'.join(map(str, value)) if isinstance(value, list) else value}"
+        for name, value in words.items()
+        if not isinstance(value, dict)
+    )

@@ -1,0 +1,118 @@
+"""The command `gateway`: finds the words' module, runs it, and turns what happens into an exit status."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from gateway.cli.exits import choose_exit, describe_error
+from gateway.cli.parser import Parser
+
+_COMMANDS = {
+    "run": ("gateway.cli.run", "run a task, wait for it and print its answer"),
+    "submit": ("gateway.cli.run", "give a task away and print its run's id"),
+    "get": ("gateway.cli.follow", "show a run"),
+    "watch": ("gateway.cli.follow", "follow a run to its end"),
+    "cancel": ("gateway.cli.follow", "end a run"),
+    "runs": ("gateway.cli.follow", "list runs"),
+    "recover": ("gateway.cli.recover", "finish the runs that a dead process left behind"),
+    "plan": ("gateway.cli.look", "show where a task would go, and why"),
+    "backends": ("gateway.cli.look", "show every backend's health"),
+    "models": ("gateway.cli.look", "show the models and their targets"),
+    "doctor": ("gateway.cli.doctor", "check the installation and the configuration"),
+    "devnet": ("gateway.cli.devnet", "run local stand-ins of the backends, to try everything"),
+    "demo": ("gateway.cli.demo", "show in half a minute what the gateway does"),
+}
+
+_EPILOG = """\
+exit status:
+  0  done
+  1  the run failed
+  2  wrong usage or configuration; nothing was submitted
+  3  no backend could take the task; nothing was submitted
+  4  only the waiting ended: the run goes on
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status; prints, and raises nothing."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    debug = "--debug" in words
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # an answer may hold what the terminal can't show
+    try:
+        args = _make_parser(words).parse_args(words)
+        return _call(args)
+    except SystemExit as end:  # argparse has printed the help or the version
+        return int(end.code or 0)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: say no more
+        return 0
+    except Exception as error:  # noqa: BLE001  the last resort: a sentence and a status, never a traceback
+        if debug:
+            import traceback
+
+            traceback.print_exception(error)
+        print(f"gateway: {describe_error(error)}", file=sys.stderr)
+        return choose_exit(error)
+
+
+def _call(args: argparse.Namespace) -> int:
+    import asyncio
+
+    from gateway.cli.logs import set_up_logging
+
+    set_up_logging(debug=args.debug)
+    status: int = asyncio.run(args.call(args))
+    sys.stdout.flush()
+    return status
+
+
+def _make_parser(words: Sequence[str]) -> Parser:
+    parser = Parser(
+        prog="gateway",
+        description="One call over many inference backends: a paid task is never lost, nor paid for twice.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version)
+    parser.set_defaults(config=None, debug=False)
+    _add_global_options(parser)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
+    for name, (module, summary) in _COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        if name in words:  # the others stay unloaded: the command starts quickly
+            import_module(module).add_arguments(name, command)
+            _add_global_options(command)
+    return parser
+
+
+def _add_global_options(parser: argparse.ArgumentParser) -> None:
+    """Take them before and after the command."""
+    group = parser.add_argument_group("for every command")
+    group.add_argument(
+        "--config", metavar="PATH", default=argparse.SUPPRESS, help="the configuration (default: as searched)"
+    )
+    group.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS, help="show where an error came from"
+    )
+
+
+class _Version(argparse.Action):
+    """Print the version; looked up only when asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help="print the version")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"gateway {version('inference-gateway')}")
+        parser.exit()

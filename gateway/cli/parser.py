@@ -1,0 +1,35 @@
+"""argparse, with errors of one sentence and the nearest right word."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+from typing import NoReturn
+
+from gateway.cli.exits import UsageError
+
+_INVALID_CHOICE = re.compile(r"argument (\S+): invalid choice: '(.*)' \(choose from (.*)\)", re.DOTALL)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that raises UsageError instead of printing its usage and exiting."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        kwargs["allow_abbrev"] = False
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # passed on as they are
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError."""
+        raise UsageError(f"{_improve(message)} (see `{self.prog} --help`)")
+
+
+def _improve(message: str) -> str:
+    match = _INVALID_CHOICE.fullmatch(message)
+    if match is None:
+        return message
+    what, word, listed = match.groups()
+    known = [item.strip().strip("'") for item in listed.split(",")]
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+    return f"there is no {what.split('/')[0].lower()} {word!r}; {hint}"

@@ -1,0 +1,86 @@
+"""The stand-ins that run together, by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from gateway.devnet.faults import Fault, Operation, StandIn
+from gateway.errors import UnknownBackend
+from gateway.types import JSON
+
+
+class Network:
+    """Several stand-ins, each of which can be stopped, started and made to misbehave."""
+
+    def __init__(self, stand_ins: Sequence[StandIn]) -> None:
+        self._stand_ins = {stand_in.name: stand_in for stand_in in stand_ins}
+        self._up: set[str] = set()
+
+    def get(self, name: str | None) -> StandIn:
+        """Return one of them. Raises UnknownBackend with the nearest right name."""
+        if name not in self._stand_ins:
+            near = difflib.get_close_matches(str(name), self._stand_ins, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(self._stand_ins)}"
+            raise UnknownBackend(f"the devnet has no {name!r}; {hint}")
+        return self._stand_ins[name]
+
+    async def start(self, name: str | None = None) -> None:
+        """Start one, or all. Raises OSError if a port is taken."""
+        for each in self._list(name):
+            if each.name not in self._up:
+                await each.start()
+                self._up.add(each.name)
+
+    async def stop(self, name: str | None = None) -> None:
+        """Take one away as if it were killed, or all."""
+        for each in self._list(name):
+            if each.name in self._up:
+                self._up.discard(each.name)
+                await each.stop()
+
+    async def restart(self, name: str | None = None) -> None:
+        """Restart one, or all; what was running there is forgotten."""
+        for each in self._list(name):
+            await each.restart()
+            self._up.add(each.name)
+
+    async def arm(
+        self, name: str, fault: Fault, *, on: Operation = Operation.ANY, times: int | None = 1, skip: int = 0
+    ) -> None:
+        """Let one misbehave; REFUSE is what a stopped one does, so it stops it."""
+        stand_in = self.get(name)
+        if fault is Fault.REFUSE:
+            await self.stop(name)
+        else:
+            stand_in.faults.arm(fault, on=on, times=times, skip=skip)
+
+    def clear(self, name: str | None = None) -> None:
+        """Disarm the faults of one, or of all."""
+        for each in self._list(name):
+            each.faults.clear()
+
+    def describe(self) -> list[dict[str, JSON]]:
+        """Return name, url, whether it is up, armed faults and the number of accepted submissions of each."""
+        return [
+            {
+                "name": each.name,
+                "url": each.url,
+                "up": each.name in self._up,
+                "faults": each.faults.describe(),
+                "accepted": len(each.journal),
+            }
+            for each in self._stand_ins.values()
+        ]
+
+    def list_accepted(self) -> list[dict[str, JSON]]:
+        """Return every accepted submission of all, oldest first: what real backends would have billed."""
+        lines = [
+            {"backend": each.name, "job_id": line.job_id, "input": line.input, "at": line.at}
+            for each in self._stand_ins.values()
+            for line in each.journal
+        ]
+        return sorted(lines, key=lambda line: line["at"])
+
+    def _list(self, name: str | None) -> list[StandIn]:
+        return list(self._stand_ins.values()) if name is None else [self.get(name)]
