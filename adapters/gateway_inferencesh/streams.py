@@ -6,9 +6,10 @@ heartbeats, is cut, or ends, the task is looked up; if that has not ended either
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 from gateway.clock import Clock
@@ -36,6 +37,8 @@ SILENT_HEARTBEATS = 2.5
 QUIET_HEARTBEATS = 3.0
 """After so many with nothing but heartbeats the status is looked up, then after twice as many, and so on."""
 MAX_QUIET_HEARTBEATS = 30.0
+ENDING_SECONDS = 0.05
+"""For a server to end the stream of a task that has ended."""
 MAX_EMPTY_STREAMS = 5
 """Streams in a row that said nothing new; then the job is left to polling."""
 
@@ -91,10 +94,12 @@ class TaskStream:
         silence = self._options.heartbeat_seconds * SILENT_HEARTBEATS
         try:
             async with self._api.open_lines(self._job_id, silence_seconds=silence) as stream:
-                async for line in self._cut_lines(stream):
+                lines = self._cut_lines(stream)
+                async for line in lines:
                     for event in await self._take(line):
                         yield event
                     if self._has_ended():
+                        await _read_to_end(lines)
                         return
         except Unavailable as error:
             if error.http_status is not None:  # refused, not cut
@@ -200,3 +205,11 @@ class TaskStream:
     def _choose_wait(self, empty: int) -> float:
         longest = min(self._options.heartbeat_seconds, 0.25 * 2**empty)
         return random.uniform(longest / 2, longest)  # noqa: S311  jitter is no secret
+
+
+async def _read_to_end(lines: AsyncIterator[bytes]) -> None:
+    """Read what is left of a stream that is over, so that its connection can be used again."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(ENDING_SECONDS):
+            async for _ in lines:
+                continue

@@ -17,7 +17,8 @@ HEARTBEAT = {"type": "heartbeat"}
 DONE = {"id": "t1", "status": 10, "output": {"response": "over the lazy dog", "output_meta": {"n": 1}}}
 JOB = Handle("hosted", "t1")
 
-Script = Callable[[asyncio.StreamWriter], Awaitable[None]]
+Script = Callable[[asyncio.StreamWriter], Awaitable[bool | None]]
+"""Returns whether the connection stays open."""
 
 
 class Server:
@@ -55,8 +56,9 @@ class Server:
                 self.asked.append(f"{method} {path}")
                 self.headers.append(headers.lower())
                 if path.endswith("/stream"):
-                    await self.scripts.pop(0)(writer)
-                    return
+                    if not await self.scripts.pop(0)(writer):
+                        return
+                    continue
                 task = self.light if path.endswith("/status") and self.light else self.task
                 self._answer(writer, 200 if task else 404, task or {"detail": "gone"})
                 await writer.drain()
@@ -79,7 +81,7 @@ def stream(*steps: Any, then: str = "end", kind: str = "application/x-ndjson") -
     `then`: "end" ends the body properly, "cut" breaks off, "hang" stays silent.
     """
 
-    async def play(writer: asyncio.StreamWriter) -> None:
+    async def play(writer: asyncio.StreamWriter) -> bool:
         head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
         writer.write(head.encode())
         for step in steps:
@@ -95,6 +97,7 @@ def stream(*steps: Any, then: str = "end", kind: str = "application/x-ndjson") -
             await asyncio.Event().wait()
         writer.write(b"0\r\n\r\n" if then == "end" else b"5\r\nab")
         await writer.drain()
+        return then == "end"
 
     return play
 

@@ -352,3 +352,21 @@ async def test_connections_are_reused(server: Server, adapter: InferenceshAdapte
     for _ in range(10):
         await adapter.poll([Handle("hosted", f"t{n}") for n in range(40)])
     assert server.connections <= 16
+
+
+async def test_a_stream_that_is_over_gives_its_connection_back(
+    server: Server, adapter: InferenceshAdapter
+) -> None:
+    server.scripts = [stream(end(server), part(status=10)) for _ in range(5)]
+    for _ in range(5):
+        assert get_last(await follow(adapter)).status is Status.COMPLETED
+    assert server.connections == 1
+
+
+async def test_a_stream_that_is_over_and_does_not_end_is_not_waited_for(
+    server: Server, adapter: InferenceshAdapter
+) -> None:
+    server.scripts = [stream(end(server), part(status=10), then="hang")]
+    began = time.monotonic()
+    assert get_last(await follow(adapter)).status is Status.COMPLETED
+    assert time.monotonic() - began < 1  # less than the silence after which a stream is left
