@@ -35,9 +35,9 @@ class Facts:
             facts = make_capabilities(info, self._config, backend=self._node.name)
         except Throttled as error:  # it is there, only not for us just now
             known = self._known or make_capabilities({}, self._config, backend=self._node.name)
-            return replace(known, healthy=True, reason=str(error))
+            return replace(known, healthy=True, reason=error.message)
         except BackendError as error:
-            return Capabilities(healthy=False, poll_many=POLL_MANY, reason=str(error))
+            return Capabilities(healthy=False, poll_many=POLL_MANY, reason=error.message)
         if health != "healthy":
             return replace(facts, healthy=False, reason=f"/health says {health!r}")
         self._known = facts

@@ -92,7 +92,7 @@ class Planner:
     async def _make_candidate(self, target: Target, task: Task, quotes: bool) -> Candidate:  # noqa: FBT001
         capabilities = await self.fetch_capabilities(target.backend)
         quote, quote_error = None, None
-        if quotes and capabilities.healthy:
+        if capabilities.healthy and (quotes or target.cost is not None):  # a configured price is at hand
             try:
                 quote = await self.fetch_quote(target, task, capabilities)
             except TimeoutError:
@@ -126,7 +126,8 @@ class Planner:
         except TimeoutError:
             capabilities = Capabilities(healthy=False, reason=f"it did not answer within {_ASK_SECONDS:g} s")
         except GatewayError as error:
-            capabilities = Capabilities(healthy=False, reason=str(error))
+            why = error.message if isinstance(error, BackendError) else str(error)
+            capabilities = Capabilities(healthy=False, reason=why)
         except Exception as error:  # noqa: BLE001  a stranger's adapter may raise anything; that is its health
             capabilities = Capabilities(
                 healthy=False, reason=f"its adapter is broken: {type(error).__name__}: {error}"
