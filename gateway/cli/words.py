@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from gateway.lifecycle import AttemptStatus
 from gateway.types import JSON
 
 if TYPE_CHECKING:
@@ -71,8 +72,7 @@ def format_attempt_cost(attempt: Attempt) -> str:
     """Return "free", "nothing", "0.002 USD", or what it may have been."""
     cost = attempt.cost
     if cost.outcome.value == "not_charged":
-        evidence = cost.evidence
-        return "free" if isinstance(evidence, dict) and "free" in str(evidence.get("from")) else "nothing"
+        return "free" if attempt.status is AttemptStatus.SUCCEEDED else "nothing"
     if cost.settled is not None:
         return str(cost.settled)
     if cost.outcome.value == "charged":
