@@ -52,7 +52,7 @@ class Dispatcher:
                 if isinstance(decision, TryAgain):
                     waited = throw_retry_delay(waited, error)
                     await self._wait(live, waited)
-                    live.plan = None
+                    await self._plan_again(live)
                     if await self._is_called_off(live):
                         return False
             candidate = await self._choose(live)
@@ -72,6 +72,12 @@ class Dispatcher:
         return decide(
             live.run.attempts, live.limits, error=error, untried=untried, pieces_out=live.pieces_out
         )
+
+    async def _plan_again(self, live: Live) -> None:
+        """Plan with what is known now; where nothing is left, the submission itself is the next look."""
+        plan = await self.planner.plan(live.run.task, live.selector, live.limits)
+        if plan.ranked:
+            live.plan = plan
 
     async def _choose(self, live: Live) -> Candidate | None:
         """Return the best candidate; ends the run and returns None if there is none."""

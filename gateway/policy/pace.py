@@ -6,6 +6,7 @@ from datetime import timedelta
 
 FIRST_LOOK_SECONDS = 0.03
 LONGEST_LOOK_SECONDS = 10.0
+LONGEST_SILENT_LOOK_SECONDS = 60.0
 SHARE_OF_AGE = 0.12
 
 
@@ -17,7 +18,7 @@ def get_look_delay(age_seconds: float, failures_in_a_row: int = 0) -> float:
     ever more rarely.
     """
     delay = min(max(FIRST_LOOK_SECONDS, age_seconds * SHARE_OF_AGE), LONGEST_LOOK_SECONDS)
-    return float(min(delay * 2**failures_in_a_row, max(delay, LONGEST_LOOK_SECONDS)))
+    return float(min(delay * 2 ** min(failures_in_a_row, 16), LONGEST_SILENT_LOOK_SECONDS))
 
 
 def get_retry_delay(

@@ -1,0 +1,102 @@
+"""A submission whose answer is lost: asked after, never repeated blindly."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from engine_setup import make_task, open_gateway, run_to_end
+
+from gateway import CostOutcome, FailureKind, Status
+from gateway.errors import InvalidInput
+from gateway.testing import FakeAdapter, FakeClock
+from gateway.types import Money
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize("fault", ["lose_answer", "misbehave"])
+async def test_a_lost_answer_is_looked_up_and_not_repeated(fault: str) -> None:
+    clock = FakeClock()
+    a, b = FakeAdapter("a", clock=clock), FakeAdapter("b", clock=clock)
+    a.arm(fault)
+    a.arm("unknown", 3)
+    async with open_gateway(a, b, clock=clock) as gateway:
+        run = await gateway.run(make_task())
+    assert (len(a.accepted), len(b.accepted), len(run.attempts)) == (1, 0, 1)
+    assert (a.calls["submit"], a.calls["recover"]) == (1, 4)
+
+
+async def test_a_lost_request_is_sent_again_in_the_same_envelope() -> None:
+    clock = FakeClock()
+    a, b = FakeAdapter("a", clock=clock), FakeAdapter("b", clock=clock)
+    a.arm("lose_request")
+    async with open_gateway(a, b, clock=clock) as gateway:
+        run = await gateway.run(make_task())
+    assert (a.calls["prepare"], a.calls["submit"], len(a.accepted), len(b.accepted)) == (1, 2, 1, 0)
+    assert a.accepted == [run.attempts[0].id]
+
+
+async def test_asking_survives_a_backend_that_can_not_be_asked() -> None:
+    clock = FakeClock()
+    a = FakeAdapter("a", clock=clock)
+    a.arm("lose_answer")
+    a.arm("recover_error", 5)
+    async with open_gateway(a, clock=clock) as gateway:
+        run = await gateway.run(make_task())
+    assert run.status is Status.COMPLETED
+    assert len(a.accepted) == 1
+
+
+async def test_what_nobody_knows_ends_unresolved_and_says_what_it_may_have_cost() -> None:
+    clock = FakeClock()
+    a = FakeAdapter("a", clock=clock, price=Money.parse("0.5 USD"))
+    b = FakeAdapter("b", clock=clock, price=Money.parse("9 USD"))
+    a.arm("lose_answer")
+    a.arm("unknown", 10_000)
+    async with open_gateway(a, b, clock=clock) as gateway:
+        run = await run_to_end(gateway, make_task(doubt_wait=timedelta(minutes=5)))
+    assert run.failure is not None
+    assert run.failure.kind is FailureKind.UNRESOLVED
+    assert "0.5 USD" in run.failure.message
+    assert run.failure.detail == {"attempt_id": run.attempts[0].id}
+    assert run.cost_outcome is CostOutcome.UNKNOWN
+    assert run.updated_at - run.created_at >= timedelta(minutes=5)
+    assert (len(a.accepted), b.accepted) == (1, [])
+
+
+async def test_on_doubt_fail_asks_once() -> None:
+    clock = FakeClock()
+    a = FakeAdapter("a", clock=clock)
+    a.arm("lose_answer")
+    a.arm("unknown", 10_000)
+    async with open_gateway(a, clock=clock) as gateway:
+        run = await run_to_end(gateway, make_task(on_doubt="fail"))
+    assert run.failure is not None
+    assert (run.failure.kind, a.calls["recover"]) == (FailureKind.UNRESOLVED, 1)
+
+
+async def test_on_doubt_resubmit_goes_on_and_needs_a_bound() -> None:
+    clock = FakeClock()
+    a = FakeAdapter("a", clock=clock, price=Money.parse("0.5 USD"))
+    b = FakeAdapter("b", clock=clock, price=Money.parse("0.6 USD"))
+    a.arm("lose_answer")
+    a.arm("unknown", 10_000)
+    async with open_gateway(a, b, clock=clock) as gateway:
+        with pytest.raises(InvalidInput, match="max_cost"):
+            await gateway.run(make_task(on_doubt="resubmit"))
+        run = await gateway.run(make_task(on_doubt="resubmit", max_cost=Money.parse("2 USD")))
+    assert [(x.backend, x.status.value) for x in run.attempts] == [("a", "unresolved"), ("b", "succeeded")]
+    assert run.cost_outcome is CostOutcome.UNKNOWN
+
+
+async def test_the_deadline_ends_the_asking() -> None:
+    clock = FakeClock()
+    a = FakeAdapter("a", clock=clock)
+    a.arm("lose_answer")
+    a.arm("unknown", 10_000)
+    async with open_gateway(a, clock=clock) as gateway:
+        run = await run_to_end(gateway, make_task(deadline=timedelta(seconds=30)))
+    assert run.failure is not None
+    assert run.failure.kind is FailureKind.UNRESOLVED
+    assert timedelta(seconds=30) <= run.updated_at - run.created_at < timedelta(seconds=90)

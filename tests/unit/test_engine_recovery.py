@@ -1,0 +1,208 @@
+"""After a crash: every run goes on where its last stored line says, at the backend that took it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from engine_setup import make_task, open_gateway
+
+from gateway import AsyncGateway, Run, Status
+from gateway.errors import RunTakenOver, StoreError
+from gateway.lifecycle import AttemptStatus
+from gateway.store.memory import MemoryStore
+from gateway.testing import FakeAdapter, FakeClock
+
+pytestmark = pytest.mark.anyio
+
+
+class DyingStore(MemoryStore):
+    """A store whose process dies: after `writes` more writes nothing is written any more, for ever."""
+
+    def __init__(self, rows: MemoryStore, writes: int) -> None:
+        super().__init__()
+        self._rows, self._beats = rows._rows, {}
+        self.writes = writes
+
+    async def save(self, run: Run, **kwargs: Any) -> None:
+        if self.writes <= 0:
+            await asyncio.Event().wait()
+        self.writes -= 1
+        await super().save(run, **kwargs)
+
+    async def release(self, owner: str) -> None:
+        """A dead process releases nothing."""
+
+
+def make_gateway(adapter: FakeAdapter, store: MemoryStore, clock: FakeClock) -> AsyncGateway:
+    targets = {adapter.name: {"app": "echo"}}
+    return AsyncGateway([adapter], {"m": {"targets": targets}}, store=store, clock=clock)
+
+
+async def die(gateway: AsyncGateway) -> None:
+    """Stop everything at once, as a killed process does."""
+    engine = gateway._engine
+    tasks = [*engine._worker._driving, *engine._worker._watching]
+    if engine._beating is not None:
+        tasks.append(engine._beating)
+    for watcher in engine._worker._watchers.values():
+        tasks += watcher._followers
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.mark.parametrize("writes", range(6))
+@pytest.mark.parametrize("fault", [None, "lose_answer", "lose_request"])
+async def test_a_run_survives_death_after_every_write(writes: int, fault: str | None) -> None:
+    clock = FakeClock()
+    store = MemoryStore()
+    first = FakeAdapter("a", clock=clock)
+    if fault is not None:
+        first.arm(fault)
+    gateway = make_gateway(first, DyingStore(store, writes), clock)
+    run = await gateway.submit(make_task())
+    await clock.sleep(60)
+    await die(gateway)
+
+    second = FakeAdapter("a", clock=clock, backend=first.backend)
+    async with make_gateway(second, store, clock) as later:
+        await clock.sleep(60)  # until the dead owner's lease is over
+        run = await later.wait(run.id)
+    assert run.status is Status.COMPLETED
+    assert len(first.accepted) == 1
+    assert [attempt.status for attempt in run.attempts] == [AttemptStatus.SUCCEEDED]
+
+
+async def test_recover_tells_what_was_found() -> None:
+    clock = FakeClock()
+    store = MemoryStore()
+    first = FakeAdapter("a", clock=clock, steps=[(600.0, Status.COMPLETED)])
+    gateway = make_gateway(first, store, clock)
+    run = await gateway.submit(make_task())
+    await clock.sleep(5)
+    await gateway.aclose()
+
+    async with make_gateway(FakeAdapter("a", clock=clock, backend=first.backend), store, clock) as later:
+        found = await later.recover()
+        assert [(x.run_id, x.backend, x.found) for x in found] == [(run.id, "a", "attempt 1 submitted")]
+        assert await later.recover() == []
+        assert (await later.wait(run.id)).status is Status.COMPLETED
+    assert len(first.accepted) == 1
+
+
+async def test_a_name_that_means_another_backend_now_is_never_asked() -> None:
+    class Moved(FakeAdapter):
+        address = "http://127.0.0.1:2"
+
+    clock = FakeClock()
+    store = MemoryStore()
+    gateway = make_gateway(FakeAdapter("a", clock=clock, steps=[(600.0, Status.COMPLETED)]), store, clock)
+    run = await gateway.submit(make_task())
+    await clock.sleep(5)
+    await gateway.aclose()
+
+    moved = Moved("a", clock=clock)
+    async with make_gateway(moved, store, clock) as later:
+        found = await later.recover()
+        await clock.sleep(60)
+        assert not (await later.get(run.id)).status.is_final
+    assert [x.run_id for x in found] == [run.id]
+    assert "left alone" in found[0].action
+    assert moved.calls["poll"] + moved.calls["submit"] + moved.calls["recover"] == 0
+
+
+async def test_two_gateways_share_a_store_and_one_takes_over_the_other() -> None:
+    clock = FakeClock()
+    store = MemoryStore()
+    first = FakeAdapter("a", clock=clock, steps=[(100.0, Status.COMPLETED)])
+    sleeper = make_gateway(first, store, clock)
+    run = await sleeper.submit(make_task())
+    await clock.sleep(1)
+    if sleeper._engine._beating is not None:
+        sleeper._engine._beating.cancel()  # a paused process: it does nothing, but it is not dead
+    async with make_gateway(FakeAdapter("a", clock=clock, backend=first.backend), store, clock) as other:
+        await clock.sleep(30)
+        assert other._engine.get_live(run.id) is not None
+        assert (await other.wait(run.id)).status is Status.COMPLETED
+        live = sleeper._engine.get_live(run.id)
+        if live is not None:
+            with pytest.raises(RunTakenOver):
+                await sleeper._engine._journal.save(live, status=Status.RUNNING)
+        assert (await sleeper.wait(run.id)).status is Status.COMPLETED
+    await die(sleeper)
+    assert len(first.accepted) == 1
+
+
+async def test_another_process_waits_for_and_cancels_a_run_that_is_not_its_own() -> None:
+    clock = FakeClock()
+    store = MemoryStore()
+    a = FakeAdapter("a", clock=clock, steps=[(600.0, Status.COMPLETED)])
+    async with open_gateway(a, clock=clock, store=store) as owner:
+        run = await owner.submit(make_task())
+        await clock.sleep(1)
+        other = make_gateway(FakeAdapter("a", clock=clock, backend=a.backend), store, clock)
+        async with other:
+            assert (await other.cancel(run.id)).cancel_requested_at is not None
+            events = [event async for event in other.events(run.id)]
+        assert events[-1].status is Status.CANCELLED
+        assert (await owner.get(run.id)).status is Status.CANCELLED
+    assert a.calls["cancel"] == 1
+
+
+async def test_nothing_is_submitted_that_could_not_be_written_down() -> None:
+    class FullStore(MemoryStore):
+        full = False
+
+        async def save(self, run: Run, **kwargs: Any) -> None:
+            if self.full:
+                raise StoreError("no space left on device")
+            await super().save(run, **kwargs)
+
+    clock = FakeClock()
+    store = FullStore()
+    a = FakeAdapter("a", clock=clock)
+    async with open_gateway(a, clock=clock, store=store) as gateway:
+        store.full = True
+        run = await gateway.submit(make_task())
+        await clock.sleep(300)
+        assert a.calls["submit"] == 0
+        store.full = False
+        run = await gateway.wait(run.id)
+    assert (run.status, len(a.accepted)) == (Status.COMPLETED, 1)
+
+
+async def test_a_store_that_is_full_at_the_end_loses_no_result() -> None:
+    class FullStore(MemoryStore):
+        full = False
+
+        async def save(self, run: Run, **kwargs: Any) -> None:
+            if self.full and run.status.is_final:
+                raise StoreError("no space left on device")
+            await super().save(run, **kwargs)
+
+    clock = FakeClock()
+    store = FullStore()
+    a = FakeAdapter("a", clock=clock)
+    async with open_gateway(a, clock=clock, store=store) as gateway:
+        store.full = True
+        run = await gateway.submit(make_task())
+        await clock.sleep(300)
+        store.full = False
+        run = await gateway.wait(run.id)
+    assert (run.status, run.output, len(a.accepted)) == (Status.COMPLETED, {"text": "hello"}, 1)
+
+
+async def test_a_cancelled_wait_leaves_the_run_going() -> None:
+    clock = FakeClock()
+    a = FakeAdapter("a", clock=clock, steps=[(60.0, Status.COMPLETED)])
+    async with open_gateway(a, clock=clock) as gateway:
+        waiting = asyncio.create_task(gateway.run(make_task()))
+        await clock.sleep(10)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        (run,) = await gateway.list_runs()
+        assert (await gateway.wait(run.id)).status is Status.COMPLETED
+    assert replace(run, attempts=()).id == run.id
