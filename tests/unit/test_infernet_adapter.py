@@ -159,6 +159,12 @@ async def test_a_batch_is_bounded_in_number_and_size(
     assert route.call_count == 3
 
 
+async def test_one_id_is_never_twice_in_a_batch(adapter: InfernetAdapter, node: respx.MockRouter) -> None:
+    route = node.post("/api/jobs/batch").mock(side_effect=accept_batch)
+    await submit_all(adapter, "a", "b", "a", "c")
+    assert [[job["id"] for job in job_of(call)] for call in route.calls] == [["a", "b"], ["a", "c"]]
+
+
 async def test_a_refusal_in_a_batch_is_one_jobs(adapter: InfernetAdapter, node: respx.MockRouter) -> None:
     refusal = {"error": "Container not supported", "params": {"container": "echo"}}
     node.post("/api/jobs/batch").respond(json=[{"id": "a"}, refusal, {"id": "c"}])

@@ -107,6 +107,19 @@ async def test_many_jobs_are_looked_at_with_few_gets(
     assert all("intermediate" not in call.request.url.params for call in route.calls)
 
 
+async def test_a_get_that_fails_does_not_hide_the_news_of_another(
+    adapter: InfernetAdapter, node: respx.MockRouter
+) -> None:
+    handles = [handle(f"3e1d4e0c-1111-2222-3333-{i:012}") for i in range(360)]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        ids = request.url.params.get_list("id")
+        return answer_looks(request) if len(ids) == 350 else httpx.Response(500, html="<p>")
+
+    node.get("/api/jobs").mock(side_effect=answer)
+    assert set(await adapter.poll(handles)) == set(handles[:350])
+
+
 async def test_chains_ask_for_what_came_before(adapter: InfernetAdapter, node: respx.MockRouter) -> None:
     entry = {
         "id": "a",

@@ -27,9 +27,9 @@ FAILED = {"id": "a", "result": {"container": "c", "error": "it broke"}, "status"
 
 
 class Body(httpx.AsyncByteStream):
-    """A body in given chunks; an exception among them is raised where it stands."""
+    """A body in given chunks; an exception among them is raised where it stands, None is silence for ever."""
 
-    def __init__(self, *chunks: bytes | Exception) -> None:
+    def __init__(self, *chunks: bytes | Exception | None) -> None:
         self.chunks = chunks
         self.is_closed = False
 
@@ -38,7 +38,10 @@ class Body(httpx.AsyncByteStream):
             await asyncio.sleep(0)
             if isinstance(chunk, Exception):
                 raise chunk
-            yield chunk
+            if chunk is None:
+                await asyncio.Event().wait()
+            else:
+                yield chunk
 
     async def aclose(self) -> None:
         self.is_closed = True
@@ -221,6 +224,26 @@ async def test_refusals(
     with pytest.raises(error) as caught:
         await adapter.submit(await prepare(adapter))
     assert type(caught.value) is error
+
+
+async def test_a_stream_that_never_begins_is_in_doubt(node: respx.MockRouter, clock: FakeClock) -> None:
+    adapter = InfernetAdapter(
+        "n", InfernetConfig(url=URL, version="1.4.0", timeout_seconds=0.05), clock=clock
+    )
+    body = Body(b"half an id", None)
+    node.post("/api/jobs/stream").mock(return_value=httpx.Response(200, stream=body))
+    with pytest.raises(InDoubt, match="did not begin in time"):
+        await adapter.submit(await prepare(adapter))
+    assert body.is_closed
+    await adapter.aclose()
+
+
+async def test_streams_have_a_limit_of_their_own(adapter: InfernetAdapter, node: respx.MockRouter) -> None:
+    route = node.post("/api/jobs/stream").respond(429, html="<p>")
+    for _ in range(2):
+        with pytest.raises(Throttled):
+            await adapter.submit(await prepare(adapter))
+    assert route.call_count == 1
 
 
 async def test_old_nodes_have_no_events(node: respx.MockRouter, clock: FakeClock) -> None:
