@@ -16,7 +16,7 @@ from gateway.engine.planner import Planner
 from gateway.engine.submission import get_attempt
 from gateway.errors import BackendError, InvalidInput, NotSupported
 from gateway.lifecycle import AttemptStatus, Status, can_follow
-from gateway.task import Cost, Failure, FailureKind, Snapshot
+from gateway.task import Attempt, Cost, Failure, FailureKind, Snapshot
 
 _log = logging.getLogger("gateway")
 _BROKEN_PAUSE_SECONDS = 1.0
@@ -38,86 +38,49 @@ class Ending:
 
     async def end_attempt(self, live: Live, snapshot: Snapshot) -> None:
         """Write the end of a job down, and what follows from it, in one change."""
-        attempt = get_attempt(live)
-        status = get_attempt_end(snapshot)
-        seconds = (self.clock.now() - attempt.created_at).total_seconds()
-        self.planner.observe(
-            attempt.backend,
-            live.run.task.model,
-            succeeded=status is AttemptStatus.SUCCEEDED,
-            seconds=seconds,
-        )
-        cost = settle(attempt.cost, snapshot)
-        if snapshot.status is Status.COMPLETED:
-            await self._complete(live, snapshot, cost)
-            return
-        goes_on = (
-            live.limits.on_failed == "next"
-            and status in (AttemptStatus.FAILED, AttemptStatus.LOST)
-            and not live.pieces_out
-            and not live.cancel.is_set()
-        )
-        run_status = Status.QUEUED if goes_on else snapshot.status
-        await self.journal.move_attempt(
-            live,
-            status,
-            run_status=run_status,
-            snapshot=snapshot,
-            ends=self.journal.make_end(run_status, failure=snapshot.failure),
-            failure=snapshot.failure,
-            cost=cost,
-        )
-        if goes_on:
-            self.drive_on(live)
+        async with live.changing:
+            if not live.has_landed:
+                return  # somebody else saw its end before
+            attempt = get_attempt(live)
+            status = get_attempt_end(snapshot)
+            seconds = (self.clock.now() - attempt.created_at).total_seconds()
+            succeeded = status is AttemptStatus.SUCCEEDED
+            self.planner.observe(attempt.backend, live.run.task.model, succeeded=succeeded, seconds=seconds)
+            cost = settle(attempt.cost, snapshot)
+            if snapshot.status is Status.COMPLETED:
+                await self._complete(live, snapshot, cost)
+            else:
+                await self._fail(live, status, snapshot, cost)
 
     async def end_overdue(self, live: Live, adapter: Adapter[Any]) -> None:
         """End a run whose deadline has passed while its job goes on; cancel that where it is possible."""
         outcome = await self._try_cancel(live, adapter)
-        attempt = get_attempt(live)
-        job_id = attempt.handle.job_id if attempt.handle else None
         stopped = outcome is CancelOutcome.CANCELLED
         left = "was cancelled" if stopped else "may go on there, and may still be charged"
-        failure = Failure(
-            kind=FailureKind.DEADLINE,
-            message=f"the deadline passed; job {job_id} at {attempt.backend} {left}",
-            backend=attempt.backend,
-            job_id=job_id,
-        )
-        await self._stop(
-            live, AttemptStatus.CANCELLED if stopped else AttemptStatus.UNRESOLVED, Status.FAILED, failure
-        )
+        attempt = get_attempt(live)
+        message = f"the deadline passed; job {_get_job_id(attempt)} at {attempt.backend} {left}"
+        end = AttemptStatus.CANCELLED if stopped else AttemptStatus.UNRESOLVED
+        await self._stop(live, end, Status.FAILED, _make_failure(FailureKind.DEADLINE, message, attempt))
 
     async def cancel(self, live: Live, adapter: Adapter[Any]) -> CancelOutcome | None:
         """Carry out a wish to cancel a job that has landed; None if the backend could not be asked."""
         outcome = await self._try_cancel(live, adapter)
-        if outcome is None or live.run.status.is_final:
-            return outcome
         attempt = get_attempt(live)
         if outcome is CancelOutcome.REQUESTED:
-            if can_follow(live.run.status, Status.CANCELLING):
-                await self.journal.save(live, status=Status.CANCELLING)
-            return outcome
-        if outcome is CancelOutcome.TOO_LATE:
-            return outcome
-        failure = Failure(
-            kind=FailureKind.CANCELLED,
-            message=f"cancelled at {attempt.backend}",
-            backend=attempt.backend,
-            job_id=attempt.handle.job_id if attempt.handle else None,
-        )
-        await self._stop(live, AttemptStatus.CANCELLED, Status.CANCELLED, failure)
+            async with live.changing:
+                if live.has_landed and can_follow(live.run.status, Status.CANCELLING):
+                    await self.journal.save(live, status=Status.CANCELLING)
+        elif outcome is CancelOutcome.CANCELLED:
+            failure = _make_failure(FailureKind.CANCELLED, f"cancelled at {attempt.backend}", attempt)
+            await self._stop(live, AttemptStatus.CANCELLED, Status.CANCELLED, failure)
         return outcome
 
     async def abandon(self, live: Live) -> None:
         """End a run as cancelled whose backend can't cancel: its job goes on there, unwatched."""
         attempt = get_attempt(live)
-        job_id = attempt.handle.job_id if attempt.handle else None
-        failure = Failure(
-            kind=FailureKind.CANCELLED,
-            message=f"cancelled; {attempt.backend} can't stop jobs, so its job {job_id} may go on there",
-            backend=attempt.backend,
-            job_id=job_id,
-        )
+        where, job_id = attempt.backend, _get_job_id(attempt)
+        message = f"cancelled; {where} can't stop jobs, so its job {job_id} may go on there"
+        failure = _make_failure(FailureKind.CANCELLED, message, attempt)
         await self._stop(live, AttemptStatus.CANCELLED, Status.CANCELLED, failure)
 
     def report_broken(self, backend: str, error: Exception) -> float:
@@ -160,6 +123,37 @@ class Ending:
             cost=cost,
         )
 
+    async def _fail(self, live: Live, status: AttemptStatus, snapshot: Snapshot, cost: Cost) -> None:
+        goes_on = (
+            live.limits.on_failed == "next"
+            and status in (AttemptStatus.FAILED, AttemptStatus.LOST)
+            and not live.pieces_out
+            and not live.cancel.is_set()
+        )
+        run_status = Status.QUEUED if goes_on else snapshot.status
+        await self.journal.move_attempt(
+            live,
+            status,
+            run_status=run_status,
+            snapshot=snapshot,
+            ends=self.journal.make_end(run_status, failure=snapshot.failure),
+            failure=snapshot.failure,
+            cost=cost,
+        )
+        if goes_on:
+            self.drive_on(live)
+
     async def _stop(self, live: Live, attempt: AttemptStatus, run: Status, failure: Failure) -> None:
-        ends = self.journal.make_end(run, failure=failure)
-        await self.journal.move_attempt(live, attempt, run_status=run, ends=ends, failure=failure)
+        """End a run whose job has not ended; does nothing if it has by now."""
+        async with live.changing:
+            if live.has_landed:
+                ends = self.journal.make_end(run, failure=failure)
+                await self.journal.move_attempt(live, attempt, run_status=run, ends=ends, failure=failure)
+
+
+def _get_job_id(attempt: Attempt) -> str | None:
+    return attempt.handle.job_id if attempt.handle else None
+
+
+def _make_failure(kind: FailureKind, message: str, attempt: Attempt) -> Failure:
+    return Failure(kind=kind, message=message, backend=attempt.backend, job_id=_get_job_id(attempt))

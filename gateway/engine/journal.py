@@ -98,12 +98,14 @@ class Journal:
 
     async def note(self, live: Live, snapshot: Snapshot) -> bool:
         """Write down a look at a job that goes on, if it changes anything; says whether it did."""
-        attempt = live.run.attempt
-        if attempt is None or attempt.status is not AttemptStatus.SUBMITTED or attempt.snapshot == snapshot:
-            return False
-        status = snapshot.status if can_follow(live.run.status, snapshot.status) else None
-        await self.save(live, status=status, attempt=replace(attempt, snapshot=snapshot), snapshot=snapshot)
-        return True
+        async with live.changing:
+            attempt = live.run.attempt
+            if attempt is None or not live.has_landed or attempt.snapshot == snapshot:
+                return False
+            status = snapshot.status if can_follow(live.run.status, snapshot.status) else None
+            seen = replace(attempt, snapshot=snapshot)
+            await self.save(live, status=status, attempt=seen, snapshot=snapshot)
+            return True
 
     async def end(self, live: Live, status: Status, failure: Failure | None = None) -> Run:
         """End a run that has no attempt under way."""

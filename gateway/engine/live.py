@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from gateway.lifecycle import AttemptStatus
 from gateway.policy.routing import Plan, Selector
 from gateway.task import Event, Limits, Run
 
@@ -27,6 +28,8 @@ class Live:
         dropped: another process took it over; nothing may be done any more.
         failed_looks: polls in a row that gave no news.
         on_end: called once, when it is over or dropped.
+        changing: held by whoever changes a run whose job has landed. Its watcher, a reader of its events and
+            a cancel may want to at the same time, and each change builds on the one before.
     """
 
     run: Run
@@ -43,6 +46,13 @@ class Live:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     listeners: list[asyncio.Queue[Event]] = field(default_factory=list)
     on_end: Callable[[Live], None] | None = None
+    changing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def has_landed(self) -> bool:
+        """Say whether the run is ours and its newest attempt is a job that, as far as we know, goes on."""
+        attempt = self.run.attempt
+        return not self.dropped and attempt is not None and attempt.status is AttemptStatus.SUBMITTED
 
     def listen(self) -> asyncio.Queue[Event]:
         """Return a queue that gets every event from now on; hand it to `unlisten` in the end."""

@@ -15,7 +15,6 @@ from gateway.engine.ending import Ending
 from gateway.engine.journal import Journal, is_over
 from gateway.engine.live import Live
 from gateway.errors import BackendError, NotSupported, RunTakenOver, StoreError
-from gateway.lifecycle import AttemptStatus
 from gateway.policy.pace import get_look_delay
 from gateway.task import Event, Handle, Snapshot
 
@@ -123,11 +122,7 @@ class Watcher:
             taken |= {due.live.run.id: due.live for due in later}
             self._heap = [due for due in self._heap if due not in later]
             heapq.heapify(self._heap)
-        return [live for live in taken.values() if self._is_ours(live)]
-
-    def _is_ours(self, live: Live) -> bool:
-        attempt = live.run.attempt
-        return not live.dropped and attempt is not None and attempt.status is AttemptStatus.SUBMITTED
+        return [live for live in taken.values() if live.has_landed]
 
     async def _look(self, lives: Sequence[Live]) -> None:
         by_handle = {live.run.attempt.handle: live for live in lives if live.run.attempt}
@@ -155,7 +150,7 @@ class Watcher:
         await asyncio.gather(*(self._apply(by_handle[handle], seen.get(handle)) for handle in handles))
 
     async def _apply(self, live: Live, snapshot: Snapshot | None) -> None:
-        if not self._is_ours(live):
+        if not live.has_landed:
             return
         live.failed_looks = 0 if snapshot is not None else live.failed_looks + 1
         try:
@@ -196,7 +191,7 @@ class Watcher:
 
     async def _take_event(self, live: Live, event: Event) -> bool:
         """Pass one event on; says whether it was the last."""
-        if not self._is_ours(live):
+        if not live.has_landed:
             return True
         if event.kind == "piece":
             live.pieces_out = True
