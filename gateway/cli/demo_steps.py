@@ -214,7 +214,7 @@ def _begins(event: Event, status: AttemptStatus) -> bool:
 STEPS = (
     Step(
         "one call, a real answer",
-        'Each sentence is one `gateway.run(task)` with backend="auto": the cheapest healthy backend gets it.\n'
+        'Each sentence is one `gateway.run(task)` with backend="auto": the cheapest backend gets it.\n'
         "The scores are those that VADER's authors publish.",
         _play_sentences,
     ),
