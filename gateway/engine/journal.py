@@ -135,13 +135,12 @@ def get_attempt_end(snapshot: Snapshot) -> AttemptStatus:
 
 def settle(cost: Cost, snapshot: Snapshot) -> Cost:
     """Return the cost of an attempt after its final look: the backend's word, else what the quote proves."""
-    if snapshot.cost is not None:
-        return replace(
-            cost,
-            settled=snapshot.cost.settled,
-            outcome=snapshot.cost.outcome,
-            evidence=snapshot.cost.evidence,
-        )
+    told = snapshot.cost
+    if told is not None and (told.settled is not None or told.outcome is not CostOutcome.CHARGED):
+        return replace(cost, settled=told.settled, outcome=told.outcome, evidence=told.evidence)
+    if told is not None:  # charged, in units that are no money: the quote is what is known of the price
+        evidence = {"from": "the quoted price per job", "told": told.evidence}
+        return replace(cost, settled=cost.quoted, outcome=CostOutcome.CHARGED, evidence=evidence)
     if cost.outcome is CostOutcome.NOT_CHARGED:
         return cost
     if snapshot.status is Status.COMPLETED and cost.quoted is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ _SMOOTHING = 0.2
 @dataclass(frozen=True, slots=True)
 class _Seen:
     capabilities: Capabilities
+    at: float
     until: float
 
 
@@ -43,10 +44,16 @@ class Planner:
         Raises:
             UnknownModel, UnknownBackend, InvalidInput: the task can't be planned at all.
         """
+        began = self._clock.monotonic()
         targets = self._catalogue.find_targets(task, selector.backends)
         quotes = quotes or len(targets) > 1 or limits.max_cost is not None
         candidates = await asyncio.gather(*(self._make_candidate(t, task, quotes) for t in targets))
-        return make_plan(candidates, task, limits, selector)
+        plan = make_plan(candidates, task, limits, selector)
+        ill = [c.backend for c in plan.removed if c.removed_by == "unhealthy"]
+        if ill and not plan.ranked and self._forget_old_looks(ill, began):
+            candidates = await asyncio.gather(*(self._make_candidate(t, task, quotes) for t in targets))
+            plan = make_plan(candidates, task, limits, selector)
+        return plan
 
     async def fetch_capabilities(self, backend: str) -> Capabilities:
         """Return a backend's capabilities, at most half a minute old (a second, if it was ill)."""
@@ -75,8 +82,7 @@ class Planner:
 
     def mark_ill(self, backend: str, reason: str) -> None:
         """Note that a backend just failed to answer, so that the next run does not wait for it."""
-        ill = Capabilities(healthy=False, reason=reason)
-        self._seen[backend] = _Seen(ill, self._clock.monotonic() + _ILL_FOR_SECONDS)
+        self._note(backend, Capabilities(healthy=False, reason=reason))
 
     def observe(self, backend: str, model: str | None, *, succeeded: bool, seconds: float) -> None:
         """Learn from an attempt that landed and ended."""
@@ -88,6 +94,13 @@ class Planner:
             latency = seconds if latency is None else latency + share * (seconds - latency)
         rate = before.success_rate + share * (float(succeeded) - before.success_rate)
         self._observed[key] = Observed(before.looks + 1, rate, latency)
+
+    def _forget_old_looks(self, backends: Sequence[str], since: float) -> bool:
+        """Forget looks from before, and say whether there were any: "nobody can" needs a fresh one."""
+        old = [name for name in backends if name in self._seen and self._seen[name].at < since]
+        for name in old:
+            del self._seen[name]
+        return bool(old)
 
     async def _make_candidate(self, target: Target, task: Task, quotes: bool) -> Candidate:  # noqa: FBT001
         capabilities = await self.fetch_capabilities(target.backend)
@@ -134,6 +147,10 @@ class Planner:
             )
         finally:
             self._asking.pop(backend, None)
-        seconds = _HEALTHY_FOR_SECONDS if capabilities.healthy else _ILL_FOR_SECONDS
-        self._seen[backend] = _Seen(capabilities, self._clock.monotonic() + seconds)
+        self._note(backend, capabilities)
         return capabilities
+
+    def _note(self, backend: str, capabilities: Capabilities) -> None:
+        now = self._clock.monotonic()
+        seconds = _HEALTHY_FOR_SECONDS if capabilities.healthy else _ILL_FOR_SECONDS
+        self._seen[backend] = _Seen(capabilities, now, now + seconds)
