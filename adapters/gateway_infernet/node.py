@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
-from datetime import timedelta
-from typing import Any, Literal
+from typing import Any
 
 from gateway.clock import Clock
-from gateway.errors import BackendError, Throttled, Unavailable
+from gateway.errors import BackendError, Unavailable
 from gateway.http import Answer, HttpClient, StreamAnswer
 from gateway.types import JSON
 from gateway_infernet import wire
 from gateway_infernet.config import InfernetConfig
-from gateway_infernet.pacing import Budget, parse_wait
+from gateway_infernet.pacing import RateLimits
 
 # The node closes an idle connection after 5.0 s, without a word.
 _KEEPALIVE_SECONDS = 4.0
@@ -23,17 +21,23 @@ _MAX_CONNECTIONS = 1000  # each open stream holds one; all else needs a handful
 _STREAM_SECONDS = 75.0
 
 JOBS = "/api/jobs"
-BATCH = "/api/jobs/batch"
-STREAM = "/api/jobs/stream"
+SINGLE = ("POST", JOBS)
+BATCH = ("POST", "/api/jobs/batch")
+STREAM = ("POST", "/api/jobs/stream")
 
 
 class Node:
-    """One Infernet node over HTTP. Nothing is repeated here but a GET that met a stale socket."""
+    """One Infernet node over HTTP. Nothing is repeated here but a GET that met a stale socket.
+
+    Attributes:
+        name: of the backend in the configuration.
+        limits: what is left of the node's rate limits; a request beyond them raises Throttled unsent.
+    """
 
     def __init__(self, name: str, config: InfernetConfig, clock: Clock, client: Any) -> None:
         """Make it without I/O."""
         self.name = name
-        self._clock = clock
+        self.limits = RateLimits(name, clock, doors=[SINGLE, BATCH])
         self._http = HttpClient(
             name,
             config.url,
@@ -42,7 +46,6 @@ class Node:
             max_connections=_MAX_CONNECTIONS,
             client=client,
         )
-        self._budgets: defaultdict[tuple[str, str], Budget] = defaultdict(Budget)
 
     async def fetch_health(self) -> str:
         """Return the node's own word, "healthy": it looks at nothing behind its HTTP server."""
@@ -80,7 +83,7 @@ class Node:
 
     async def post_job(self, job_id: str, body: bytes) -> Answer:
         """POST /api/jobs and return the 200."""
-        answer = await self._call("POST", JOBS, lands=True, json=body)
+        answer = await self._call(*SINGLE, lands=True, json=body)
         if answer.status != 200:
             raise wire.make_refusal(answer, "POST /api/jobs", backend=self.name, lands=True, job_id=job_id)
         return answer
@@ -90,27 +93,19 @@ class Node:
     ) -> list[str | BackendError] | None:
         """POST /api/jobs/batch: an id or an error for each job; None if all were refused unread."""
         what = "POST /api/jobs/batch"
-        answer = await self._call("POST", BATCH, lands=True, json=b"[" + b",".join(bodies) + b"]")
+        answer = await self._call(*BATCH, lands=True, json=b"[" + b",".join(bodies) + b"]")
         if answer.status == 200:
             return wire.parse_batch(answer, ids, what, backend=self.name)
         if wire.is_never_started(answer):
             return None
         raise wire.make_refusal(answer, what, backend=self.name, lands=True)
 
-    def spares_single_posts(self) -> bool:
-        """Say whether a job alone had better go as a batch: each of the two endpoints has its own limit."""
-        now = self._clock.monotonic()
-        single, batch = (self._budgets["POST", path].get_wait(now) for path in (JOBS, BATCH))
-        return batch < single
-
     async def open_stream(self, job_id: str, body: bytes) -> StreamAnswer:
         """POST /api/jobs/stream and return the 200, whose body is still to come; the caller closes it."""
-        self._check_budget("POST", STREAM)
-        answer = await self._http.open_stream(
-            "POST", STREAM, lands=True, json=body, timeout_seconds=_STREAM_SECONDS
-        )
+        self.limits.check(*STREAM)
+        answer = await self._http.open_stream(*STREAM, lands=True, json=body, timeout_seconds=_STREAM_SECONDS)
         if answer.status == 200:
-            self._note("POST", STREAM, answer)
+            self.limits.note(*STREAM, answer)
             return answer
         try:
             whole = await answer.aread()
@@ -118,7 +113,7 @@ class Node:
             whole = Answer(answer.status, answer.headers, b"")
         finally:
             await answer.aclose()
-        self._note("POST", STREAM, whole)
+        self.limits.note(*STREAM, whole)
         raise wire.make_refusal(whole, "POST /api/jobs/stream", backend=self.name, lands=True, job_id=job_id)
 
     async def aclose(self) -> None:
@@ -133,32 +128,8 @@ class Node:
             raise wire.make_refusal(answer, f"GET {path}", backend=self.name, lands=False)
         return answer
 
-    async def _call(
-        self, method: Literal["GET", "POST", "PUT"], path: str, *, lands: bool, **how: Any
-    ) -> Answer:
-        self._check_budget(method, path)
+    async def _call(self, method: str, path: str, *, lands: bool, **how: Any) -> Answer:
+        self.limits.check(method, path)
         answer = await self._http.request(method, path, lands=lands, **how)
-        self._note(method, path, answer)
+        self.limits.note(method, path, answer)
         return answer
-
-    def _check_budget(self, method: str, path: str) -> None:
-        wait = self._budgets[method, path].get_wait(self._clock.monotonic())
-        if wait > timedelta(0):
-            raise Throttled(
-                f"the limit for {method} {path} is nearly used up; {wait.total_seconds():.1f} s to wait",
-                backend=self.name,
-                retry_after=wait,
-            )
-
-    def _note(self, method: str, path: str, answer: Answer | StreamAnswer) -> None:
-        now = self._clock.monotonic()
-        self._budgets[method, path].note(answer.headers, answer.status, now)
-        if answer.status == 429:
-            if (method, path) == ("POST", JOBS):  # who is told to wait does not come in by the other door
-                self._budgets["POST", BATCH].note(answer.headers, answer.status, now)
-            raise Throttled(
-                f"{method} {path}: too many requests from our address",
-                backend=self.name,
-                http_status=429,
-                retry_after=parse_wait(answer.headers),
-            )

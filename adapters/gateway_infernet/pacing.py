@@ -1,4 +1,4 @@
-"""The node's rate limit, respected before it bites. Pure: the time is an argument.
+"""The node's rate limits, respected before they bite. No I/O.
 
 A node counts per endpoint (60 in 60 s by default) and says with each answer what is left. Its Retry-After is
 cut down to whole seconds, which makes it 0 at the default limits (measured), so the waits here are our own.
@@ -7,8 +7,13 @@ cut down to whole seconds, which makes it 0 at the default limits (measured), so
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 from datetime import timedelta
+
+from gateway.clock import Clock
+from gateway.errors import Throttled
+from gateway.http import Answer, StreamAnswer
 
 _SHORTEST_WAIT_SECONDS = 1.0
 
@@ -50,3 +55,43 @@ class Budget:
     def get_wait(self, now: float) -> timedelta:
         """Return how long the next request must still wait; zero if it may go."""
         return timedelta(seconds=max(0.0, self._not_before - now))
+
+
+class RateLimits:
+    """The budgets of all of a node's endpoints."""
+
+    def __init__(self, backend: str, clock: Clock, *, doors: Collection[tuple[str, str]] = ()) -> None:
+        """Make them full. `doors` lead to the same room: who is refused at one does not try the next."""
+        self._backend = backend
+        self._clock = clock
+        self._doors = doors
+        self._budgets: defaultdict[tuple[str, str], Budget] = defaultdict(Budget)
+
+    def check(self, method: str, path: str) -> None:
+        """Raise Throttled if a request should not be made now."""
+        wait = self._budgets[method, path].get_wait(self._clock.monotonic())
+        if wait > timedelta(0):
+            raise Throttled(
+                f"the limit for {method} {path} is nearly used up; {wait.total_seconds():.1f} s to wait",
+                backend=self._backend,
+                retry_after=wait,
+            )
+
+    def note(self, method: str, path: str, answer: Answer | StreamAnswer) -> None:
+        """Take an answer's headers in. Raises Throttled if it is a 429."""
+        now = self._clock.monotonic()
+        self._budgets[method, path].note(answer.headers, answer.status, now)
+        if answer.status == 429:
+            for door in self._doors if (method, path) in self._doors else ():
+                self._budgets[door].note(answer.headers, answer.status, now)
+            raise Throttled(
+                f"{method} {path}: too many requests from our address",
+                backend=self._backend,
+                http_status=429,
+                retry_after=parse_wait(answer.headers),
+            )
+
+    def has_less(self, endpoint: tuple[str, str], *, than: tuple[str, str]) -> bool:
+        """Say whether the one endpoint has to wait longer than the other."""
+        now = self._clock.monotonic()
+        return self._budgets[endpoint].get_wait(now) > self._budgets[than].get_wait(now)

@@ -9,7 +9,7 @@ from gateway.clock import Clock
 from gateway.errors import BackendError, InDoubt, Rejected
 from gateway_infernet import wire
 from gateway_infernet.batching import Batcher
-from gateway_infernet.node import Node
+from gateway_infernet.node import BATCH, SINGLE, Node
 
 MAX_JOBS_PER_BATCH = 250
 MAX_BATCH_BYTES = 8_000_000
@@ -99,7 +99,8 @@ class Submitter:
         return results
 
     async def _post(self, submissions: Sequence[Submission]) -> list[str | BackendError]:
-        if len(submissions) == 1 and not self._node.spares_single_posts():
+        # Each endpoint has a limit of its own: where one is nearly used up, the other takes lone jobs too.
+        if len(submissions) == 1 and not self._node.limits.has_less(SINGLE, than=BATCH):
             return [await self._post_one(submissions[0])]
         ids = [submission.job_id for submission in submissions]
         results = await self._node.post_batch(ids, [submission.body for submission in submissions])
