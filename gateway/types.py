@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from typing import Any, NewType, TypeAlias
 
 JSON: TypeAlias = Any
@@ -21,7 +20,8 @@ AttemptId = NewType("AttemptId", str)
 DECIMALS: Mapping[str, int] = {"USD": 8, "EUR": 8, "ETH": 18, "OGPU": 18}
 """Digits after the point per asset. USD counts microcents of 1e-8 USD, the unit of inference.sh's bills."""
 
-_MONEY = re.compile(r"\s*(-?[0-9]+(?:\.[0-9]+)?)\s*([A-Za-z][A-Za-z0-9:._-]*)\s*")
+_MONEY = re.compile(r"\s*(-?)([0-9]+)(?:\.([0-9]+))?\s*([A-Za-z][A-Za-z0-9:._-]*)\s*")
+_LONGEST_TEXT = 1000  # Python reads no integers of thousands of digits, and nobody owes them
 
 
 @dataclass(frozen=True, slots=True, order=False)
@@ -38,22 +38,22 @@ class Money:
         A token is written as its smallest unit and its address, for instance "5 erc20:1:0xabc".
         """
         match = _MONEY.fullmatch(text)
-        if match is None:
-            raise ValueError(f'"{text}" is not an amount of money; write it as "0.002 USD"')
-        number, asset = match.groups()
+        if match is None or len(text) > _LONGEST_TEXT:
+            raise ValueError(f'"{text[:80]}" is not an amount of money; write it as "0.002 USD"')
+        sign, whole, fraction, asset = match.groups()
         asset = asset if ":" in asset else asset.upper()
-        try:
-            units = Decimal(number).scaleb(_get_decimals(asset))
-        except InvalidOperation as error:
-            raise ValueError(f'"{text}" is not an amount of money') from error
-        if units != units.to_integral_value():
-            raise ValueError(f'"{text}" has more digits than {asset} can hold ({_get_decimals(asset)})')
-        return cls(int(units), asset)
+        decimals = _get_decimals(asset)
+        fraction = (fraction or "").rstrip("0")
+        if len(fraction) > decimals:
+            raise ValueError(f'"{text}" has more digits than {asset} can hold ({decimals})')
+        return cls(int(sign + whole + fraction.ljust(decimals, "0")), asset)
 
     def __str__(self) -> str:
-        digits = format(Decimal(self.amount).scaleb(-_get_decimals(self.asset)), "f")
-        digits = digits.rstrip("0").rstrip(".") if "." in digits else digits
-        return f"{digits} {self.asset}"
+        decimals = _get_decimals(self.asset)
+        digits = str(abs(self.amount)).rjust(decimals + 1, "0")
+        whole, fraction = digits[: len(digits) - decimals], digits[len(digits) - decimals :].rstrip("0")
+        sign = "-" if self.amount < 0 else ""
+        return f"{sign}{whole}{'.' if fraction else ''}{fraction} {self.asset}"
 
     def __add__(self, other: Money) -> Money:
         self._check_same_asset(other)
