@@ -7,7 +7,7 @@ may, a lost answer is InDoubt; where not, it is Unavailable, and one stale keep-
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -28,11 +28,15 @@ _NEVER_SENT = frozenset(
         "PoolTimeout",
         "ProxyError",
         "UnsupportedProtocol",
+        "InvalidURL",
         "LocalProtocolError",
     }
 )
 _STALE_SOCKET = frozenset({"RemoteProtocolError", "ReadError", "WriteError", "CloseError"})
 _UNREADABLE = frozenset({"DecodingError", "TooManyRedirects"})
+_HEADERS_FOR_ALL = frozenset(
+    {"host", "content-type", "content-length", "user-agent", "accept", "accept-encoding", "connection"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ def parse_retry_after(value: str | None, *, now: datetime | None = None) -> time
         pass
     try:
         at = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     return max(timedelta(0), at - (now or datetime.now(UTC)))
@@ -169,17 +173,11 @@ class HttpClient:
         `json` that is bytes is sent as it stands. Raises Unavailable (nothing landed), InDoubt (`lands` and
         the answer is lost) or Misbehaved (the answer can't be read).
         """
-        request = self._make_request(method, path, json, params, headers, timeout_seconds)
-        try:
-            try:
-                response = await self._get_client().send(request)
-            except _transport_errors() as error:
-                if lands or _name(error) not in _STALE_SOCKET:
-                    raise
-                request = self._make_request(method, path, json, params, headers, timeout_seconds)
-                response = await self._get_client().send(request)
-        except _transport_errors() as error:
-            self._raise_translated(error, f"{method} {path}", lands=lands)
+
+        def make() -> httpx2.Request:
+            return self._make_request(method, path, json, params, headers, timeout_seconds)
+
+        response = await self._send(make, f"{method} {path}", lands=lands)
         return Answer(response.status_code, _lower_headers(response), response.content)
 
     @asynccontextmanager
@@ -213,24 +211,29 @@ class HttpClient:
         timeout_seconds: float | None = None,
     ) -> StreamAnswer:
         """As `stream`, for an answer that outlives the call; the caller closes it."""
-        request = self._make_request(method, path, json, None, headers, timeout_seconds)
-        try:
-            response = await self._get_client().send(request, stream=True)
-        except _transport_errors() as error:
-            self._raise_translated(error, f"{method} {path}", lands=lands)
+
+        def make() -> httpx2.Request:
+            return self._make_request(method, path, json, None, headers, timeout_seconds)
+
+        response = await self._send(make, f"{method} {path}", lands=lands, stream=True)
         return StreamAnswer(response, self.backend)
 
     async def put_elsewhere(self, url: str, body: bytes, *, content_type: str) -> Answer:
         """PUT bytes to a URL on another host (a presigned upload), with no header of ours but the type."""
-        client = self._get_client()
-        request = client.build_request(
-            "PUT", url, content=body, headers={"content-type": content_type}, timeout=self._make_timeout(None)
-        )
-        request.headers.pop("authorization", None)
-        try:
-            response = await client.send(request)
-        except _transport_errors() as error:
-            self._raise_translated(error, "the upload", lands=False)
+
+        def make() -> httpx2.Request:
+            request: httpx2.Request = self._get_client().build_request(
+                "PUT",
+                url,
+                content=body,
+                headers={"content-type": content_type},
+                timeout=self._make_timeout(None),
+            )
+            for name in set(request.headers) - _HEADERS_FOR_ALL:  # an injected client may have its own key
+                del request.headers[name]
+            return request
+
+        response = await self._send(make, "the upload", lands=False, auth=None)
         return Answer(response.status_code, _lower_headers(response), response.content)
 
     async def aclose(self) -> None:
@@ -238,6 +241,23 @@ class HttpClient:
         if self._own and self._client is not None:
             await self._client.aclose()
             self._client = None
+
+    async def _send(
+        self, make: Callable[[], httpx2.Request], what: str, *, lands: bool, **options: Any
+    ) -> httpx2.Response:
+        """Send what `make` makes; a read that meets a stale socket is made and sent a second time."""
+        options["follow_redirects"] = False  # whatever an injected client does by itself
+        try:
+            try:
+                response = await self._get_client().send(make(), **options)
+            except _transport_errors() as error:
+                if lands or _name(error) not in _STALE_SOCKET:
+                    raise
+                response = await self._get_client().send(make(), **options)
+        except _transport_errors() as error:
+            self._raise_translated(error, what, lands=lands)
+        found: httpx2.Response = response
+        return found
 
     def _make_request(
         self,
