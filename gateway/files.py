@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import mimetypes
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -66,16 +65,20 @@ class File:
         if not comma:
             raise InvalidInput("a data URI needs a comma before its data")
         is_base64 = head.endswith(";base64")
-        kind = head.removesuffix(";base64") or "text/plain"
+        kind = head.removesuffix(";base64")
+        kind = kind if kind and not kind.startswith(";") else f"text/plain{kind}"  # RFC 2397's default
         try:
             data = base64.b64decode(body, validate=True) if is_base64 else unquote_to_bytes(body)
-        except binascii.Error as error:
+        except ValueError as error:
             raise InvalidInput(f"the data URI of {self.name} is not base64: {error}") from error
         return data, self.content_type or kind
 
 
 def encode_files(value: JSON) -> JSON:
-    """Return the input with each File as a marked object, so that it survives the store."""
+    """Return the input with each File as a marked object, so that it survives the store.
+
+    Raises InvalidInput for what is neither JSON nor a File.
+    """
     if isinstance(value, File):
         data = None if value.data is None else base64.b64encode(value.data).decode()
         path = None if value.path is None else str(Path(value.path).absolute())
@@ -83,31 +86,55 @@ def encode_files(value: JSON) -> JSON:
         fields |= {"filename": value.filename, "content_type": value.content_type}
         return {_MARK: {name: field for name, field in fields.items() if field is not None}}
     if isinstance(value, dict):
-        return {name: encode_files(item) for name, item in value.items()}
+        return {_check_text(name): encode_files(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [encode_files(item) for item in value]
-    return value
+    if isinstance(value, str):
+        return _check_text(value)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    raise InvalidInput(f"the input is not JSON: it holds a value of type {type(value).__name__}")
+
+
+def _check_text(text: object) -> str:
+    if not isinstance(text, str):
+        raise InvalidInput(f"the input is not JSON: it has {text!r} for a name, which is no text")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"the input has text that is no Unicode: {error}") from error
+    return text
 
 
 def parse_file(value: JSON) -> File | None:
-    """Return the File that a marked object stands for, or None if it is not one."""
-    if not (isinstance(value, dict) and len(value) == 1 and isinstance(value.get(_MARK), dict)):
+    """Return the File that a marked object stands for, or None if it is not one.
+
+    Raises InvalidInput if it is marked, but stands for none.
+    """
+    if not _is_marked(value):
         return None
     fields = dict(value[_MARK])
-    if "data" in fields:
-        fields["data"] = base64.b64decode(fields["data"])
+    wrong = [name for name, text in fields.items() if not isinstance(text, str)]
+    if wrong:
+        raise InvalidInput(f"a {_MARK} object holds texts; {wrong[0]} is none")
     try:
+        if "data" in fields:
+            fields["data"] = base64.b64decode(fields["data"], validate=True)
         return File(**fields)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise InvalidInput(
             f"a {_MARK} object has path, data or uri, filename, content_type: {error}"
         ) from error
 
 
+def _is_marked(value: JSON) -> bool:
+    return isinstance(value, dict) and len(value) == 1 and isinstance(value.get(_MARK), dict)
+
+
 def has_files(value: JSON) -> bool:
     """Say whether an encoded input holds a file anywhere."""
     if isinstance(value, dict):
-        return _MARK in value or any(has_files(item) for item in value.values())
+        return _is_marked(value) or any(has_files(item) for item in value.values())
     return isinstance(value, list) and any(has_files(item) for item in value)
 
 
