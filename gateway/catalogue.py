@@ -33,8 +33,9 @@ class Mapper:
         for text in _list_paths(shape):
             try:
                 paths[text] = jsonpath.compile(text)
-            except jsonpath.JSONPathError as error:
-                raise ConfigError(f"{where}: {text!r} is not a JSONPath: {error}") from error
+            except (jsonpath.JSONPathError, ValueError) as error:
+                why = str(error).partition("\n")[0]
+                raise ConfigError(f"{where}: {text!r} is not a JSONPath: {why}") from error
         return cls(shape, paths)
 
     def apply(self, value: JSON) -> JSON:

@@ -33,7 +33,10 @@ def parse_duration(value: object) -> timedelta:
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError(f'{value!r} is not a duration; write it as "30s", "15m" or "2h"')
-    return timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
+    try:
+        return timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
+    except OverflowError:
+        raise ValueError(f"{value!r} is longer than any run can take") from None
 
 
 def parse_money(value: object) -> Money:
@@ -163,8 +166,9 @@ def make_store_url(config: Config) -> str:
         from platformdirs import user_state_path
 
         return f"sqlite:///{user_state_path(APP_NAME) / 'runs.db'}"
-    if url.startswith("sqlite:///") and not url.startswith("sqlite:////"):
-        return f"sqlite:///{config.folder / url.removeprefix('sqlite:///')}"
+    path = url.removeprefix("sqlite:///")
+    if path not in {url, ""} and not path.startswith("/"):
+        return f"sqlite:///{config.folder / path}"
     return url
 
 
@@ -221,4 +225,6 @@ def _resolve_secrets(value: Any, place: str, folder: Path, env: Mapping[str, str
             raise SecretMissing(
                 f"{place} is {value!r}, but {path} can't be read: {error.strerror}"
             ) from error
+        except UnicodeDecodeError:  # its message would show a part of the secret
+            raise ConfigError(f"{place} is {value!r}, but {path} is not text in UTF-8") from None
     return value
