@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 from gateway.adapter import Capabilities, Feature
 from gateway.errors import InvalidInput, NoBackend
 from gateway.task import Limits, Quote, Task, Value
 from gateway.types import JSON, Money
 
+T = TypeVar("T")
 Sort = Literal["balanced", "cheapest", "fastest", "reliable"]
 Stage = Literal["capability", "constraint", "order", "reserve", "commit"]
 
@@ -213,8 +214,15 @@ def commit(candidate: Candidate) -> Candidate:
     return replace(candidate, stage="commit")
 
 
+def _first(above: T | None, below: T | None) -> T | None:
+    return below if above is None else above
+
+
 def merge_limits(*layers: Limits) -> Limits:
-    """Lay limits over each other, the first layer wins; lists that forbid add up."""
+    """Lay limits over each other, the first layer wins (0 counts as said); lists that forbid add up.
+
+    Raises InvalidInput for limits that no run can keep.
+    """
     merged = Limits()
     for layer in reversed(layers):
         merged = Limits(
@@ -222,13 +230,15 @@ def merge_limits(*layers: Limits) -> Limits:
             ignore=tuple(dict.fromkeys((*merged.ignore, *layer.ignore))),
             order=layer.order or merged.order,
             require=tuple(dict.fromkeys((*merged.require, *layer.require))),
-            max_cost=layer.max_cost or merged.max_cost,
-            deadline=layer.deadline or merged.deadline,
-            max_attempts=layer.max_attempts or merged.max_attempts,
-            on_doubt=layer.on_doubt or merged.on_doubt,
-            on_failed=layer.on_failed or merged.on_failed,
-            doubt_wait=layer.doubt_wait or merged.doubt_wait,
+            max_cost=_first(layer.max_cost, merged.max_cost),
+            deadline=_first(layer.deadline, merged.deadline),
+            max_attempts=_first(layer.max_attempts, merged.max_attempts),
+            on_doubt=_first(layer.on_doubt, merged.on_doubt),
+            on_failed=_first(layer.on_failed, merged.on_failed),
+            doubt_wait=_first(layer.doubt_wait, merged.doubt_wait),
         )
+    if merged.max_attempts is not None and merged.max_attempts < 1:
+        raise InvalidInput(f"max_attempts is {merged.max_attempts}: a run needs at least one attempt")
     if merged.on_doubt == "resubmit" and merged.max_cost is None:
         raise InvalidInput('on_doubt="resubmit" may pay twice: it needs a max_cost')
     return merged
