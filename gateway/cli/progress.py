@@ -107,7 +107,7 @@ class LiveLine:
             return
         took = format_seconds(time.monotonic() - self._begun)
         parts = [self._run_id, self._status, self._where, took, self._message]
-        line = clean("  ".join(part for part in parts if part))
+        line = clean(" | ".join(part for part in parts if part))
         most = shutil.get_terminal_size().columns - 1
         sys.stderr.write(_ERASE + line[:most])
         sys.stderr.flush()
@@ -122,7 +122,7 @@ class LiveLine:
     def end(self, run: Run) -> None:
         """See View."""
         self.pause()
-        print(clean(f"{run.id}  {format_summary(run)}"), file=sys.stderr, flush=True)
+        print(clean(f"{run.id} | {format_summary(run)}"), file=sys.stderr, flush=True)
 
 
 @asynccontextmanager

@@ -45,6 +45,7 @@ async def run(args: argparse.Namespace) -> int:
         pieces = _Pieces(args.stream)
         async with open_view(quiet=args.quiet) as view:
             ended = await follow(gateway, begun, view, args.timeout, pieces)
+            pieces.finish()
             view.end(ended)
     return show_end(ended, as_json=args.json, pieces=pieces)
 
@@ -101,9 +102,7 @@ def show_end(run: Run, *, as_json: bool, pieces: _Pieces | None = None) -> int:
     """Print a run that has ended. Returns the exit status, or raises RunFailed for its sentence."""
     if as_json:
         print(run.model_dump_json().decode())
-    elif pieces is not None and pieces.written:
-        pieces.finish()
-    elif run.status is Status.COMPLETED:
+    elif run.status is Status.COMPLETED and not (pieces is not None and pieces.written):
         print(format_answer(run.output))
     if run.status is not Status.COMPLETED:
         raise RunFailed(run)
@@ -143,6 +142,7 @@ class _Pieces:
     def finish(self) -> None:
         """End the last line."""
         if not self._ends_line:
+            self._ends_line = True
             print(flush=True)
 
 

@@ -72,7 +72,7 @@ def format_attempt_cost(attempt: Attempt) -> str:
     """Return "free", "nothing", "0.002 USD", or what it may have been."""
     cost = attempt.cost
     if cost.outcome.value == "not_charged":
-        return "free" if attempt.status is AttemptStatus.SUCCEEDED else "nothing"
+        return "free" if attempt.status in (AttemptStatus.SUBMITTED, AttemptStatus.SUCCEEDED) else "nothing"
     if cost.settled is not None:
         return str(cost.settled)
     if cost.outcome.value == "charged":

@@ -95,6 +95,7 @@ _ON_CHAIN = """
 description = "The same as a delegated subscription: the node delivers on the local chain"
 [models.sentiment-on-chain.targets.node1]
 containers = ["sentiment"]
+output = "$.output"
 delegated = {{ owner = "{consumer}" }}
 """
 
