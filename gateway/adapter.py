@@ -163,7 +163,7 @@ class Adapter(ABC, Generic[ConfigT]):
         raise NotSupported(f"{self.name} can't cancel jobs")
 
     async def accept(self, handle: Handle, snapshot: Snapshot) -> Envelope:
-        """Prepare the act that accepts, and pays for, an answer."""
+        """Prepare the act that accepts, and pays for, the one answer that `snapshot.answers` holds."""
         raise NotSupported(f"answers of {self.name} need no accepting")
 
     async def aclose(self) -> None:

@@ -7,32 +7,27 @@ from collections.abc import (
     AsyncIterator,
     Iterable,
     Mapping,
-    Sequence,
 )
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
-from gateway.adapter import Adapter, Capabilities
+from gateway.adapter import Adapter
 from gateway.clock import Clock, SystemClock
 from gateway.errors import RunFailed
 from gateway.lifecycle import Status
-from gateway.task import Event, Limits, Quote, Run, Task
+from gateway.reading import Reading, Selected
+from gateway.task import Event, Limits, Run, Task
 
 if TYPE_CHECKING:
     from gateway.catalogue import Model
     from gateway.config import ModelSettings
+    from gateway.engine.accepting import Chooser
     from gateway.engine.engine import Engine
     from gateway.engine.recovery import Recovered
-    from gateway.policy.routing import Plan
-    from gateway.store.protocol import RunFilter, Store
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-Selected = str | Sequence[str]
+    from gateway.store.protocol import Store
 
 
-class AsyncGateway:
+class AsyncGateway(Reading):
     """One call over many backends. Use it as `async with`, or `aclose` it.
 
     The store is opened, and runs that a dead process left behind are picked up, with the first call.
@@ -104,12 +99,21 @@ class AsyncGateway:
             clock=clock,
         )
 
-    async def run(self, task: Task, backend: Selected = "auto", *, timeout: float | None = None) -> Run:
+    async def run(
+        self,
+        task: Task,
+        backend: Selected = "auto",
+        *,
+        timeout: float | None = None,
+        accept: Chooser | None = None,
+    ) -> Run:
         """Run a task to its end and return the run, with `output` and what it cost.
 
         Args:
             task: what to do.
             backend: "auto", "auto:cheapest", "auto:fastest", "auto:reliable", a name, or names in order.
+            accept: chooses among answers that want accepting, instead of `task.accept`; called in this
+                process only, with what there is so far; None means to go on waiting.
             timeout: seconds to wait; the run goes on when they are over (its own end is Limits.deadline).
 
         Raises:
@@ -120,18 +124,13 @@ class AsyncGateway:
         from gateway.engine.waiting import wait_for_live
 
         await self._engine.start()
-        live = await self._engine.submit(task, backend)
+        live = await self._engine.submit(task, backend, accept)
         return _require_success(await wait_for_live(self._engine, live, timeout))
 
-    async def submit(self, task: Task, backend: Selected = "auto") -> Run:
-        """Give a task to the gateway and return its run at once, stored and on its way."""
+    async def submit(self, task: Task, backend: Selected = "auto", *, accept: Chooser | None = None) -> Run:
+        """Give a task to the gateway and return its run at once, stored and on its way; see `run`."""
         await self._engine.start()
-        return (await self._engine.submit(task, backend)).run
-
-    async def get(self, run_id: str) -> Run:
-        """Return a run as it is stored. Raises RunNotFound."""
-        await self._engine.start()
-        return await self._engine.store.get(run_id)
+        return (await self._engine.submit(task, backend, accept)).run
 
     async def wait(self, run_id: str, *, timeout: float | None = None) -> Run:
         """Wait until a run has ended, wherever it is worked on. Raises as `run` does, and RunNotFound."""
@@ -153,22 +152,10 @@ class AsyncGateway:
         await self._engine.start()
         return await self._engine.cancel(run_id)
 
-    async def list_runs(self, which: RunFilter | None = None) -> list[Run]:
-        """Return stored runs, newest first."""
-        from gateway.store.protocol import RunFilter
-
+    async def accept(self, run_id: str, answer_id: str) -> Run:
+        """Accept, and pay for, one of a run's answers (its attempt's `snapshot.answers`); see Task.accept."""
         await self._engine.start()
-        return await self._engine.store.list_runs(which or RunFilter())
-
-    async def plan(self, task: Task, backend: Selected = "auto") -> Plan:
-        """Say where a task would go, and why not elsewhere. Nothing is submitted, nothing is stored."""
-        return await self._engine.plan(task, backend)
-
-    async def quote(self, task: Task, backend: Selected = "auto") -> dict[str, Quote]:
-        """Return what a task would cost, by backend. Raises NoBackend if nobody could run it."""
-        plan = await self._engine.plan(task, backend)
-        plan.require_best()
-        return {c.backend: c.quote for c in plan.ranked if c.quote is not None}
+        return await self._engine.accept(run_id, answer_id)
 
     async def map(
         self, tasks: Iterable[Task], backend: Selected = "auto", *, concurrency: int = 64
@@ -191,12 +178,6 @@ class AsyncGateway:
             if isinstance(result, BaseException):
                 raise result
         return [result for result in found if isinstance(result, Run)]
-
-    async def backends(self) -> dict[str, Capabilities]:
-        """Ask every backend what it is and can; one that is down says so in its `reason`."""
-        names = list(self._engine.adapters)
-        found = await asyncio.gather(*(self._engine.planner.fetch_capabilities(name) for name in names))
-        return dict(zip(names, found, strict=True))
 
     async def recover(self) -> list[Recovered]:
         """Pick up every open run that no living process looks after, and tell what was found."""

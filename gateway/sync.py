@@ -9,7 +9,8 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
-from gateway.client import AsyncGateway, Selected
+from gateway.client import AsyncGateway
+from gateway.reading import Selected
 from gateway.task import Run, Task
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Gateway:
     get = _carry(AsyncGateway.get)
     wait = _carry(AsyncGateway.wait)
     cancel = _carry(AsyncGateway.cancel)
+    accept = _carry(AsyncGateway.accept)
     list_runs = _carry(AsyncGateway.list_runs)
     plan = _carry(AsyncGateway.plan)
     quote = _carry(AsyncGateway.quote)

@@ -70,6 +70,7 @@ class Value:
 
 OnDoubt = Literal["wait", "fail", "resubmit"]
 OnFailed = Literal["stop", "next"]
+Accept = Literal["first", "cheapest", "hand"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +111,8 @@ class Task(Value):
         model: an alias of the catalogue. May be absent when `target` says it all.
         input: what the model gets; JSON, or JSON with `gateway.File` values where files are meant.
         target: words of the named backend, laid over the catalogue's (needs a named backend).
+        accept: which answer to accept, and pay for, where a backend has several: the first valid one, the
+            cheapest valid one, or the one named to `gateway.accept` ("hand").
         stream: the caller wants pieces of output as they come; only backends that stream are candidates.
         limits: see Limits.
         labels: free words of the caller, kept with the run.
@@ -118,6 +121,7 @@ class Task(Value):
     model: str | None = None
     input: JSON = None
     target: Mapping[str, JSON] | None = None
+    accept: Accept = "first"
     stream: bool = False
     limits: Limits = field(default_factory=Limits)
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -238,6 +242,24 @@ class Cost(Value):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Answer(Value):
+    """One of the answers that a job has got and that wants accepting.
+
+    Attributes:
+        id: the backend's own word for it.
+        output: what it says, if it could be read and verified.
+        price: what accepting it costs.
+        valid: it can be accepted; `reason` says why not.
+    """
+
+    id: str
+    output: JSON = None
+    price: Money | None = None
+    valid: bool = True
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot(Value):
     """One look at a job.
 
@@ -246,6 +268,7 @@ class Snapshot(Value):
         output: the answer; final only if the status is COMPLETED, else what there is so far.
         failure: set exactly if the status is FAILED, CANCELLED or REJECTED.
         cost: what the backend says it cost, if it does.
+        answers: with status UPLOADING: those that want accepting now.
         message: the backend's own words on where it is.
         detail: what else it said (intermediate results, session id, usage, ...), as JSON.
     """
@@ -254,6 +277,7 @@ class Snapshot(Value):
     output: JSON = None
     failure: Failure | None = None
     cost: Cost | None = None
+    answers: tuple[Answer, ...] = ()
     message: str | None = None
     detail: Mapping[str, JSON] = field(default_factory=dict)
 
@@ -317,6 +341,7 @@ class Run(Value):
         failure: why not, when FAILED, CANCELLED or REJECTED.
         passed: every status it went through, with the time.
         cancel_requested_at: a wish, not a status.
+        accept_answer: the id of the answer that the caller chose by hand; a wish as well.
         deadline_at: when it must have ended.
     """
 
@@ -331,6 +356,7 @@ class Run(Value):
     failure: Failure | None = None
     passed: tuple[tuple[Status, datetime], ...] = ()
     cancel_requested_at: datetime | None = None
+    accept_answer: str | None = None
     deadline_at: datetime | None = None
     ended_at: datetime | None = None
 

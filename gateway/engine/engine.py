@@ -13,6 +13,7 @@ from typing import Any
 from gateway.adapter import Adapter
 from gateway.catalogue import Catalogue
 from gateway.clock import Clock
+from gateway.engine.accepting import Chooser
 from gateway.engine.journal import Journal
 from gateway.engine.live import Live
 from gateway.engine.owner import find_dead, make_owner
@@ -23,7 +24,7 @@ from gateway.errors import StoreError
 from gateway.files import encode_files
 from gateway.lifecycle import Phase, Status
 from gateway.policy.routing import Plan, Selector, merge_limits
-from gateway.store.protocol import BEAT_EVERY, LEASE_LASTS, RunFilter, Scope, Store
+from gateway.store.protocol import BEAT_EVERY, LEASE_LASTS, RunFilter, Scope, Store, Wish
 from gateway.task import Event, Limits, Run, Task
 from gateway.types import RunId
 
@@ -71,7 +72,7 @@ class Engine:
         task = replace(task, input=encode_files(task.input))
         return await self.planner.plan(task, Selector.parse(backend), self._merge(task), quotes=True)
 
-    async def submit(self, task: Task, backend: str | Sequence[str]) -> Live:
+    async def submit(self, task: Task, backend: str | Sequence[str], choose: Chooser | None = None) -> Live:
         """Take a task in: planned and stored when this returns.
 
         Raises:
@@ -94,7 +95,7 @@ class Engine:
             deadline_at=now + limits.deadline if limits.deadline is not None else None,
         )
         fence = await self._journal.create(run)
-        live = Live(run=run, fence=fence, selector=selector, limits=limits, plan=plan)
+        live = Live(run=run, fence=fence, selector=selector, limits=limits, plan=plan, choose=choose)
         self._worker.take(live)
         return live
 
@@ -104,12 +105,20 @@ class Engine:
 
     async def cancel(self, run_id: str) -> Run:
         """Wish that a run ends; whoever works on it sees to it. Raises RunNotFound."""
-        run = await self.store.request_cancel(run_id, self.clock.now())
+        run = await self.store.wish(Wish(run_id, cancel_at=self.clock.now()))
         live = self.get_live(run_id)
         if live is None:
             return run
         await self._worker.cancel(live)
         return live.run
+
+    async def accept(self, run_id: str, answer_id: str) -> Run:
+        """Wish that an answer is accepted; whoever works on the run sees to it. Raises RunNotFound."""
+        run = await self.store.wish(Wish(run_id, accept_answer=answer_id))
+        live = self.get_live(run_id)
+        if live is not None:
+            live.run = replace(live.run, accept_answer=run.accept_answer)
+        return run
 
     async def recover(self) -> list[Recovered]:
         """Take over every open run that nobody looks after; tells of all since the start, once."""
@@ -187,9 +196,11 @@ class Engine:
             await self.clock.sleep(BEAT_EVERY.total_seconds())
             try:
                 await self._beat()
-                for run_id in await self.store.list_cancelled(self._owner):
-                    live = self.get_live(run_id)
+                for wish in await self.store.list_wishes(self._owner):
+                    live = self.get_live(wish.run_id)
                     if live is not None:
+                        live.run = replace(live.run, accept_answer=wish.accept_answer)
+                    if live is not None and wish.cancel_at is not None:
                         await self._worker.cancel(live)
                 await self._claim()
             except StoreError:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from gateway.lifecycle import AttemptStatus
 from gateway.policy.routing import Plan, Selector
-from gateway.task import Event, Limits, Run
+from gateway.task import Answer, Event, Limits, Run
 
 _MOST_UNREAD_EVENTS = 10_000
 
@@ -27,6 +27,9 @@ class Live:
         following: somebody reads its events, so it need not be polled.
         dropped: another process took it over; nothing may be done any more.
         failed_looks: polls in a row that gave no news.
+        choose: the caller's own way to choose among answers.
+        accepting: an answer's acceptance is being sent.
+        accepted: it is known to have landed.
         on_end: called once, when it is over or dropped.
         changing: held by whoever changes a run whose job has landed. Its watcher, a reader of its events and
             a cancel may want to at the same time, and each change builds on the one before.
@@ -42,6 +45,9 @@ class Live:
     following: bool = False
     dropped: bool = False
     failed_looks: int = 0
+    choose: Callable[[Sequence[Answer]], Answer | None] | None = None
+    accepting: bool = False
+    accepted: bool = False
     cancel: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     listeners: list[asyncio.Queue[Event]] = field(default_factory=list)

@@ -11,6 +11,7 @@ from typing import Any
 
 from gateway.adapter import Adapter, Feature
 from gateway.clock import Clock
+from gateway.engine.accepting import Accepting
 from gateway.engine.ending import Ending
 from gateway.engine.journal import Journal, is_over
 from gateway.engine.live import Live
@@ -41,12 +42,14 @@ class Watcher:
         journal: Journal,
         clock: Clock,
         ending: Ending,
+        accepting: Accepting,
         fetch_features: Callable[[], Awaitable[tuple[frozenset[Feature], int]]],
     ) -> None:
         self._adapter = adapter
         self._journal = journal
         self._clock = clock
         self._ending = ending
+        self._accepting = accepting
         self._fetch_features = fetch_features
         self._heap: list[_Due] = []
         self._counter = itertools.count()
@@ -140,7 +143,7 @@ class Watcher:
             async with asyncio.timeout(_POLL_SECONDS):
                 seen = dict(await self._adapter.poll(handles))
         except BackendError as error:
-            retry_after = error.retry_after.total_seconds() if error.retry_after else 0.0
+            self._wait_for(error)
         except TimeoutError:
             retry_after = 1.0
         except Exception as error:  # noqa: BLE001  a broken adapter brings no news, it must not stop the others
@@ -148,6 +151,10 @@ class Watcher:
         if retry_after:
             self._not_before = self._clock.monotonic() + retry_after
         await asyncio.gather(*(self._apply(by_handle[handle], seen.get(handle)) for handle in handles))
+
+    def _wait_for(self, error: BackendError) -> None:
+        if error.retry_after is not None:
+            self._not_before = self._clock.monotonic() + error.retry_after.total_seconds()
 
     async def _apply(self, live: Live, snapshot: Snapshot | None) -> None:
         if not live.has_landed:
@@ -159,11 +166,14 @@ class Watcher:
                 return
             if snapshot is not None:
                 await self._journal.note(live, snapshot)
+                await self._accepting.consider(live, self._adapter, snapshot)
             if is_over(live.run, self._clock.now()):
                 await self._ending.end_overdue(live, self._adapter)
                 return
         except RunTakenOver:
             return
+        except BackendError as error:
+            self._wait_for(error)  # an answer could not be accepted now
         except StoreError:
             live.failed_looks += 1  # it will be seen again: looking is read-only
         except Exception as error:  # noqa: BLE001  a defect in one run must not stop the others' watcher
@@ -201,6 +211,7 @@ class Watcher:
             return True
         elif event.snapshot is not None:
             await self._journal.note(live, event.snapshot)
+            await self._accepting.consider(live, self._adapter, event.snapshot)
         return False
 
     def _get_age(self, live: Live) -> float:

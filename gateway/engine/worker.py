@@ -10,6 +10,7 @@ from typing import Any
 from gateway.adapter import Adapter, Feature
 from gateway.catalogue import Catalogue
 from gateway.clock import Clock
+from gateway.engine.accepting import Accepting
 from gateway.engine.dispatch import Dispatcher
 from gateway.engine.ending import Ending
 from gateway.engine.journal import Journal
@@ -42,6 +43,7 @@ class Worker:
         self._ending = Ending(catalogue, planner, journal, clock, self._drive_soon)
         self._sender = Sender(adapters, planner, journal, clock)
         self._dispatcher = Dispatcher(self._sender, adapters, catalogue, planner, journal, clock)
+        self._accepting = Accepting(journal, clock)
         self._watchers: dict[str, Watcher] = {}
         self._driving: set[asyncio.Task[None]] = set()
         self._watching: set[asyncio.Task[None]] = set()
@@ -123,8 +125,9 @@ class Worker:
                 facts = await self._planner.fetch_capabilities(backend)
                 return facts.features, max(1, facts.poll_many)
 
+            adapter = self._adapters[backend]
             watcher = Watcher(
-                self._adapters[backend], self._journal, self._clock, self._ending, fetch_features
+                adapter, self._journal, self._clock, self._ending, self._accepting, fetch_features
             )
             self._watchers[backend] = watcher
             self._spawn(watcher.run(), self._watching)

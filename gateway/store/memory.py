@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from gateway.errors import RunNotFound, RunTakenOver
-from gateway.store.protocol import Claimed, RunFilter, Scope
+from gateway.errors import RunNotFound, RunTakenOver, StoreError
+from gateway.store.protocol import Claimed, RunFilter, Scope, Wish
+from gateway.store.rows import encode_task
 from gateway.task import Event, Run
 
 
@@ -15,8 +16,12 @@ from gateway.task import Event, Run
 class _Row:
     run: Run
     owner: str | None
+    wish: Wish
     fence: int = 1
     events: list[Event] = field(default_factory=list)
+
+    def with_wish(self, run: Run) -> Run:
+        return replace(run, cancel_requested_at=self.wish.cancel_at, accept_answer=self.wish.accept_answer)
 
 
 class MemoryStore:
@@ -31,15 +36,18 @@ class MemoryStore:
 
     async def create(self, run: Run, *, owner: str) -> int:
         """See Store."""
-        self._rows[run.id] = _Row(run, owner)
+        if run.id in self._rows:
+            raise StoreError(f"there is a run {run.id} already")
+        encode_task(run.task)  # what no other store could keep is refused here too
+        self._rows[run.id] = _Row(run, owner, Wish(run.id))
         return 1
 
     async def save(self, run: Run, *, fence: int, events: Sequence[Event] = ()) -> None:
         """See Store."""
-        row = _find(self._rows, run.id)
-        if row.fence != fence:
-            raise RunTakenOver(f"run {run.id} was taken over by {row.owner}", run_id=run.id)
-        row.run = replace(run, cancel_requested_at=row.run.cancel_requested_at or run.cancel_requested_at)
+        row = self._rows.get(run.id)
+        if row is None or row.fence != fence:
+            raise RunTakenOver(f"run {run.id} was taken over by another process", run_id=run.id)
+        row.run = row.with_wish(run)
         row.events += events
 
     async def get(self, run_id: str) -> Run:
@@ -48,34 +56,40 @@ class MemoryStore:
 
     async def list_runs(self, which: RunFilter) -> list[Run]:
         """See Store."""
-        newest = sorted(
-            (row.run for row in self._rows.values()), key=lambda run: run.created_at, reverse=True
-        )
-        return [run for run in newest if _fits(run, which)][: which.limit]
+        newest = _list_oldest_first(self._rows)[::-1]
+        return [row.run for row in newest if _fits(row.run, which)][: which.limit]
 
     async def list_events(self, run_id: str, *, after: int = 0) -> list[Event]:
         """See Store."""
         return [event for event in _find(self._rows, run_id).events if event.seq > after]
 
-    async def request_cancel(self, run_id: str, at: datetime) -> Run:
+    async def wish(self, wish: Wish) -> Run:
         """See Store."""
-        row = _find(self._rows, run_id)
-        if row.run.cancel_requested_at is None and not row.run.status.is_final:
-            row.run = replace(row.run, cancel_requested_at=at)
+        row = _find(self._rows, wish.run_id)
+        if not row.run.status.is_final:
+            row.wish = Wish(
+                wish.run_id,
+                row.wish.cancel_at or wish.cancel_at,
+                wish.accept_answer or row.wish.accept_answer,
+            )
+            row.run = row.with_wish(row.run)
         return row.run
 
-    async def list_cancelled(self, owner: str) -> list[str]:
+    async def list_wishes(self, owner: str) -> list[Wish]:
         """See Store."""
-        return [r.run.id for r in _list_open(self._rows) if r.owner == owner and r.run.cancel_requested_at]
+        return [
+            row.wish for row in _list_open(self._rows) if row.owner == owner and row.wish != Wish(row.run.id)
+        ]
 
     async def claim(
         self, owner: str, scope: Scope, *, now: datetime, limit: int, dead: Sequence[str] = ()
     ) -> list[Claimed]:
         """See Store."""
         claimed: list[Claimed] = []
+        silent = {name for name, until in self._beats.items() if until < now}
         for row in _list_open(self._rows):
             free = row.owner != owner and (
-                row.owner is None or row.owner in dead or not self._beats.get(row.owner, now) > now
+                row.owner in (None, *dead) or row.owner in silent or row.owner not in self._beats
             )
             if free and len(claimed) < limit and scope.covers(row.run):
                 row.owner = owner
@@ -122,7 +136,11 @@ def _find(rows: Mapping[str, _Row], run_id: str) -> _Row:
 
 
 def _list_open(rows: Mapping[str, _Row]) -> list[_Row]:
-    return [row for row in rows.values() if not row.run.status.is_final]
+    return [row for row in _list_oldest_first(rows) if not row.run.status.is_final]
+
+
+def _list_oldest_first(rows: Mapping[str, _Row]) -> list[_Row]:
+    return sorted(rows.values(), key=lambda row: row.run.created_at)
 
 
 def _fits(run: Run, which: RunFilter) -> bool:

@@ -26,6 +26,21 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
+class Wish:
+    """What a caller, in whatever process, wishes for a run; its owner sees to it.
+
+    Attributes:
+        run_id: which.
+        cancel_at: since when it shall be cancelled; the first such wish counts.
+        accept_answer: the answer to accept; the last such wish counts.
+    """
+
+    run_id: str
+    cancel_at: datetime | None = None
+    accept_answer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Scope:
     """Which runs an owner can work on: a run stays where its job is, and needs its model if it has none yet.
 
@@ -75,7 +90,10 @@ class Store(Protocol):
         """Make ready; create or migrate the tables. Raises StoreTooNew."""
 
     async def create(self, run: Run, *, owner: str) -> int:
-        """Write a new run down as `owner`'s and return its fence."""
+        """Write a new run down as `owner`'s and return its fence.
+
+        Raises InvalidInput for a task that is not JSON, StoreError if there is a run of that id.
+        """
 
     async def save(self, run: Run, *, fence: int, events: Sequence[Event] = ()) -> None:
         """Write a run's new state and what happened. Raises RunTakenOver if the fence is old."""
@@ -87,18 +105,21 @@ class Store(Protocol):
         """Return runs, newest first."""
 
     async def list_events(self, run_id: str, *, after: int = 0) -> list[Event]:
-        """Return a run's stored events with seq > after, in order."""
+        """Return a run's stored events with seq > after, in order. Raises RunNotFound."""
 
-    async def request_cancel(self, run_id: str, at: datetime) -> Run:
-        """Note the wish to cancel, whoever owns the run; return the run. Raises RunNotFound."""
+    async def wish(self, wish: Wish) -> Run:
+        """Note what a caller wishes for an open run, whoever owns it; return the run. Raises RunNotFound."""
 
-    async def list_cancelled(self, owner: str) -> list[str]:
-        """Return the ids of `owner`'s open runs that somebody wishes to cancel."""
+    async def list_wishes(self, owner: str) -> list[Wish]:
+        """Return the wishes for `owner`'s open runs."""
 
     async def claim(
         self, owner: str, scope: Scope, *, now: datetime, limit: int, dead: Sequence[str] = ()
     ) -> list[Claimed]:
-        """Take over open runs in scope whose owner is nobody, in `dead`, or no longer beating."""
+        """Take over open runs in scope whose owner is nobody, in `dead`, or no longer beating.
+
+        An owner is believed up to and including the time of its last beat. The oldest runs come first.
+        """
 
     async def beat(self, owner: str, *, until: datetime) -> None:
         """Say that `owner` lives at least until then."""

@@ -1,18 +1,24 @@
-"""How a run is cut into rows: task and envelope are written once, the rest with each change."""
+"""How a run is cut into rows: a task is written once, the rest with each change."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
+from gateway.errors import InvalidInput
 from gateway.task import Attempt, Envelope, Run, Task
 
 _EMPTY = Task()
 
 
 def encode_task(task: Task) -> bytes:
-    """Return the part of a run that is written once."""
-    return task.model_dump_json()
+    """Return the part of a run that is written once. Raises InvalidInput if the task is not JSON."""
+    from pydantic_core import PydanticSerializationError
+
+    try:
+        return task.model_dump_json()
+    except PydanticSerializationError as error:
+        raise InvalidInput(f"the task is not JSON: {error}") from error
 
 
 def encode_run(run: Run) -> bytes:

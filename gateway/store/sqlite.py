@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gateway.errors import RunNotFound, RunTakenOver, StoreError, StoreTooNew
-from gateway.store.protocol import SCHEMA_VERSION, Claimed, RunFilter, Scope
+from gateway.store.protocol import SCHEMA_VERSION, Claimed, RunFilter, Scope, Wish
 from gateway.store.rows import decode_run, encode_attempt, encode_run, encode_task
 from gateway.store.writer import Writer
 from gateway.task import Event, Run
@@ -26,6 +26,7 @@ CREATE TABLE IF NOT EXISTS runs (
     owner TEXT,
     fence INTEGER NOT NULL DEFAULT 1,
     cancel_requested_at REAL,
+    accept_answer TEXT,
     task BLOB NOT NULL,
     state BLOB NOT NULL
 );
@@ -80,21 +81,15 @@ class SqliteStore:
 
     async def create(self, run: Run, *, owner: str) -> int:
         """See Store."""
+        times = (run.created_at.timestamp(), _get_time(run.cancel_requested_at))
+        row = (run.id, *times, run.status, run.status.phase, run.task.model, owner)
+        blobs = (encode_task(run.task), encode_run(run))
 
         def work(db: sqlite3.Connection) -> int:
             db.execute(
-                "INSERT INTO runs (id, created_at, status, phase, model, owner, task, state)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    run.id,
-                    run.created_at.timestamp(),
-                    run.status,
-                    run.status.phase,
-                    run.task.model,
-                    owner,
-                    encode_task(run.task),
-                    encode_run(run),
-                ),
+                "INSERT INTO runs (id, created_at, cancel_requested_at, status, phase, model, owner, task,"
+                " state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (*row, *blobs),
             )
             return 1
 
@@ -103,14 +98,15 @@ class SqliteStore:
     async def save(self, run: Run, *, fence: int, events: Sequence[Event] = ()) -> None:
         """See Store. Only the newest attempt is written: older ones never change again."""
         place = (run.attempt.backend, run.attempt.address) if run.attempt else (None, None)
-        row = (run.status, run.status.phase, *place, encode_run(run), run.id, fence)
+        cancel = _get_time(run.cancel_requested_at)
+        row = (run.status, run.status.phase, *place, encode_run(run), cancel, run.id, fence)
         attempt_row = encode_attempt(run, run.attempt) if run.attempt else None
         event_rows = [(run.id, event.seq, event.model_dump_json()) for event in events]
 
         def work(db: sqlite3.Connection) -> None:
             changed = db.execute(
-                "UPDATE runs SET status = ?, phase = ?, backend = ?, address = ?, state = ?"
-                " WHERE id = ? AND fence = ?",
+                "UPDATE runs SET status = ?, phase = ?, backend = ?, address = ?, state = ?,"
+                " cancel_requested_at = COALESCE(cancel_requested_at, ?) WHERE id = ? AND fence = ?",
                 row,
             )
             if changed.rowcount == 0:
@@ -120,7 +116,8 @@ class SqliteStore:
                     "INSERT INTO attempts (run_id, number, backend, model, succeeded, seconds, ended_at,"
                     " envelope, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
                     " ON CONFLICT (run_id, number) DO UPDATE SET succeeded = excluded.succeeded,"
-                    " seconds = excluded.seconds, ended_at = excluded.ended_at, state = excluded.state",
+                    " seconds = excluded.seconds, ended_at = excluded.ended_at, state = excluded.state,"
+                    " envelope = excluded.envelope",
                     attempt_row,
                 )
             db.executemany("INSERT INTO events (run_id, seq, event) VALUES (?, ?, ?)", event_rows)
@@ -153,33 +150,40 @@ class SqliteStore:
     async def list_events(self, run_id: str, *, after: int = 0) -> list[Event]:
         """See Store."""
 
-        def work(db: sqlite3.Connection) -> list[bytes]:
+        def work(db: sqlite3.Connection) -> list[Event]:
+            if db.execute("SELECT 1 FROM runs WHERE id = ?", (run_id,)).fetchone() is None:
+                raise RunNotFound(f"there is no run {run_id}", run_id=run_id)
             rows = db.execute(
                 "SELECT event FROM events WHERE run_id = ? AND seq > ? ORDER BY seq", (run_id, after)
             )
-            return [event for (event,) in rows]
-
-        return [Event.model_validate_json(event) for event in await self._writer.call(work)]
-
-    async def request_cancel(self, run_id: str, at: datetime) -> Run:
-        """See Store."""
-
-        def work(db: sqlite3.Connection) -> Run:
-            db.execute(
-                "UPDATE runs SET cancel_requested_at = COALESCE(cancel_requested_at, ?)"
-                " WHERE id = ? AND phase = 'running'",
-                (at.timestamp(), run_id),
-            )
-            return _load_run(db, run_id)
+            return [Event.model_validate_json(event) for (event,) in rows]
 
         return await self._writer.call(work)
 
-    async def list_cancelled(self, owner: str) -> list[str]:
+    async def wish(self, wish: Wish) -> Run:
         """See Store."""
+        cancel_at = wish.cancel_at.timestamp() if wish.cancel_at else None
 
-        def work(db: sqlite3.Connection) -> list[str]:
-            query = f"SELECT id FROM runs WHERE owner = ? AND {_OPEN} AND cancel_requested_at IS NOT NULL"  # noqa: S608
-            return [run_id for (run_id,) in db.execute(query, (owner,))]
+        def work(db: sqlite3.Connection) -> Run:
+            db.execute(
+                "UPDATE runs SET cancel_requested_at = COALESCE(cancel_requested_at, ?),"
+                " accept_answer = COALESCE(?, accept_answer) WHERE id = ? AND phase = 'running'",
+                (cancel_at, wish.accept_answer, wish.run_id),
+            )
+            return _load_run(db, wish.run_id)
+
+        return await self._writer.call(work)
+
+    async def list_wishes(self, owner: str) -> list[Wish]:
+        """See Store."""
+        query = (
+            "SELECT id, cancel_requested_at, accept_answer FROM runs WHERE owner = ? AND phase = 'running'"
+            " AND (cancel_requested_at IS NOT NULL OR accept_answer IS NOT NULL)"
+        )
+
+        def work(db: sqlite3.Connection) -> list[Wish]:
+            rows = db.execute(query, (owner,))
+            return [Wish(run_id, _parse_time(cancel), answer) for run_id, cancel, answer in rows]
 
         return await self._writer.call(work)
 
@@ -199,13 +203,13 @@ class SqliteStore:
         query = (
             "UPDATE runs SET owner = ?, fence = fence + 1 WHERE id IN"  # noqa: S608  made of marks only
             f" (SELECT id FROM runs WHERE {free} AND {in_scope} ORDER BY created_at LIMIT ?)"
-            " RETURNING id, fence"
+            " RETURNING created_at, id, fence"
         )
         values = (owner, owner, *dead, now.timestamp(), *scope.models, *places, limit)
 
         def work(db: sqlite3.Connection) -> list[Claimed]:
             rows = db.execute(query, values).fetchall()
-            return [Claimed(_load_run(db, run_id), fence) for run_id, fence in rows]
+            return [Claimed(_load_run(db, run_id), fence) for _, run_id, fence in sorted(rows)]
 
         return await self._writer.call(work)
 
@@ -262,17 +266,26 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
+def _get_time(at: datetime | None) -> float | None:
+    return None if at is None else at.timestamp()
+
+
 def _marks(values: Collection[object]) -> str:
     return ", ".join("?" * len(values))
 
 
 def _load_run(db: sqlite3.Connection, run_id: str) -> Run:
-    row = db.execute("SELECT task, state, cancel_requested_at FROM runs WHERE id = ?", (run_id,)).fetchone()
+    query = "SELECT task, state, cancel_requested_at, accept_answer FROM runs WHERE id = ?"
+    row = db.execute(query, (run_id,)).fetchone()
     if row is None:
         raise RunNotFound(f"there is no run {run_id}", run_id=run_id)
-    task, state, cancel = row
+    task, state, cancel, answer = row
     attempts = db.execute(
         "SELECT envelope, state FROM attempts WHERE run_id = ? ORDER BY number", (run_id,)
     ).fetchall()
     run = decode_run(task, state, attempts)
-    return run if cancel is None else replace(run, cancel_requested_at=datetime.fromtimestamp(cancel, UTC))
+    return replace(run, cancel_requested_at=_parse_time(cancel), accept_answer=answer)
+
+
+def _parse_time(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -17,12 +19,14 @@ Work = Callable[[sqlite3.Connection], Any]
 _Job = tuple[Work, asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
 
 _MOST_PER_COMMIT = 512
+_LOCKED_PAUSE_SECONDS = 0.01
 
 
 class Writer:
     """Runs work on one connection in one thread; what is queued meanwhile shares the next transaction.
 
-    A call returns after the commit is on the disk. Work that raises undoes only itself.
+    A call returns after the commit is on the disk. Work that raises undoes only itself. What is called after
+    `stop` was is refused, and not left waiting.
     """
 
     def __init__(self, path: Path, *, timeout_seconds: float = 10.0) -> None:
@@ -32,7 +36,9 @@ class Writer:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start the thread; it opens the database itself."""
+        """Start the thread, if it does not run; it opens the database itself."""
+        if self._thread is not None:
+            return
         self._thread = threading.Thread(target=self._run, name="gateway-store", daemon=True)
         self._thread.start()
 
@@ -51,10 +57,10 @@ class Writer:
 
     async def stop(self) -> None:
         """Write what is queued, then close."""
-        if self._thread is not None:
+        thread, self._thread = self._thread, None
+        if thread is not None:
             self._queue.put(None)
-            await asyncio.to_thread(self._thread.join)
-            self._thread = None
+            await asyncio.to_thread(thread.join)
 
     def _run(self) -> None:
         connection: sqlite3.Connection | None = None
@@ -65,9 +71,8 @@ class Writer:
                 connection = connection or self._connect()
                 results = _do_together(connection, jobs)
             except Exception as error:  # noqa: BLE001  whatever it is, those who wait must hear of it
-                failure = StoreError(f"the store {self._path} can't be written: {error}")
-                results = [failure] * len(jobs)
-            _deliver(jobs, results)
+                results = [error] * len(jobs)
+            _deliver(jobs, [self._explain(result) for result in results])
         if connection is not None:
             connection.close()
 
@@ -81,15 +86,38 @@ class Writer:
             job = self._queue.get()
         return jobs, False
 
+    def _explain(self, result: Any) -> Any:
+        if not isinstance(result, Exception) or isinstance(result, GatewayError):
+            return result
+        kind = "" if isinstance(result, sqlite3.Error | OSError) else f"{type(result).__name__}: "
+        failure = StoreError(f"the store {self._path} refused: {kind}{result}")
+        failure.__cause__ = result
+        return failure
+
     def _connect(self) -> sqlite3.Connection:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(
             self._path, timeout=self._timeout_seconds, isolation_level=None, check_same_thread=False
         )
-        connection.execute("PRAGMA journal_mode = WAL")
+        try:
+            self._set_up(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _set_up(self, connection: sqlite3.Connection) -> None:
+        until = time.monotonic() + self._timeout_seconds
+        while True:  # SQLite does not wait for its lock when two processes turn one new file to WAL at once
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                break
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+            time.sleep(_LOCKED_PAUSE_SECONDS)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
-        return connection
 
 
 def _do_together(connection: sqlite3.Connection, jobs: list[_Job]) -> list[Any]:
@@ -103,7 +131,11 @@ def _do_together(connection: sqlite3.Connection, jobs: list[_Job]) -> list[Any]:
             connection.execute("SAVEPOINT job")
             try:
                 results.append(work(connection))
-            except GatewayError as error:
+            except Exception as error:
+                if (
+                    not connection.in_transaction
+                ):  # SQLite gave the whole transaction up: a full disk, for one
+                    raise
                 connection.execute("ROLLBACK TO job")
                 results.append(error)
             connection.execute("RELEASE job")
@@ -120,7 +152,7 @@ def _deliver(jobs: list[_Job], results: list[Any]) -> None:
     for (_, loop, future), result in zip(jobs, results, strict=True):
         by_loop.setdefault(loop, []).append((future, result))
     for loop, pairs in by_loop.items():
-        if not loop.is_closed():
+        with suppress(RuntimeError):  # the loop was closed: nobody waits there any more
             loop.call_soon_threadsafe(_resolve, pairs)
 
 
@@ -128,7 +160,7 @@ def _resolve(pairs: list[tuple[asyncio.Future[Any], Any]]) -> None:
     for future, result in pairs:
         if future.done():
             continue
-        if isinstance(result, GatewayError):
+        if isinstance(result, Exception):
             future.set_exception(result)
         else:
             future.set_result(result)

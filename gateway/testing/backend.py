@@ -12,7 +12,7 @@ from enum import StrEnum
 from gateway.clock import Clock, SystemClock
 from gateway.errors import CostOutcome
 from gateway.lifecycle import Status
-from gateway.task import Cost, Envelope, Failure, FailureKind, Handle, Snapshot
+from gateway.task import Answer, Cost, Envelope, Failure, FailureKind, Handle, Snapshot
 from gateway.types import JSON, AttemptId, Money
 
 Step = tuple[float, Status]
@@ -192,7 +192,8 @@ class FakeBackend:
         except ValueError as error:
             return _make_failed(handle, FailureKind.JOB, str(error))
         if not job.is_confirmed:
-            return Snapshot(status=Status.UPLOADING, output=output)
+            answer = Answer(id=job.id, output=output, price=self.price)
+            return Snapshot(status=Status.UPLOADING, output=output, answers=(answer,))
         charged = Cost(settled=self.price, outcome=CostOutcome.CHARGED, evidence={"job": job.id})
         return Snapshot(status=Status.COMPLETED, output=output, cost=charged if self.price else None)
 

@@ -1,0 +1,76 @@
+"""Accepting an answer, where the backend wants that: an act like a submission, stored before it is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from gateway.adapter import Adapter, Landed, NotLanded
+from gateway.clock import Clock
+from gateway.engine.journal import Journal
+from gateway.engine.live import Live
+from gateway.engine.submission import get_attempt
+from gateway.engine.waits import keep_writing
+from gateway.errors import BackendError
+from gateway.policy.choice import choose_answer
+from gateway.task import Answer, Envelope, Snapshot
+
+Chooser: TypeAlias = Callable[[Sequence[Answer]], Answer | None]
+
+
+@dataclass(slots=True)
+class Accepting:
+    """Accepts answers, each once."""
+
+    journal: Journal
+    clock: Clock
+
+    async def consider(self, live: Live, adapter: Adapter[Any], snapshot: Snapshot) -> None:
+        """Accept one of a job's answers, if one is to be accepted now and none is yet.
+
+        Raises BackendError when that can't be done now; the next look comes back here.
+        """
+        attempt = get_attempt(live)
+        if live.accepted or not snapshot.answers or attempt.handle is None:
+            return
+        envelope = attempt.accept
+        if envelope is None:
+            chosen = self._choose(live, snapshot)
+            if chosen is None:
+                return
+            envelope = await adapter.accept(attempt.handle, replace(snapshot, answers=(chosen,)))
+            await self._store(live, envelope)
+        elif not live.accepting:
+            # Stored by a process that died, or sent with its answer lost: ask before anything is sent again.
+            found = await adapter.recover(envelope)
+            if isinstance(found, Landed):
+                live.accepted = True
+                return
+            if not isinstance(found, NotLanded):
+                return
+            if found.final:
+                await self._store(live, None)
+                return
+        await self._send(live, adapter, envelope)
+
+    def _choose(self, live: Live, snapshot: Snapshot) -> Answer | None:
+        if live.choose is not None and live.run.accept_answer is None:
+            return live.choose(snapshot.answers)
+        return choose_answer(snapshot.answers, live.run.task.accept, live.run.accept_answer)
+
+    async def _send(self, live: Live, adapter: Adapter[Any], envelope: Envelope) -> None:
+        live.accepting = True
+        try:
+            await adapter.submit(envelope)
+            live.accepted = True
+        except BackendError as error:
+            if error.landed is False and not error.here:
+                await self._store(live, None)  # refused for good: another answer may be chosen
+            raise
+        finally:
+            live.accepting = False
+
+    async def _store(self, live: Live, envelope: Envelope | None) -> None:
+        attempt = replace(get_attempt(live), accept=envelope)
+        await keep_writing(lambda: self.journal.save(live, attempt=attempt), self.clock)
