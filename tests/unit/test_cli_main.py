@@ -1,0 +1,297 @@
+"""The command line in this process: words, errors, exit statuses. Nothing here reaches a backend."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from gateway.cli.exits import choose_exit, describe_error
+from gateway.cli.main import main
+from gateway.cli.parser import Parser
+from gateway.cli.task_words import add_task_arguments, get_backend, make_task
+from gateway.errors import (
+    ConfigError,
+    GatewayError,
+    InvalidInput,
+    NoBackend,
+    StoreError,
+    Unavailable,
+    WaitTimeout,
+)
+from gateway.files import File
+from gateway.task import Task
+from gateway.types import Money
+
+COMMANDS = ["run", "submit", "get", "watch", "cancel", "runs", "recover", "plan", "backends", "models"]
+COMMANDS += ["doctor", "devnet", "demo"]
+
+CONFIG = """\
+[gateway]
+store = "sqlite:///runs.db"
+[backends.node1]
+adapter = "infernet"
+url = "http://127.0.0.1:9"
+[models.sentiment.targets]
+node1 = { containers = ["sentiment"] }
+"""
+
+
+@pytest.fixture(autouse=True)
+def _keep_logging() -> Iterator[None]:
+    root, level = logging.getLogger(), logging.getLogger("gateway").level
+    handlers = root.handlers[:]
+    yield
+    root.handlers[:] = handlers
+    logging.getLogger("gateway").setLevel(level)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a configuration whose only backend is down."""
+    (tmp_path / "gateway.toml").write_text(CONFIG)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def parse(*words: str) -> Task:
+    parser = Parser()
+    add_task_arguments(parser)
+    return make_task(parser.parse_args(words))
+
+
+def fail(capsys: pytest.CaptureFixture[str], *words: str, status: int = 2) -> str:
+    """Run a command that must fail; return its one sentence."""
+    assert main(words) == status
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("gateway: ")
+    assert told.err.count("\n") == 1, told.err
+    return told.err
+
+
+def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    told = capsys.readouterr().out
+    for command in (
+        "run",
+        "submit",
+        "get",
+        "watch",
+        "cancel",
+        "runs",
+        "plan",
+        "backends",
+        "models",
+        "doctor",
+    ):
+        assert f"\n    {command} " in told
+    assert "exit status" in told
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    assert f"usage: gateway {command}" in capsys.readouterr().out
+
+
+def test_help_is_quick_and_light() -> None:
+    code = "import sys; sys.argv = ['gateway', '--help']; from gateway.cli.main import main; main();"
+    heavy = ["pydantic", "httpx2", "aiohttp", "web3", "tenacity", "sqlite3"]
+    code += f"sys.exit(','.join(m for m in {heavy} if m in sys.modules) or 0)"
+    begun = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - begun < 10  # 0.15 s on a quiet machine
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("gateway 0.")
+
+
+def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "there is no command 'rnu'; did you mean 'run'?" in fail(capsys, "rnu")
+
+
+def test_an_unknown_option_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--txt" in fail(capsys, "run", "sentiment", "--txt", "x")
+
+
+def test_a_choice_names_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    told = fail(capsys, "runs", "--phase", "runing")
+    assert "there is no --phase 'runing'; did you mean 'running'?" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["run", "sentimnt", "--text", "x"], "did you mean 'sentiment'?"),
+        (["run", "sentiment", "--text", "x", "--backend", "nod1"], "did you mean 'node1'?"),
+        (["run", "sentiment", "--text", "x", "--backend", "auto:cheepest"], "cheapest"),
+        (["run", "sentiment", "--input", "{bad"], "--input is not JSON"),
+        (["run", "sentiment", "--input", "{}", "--max-cost", "cheap"], "--max-cost"),
+        (["run", "sentiment", "--input", "{}", "--max-cost", "1 USC"], "--max-cost"),
+        (["run", "sentiment", "--input", "{}", "--deadline", "soon"], "--deadline"),
+        (["run", "sentiment", "--input", "{}", "--max-attempts", "0"], "--max-attempts"),
+        (["run", "sentiment", "--input", "[]", "--file", "a=gateway.toml"], "--file needs an input"),
+        (["run", "sentiment", "--file", "a"], "FIELD=PATH"),
+        (["run", "sentiment", "--file", "a=gateway.tml"], "did you mean gateway.toml?"),
+        (["run", "sentiment", "--input-file", "nothing.json"], "nothing.json can't be read"),
+        (["run", "sentiment", "--text", "x", "--stream", "--json"], "choose one"),
+        (["run", "sentiment", "--text", "x", "--input", "{}"], "not allowed with"),
+        (["run", "--text", "x"], "name a model"),
+        (["run", "--target", "[]", "--backend", "node1", "--text", "x"], "JSON object"),
+        (["run", "--target", "{}", "--backend", "node1", "--text", "x"], "containers is missing"),
+        (["run", "--target", '{"containers": ["a"]}', "--text", "x"], "needs a named backend"),
+        (["get", "run_unknown"], "there is no run run_unknown"),
+        (["watch", "run_unknown"], "there is no run run_unknown"),
+        (["cancel", "run_unknown"], "there is no run run_unknown"),
+        (["runs", "--limit", "0"], "--limit"),
+        (["devnet", "status"], "no devnet runs in"),
+        (["devnet", "fault", "node1", "bang"], "there is no fault 'bang'; did you mean 'hang'?"),
+        (["devnet", "fault", "node1", "hang", "--on", "pol"], "did you mean 'poll'?"),
+        (["devnet", "up"], "--force replaces it"),
+    ],
+)
+def test_bad_words_are_one_sentence_and_status_2(
+    words: list[str], told: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert told in fail(capsys, *words)
+    assert main(["runs", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []  # nothing was submitted
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ("[gatway]\n", "did you mean 'gateway'?"),
+        ("[backends.x]\nadapter = 'infernett'\n", "did you mean 'infernet'?"),
+        ("[backends.x]\nadapter = 'infernet'\nulr = 'http://a'\n", "did you mean 'url'?"),
+        ("[backends.x]\nadapter = 'infernet'\nurl = 'env:NOT_SET'\n", "NOT_SET is not set"),
+        ("[backends.x]\nadapter = 'infernet'\nurl = 'file:nothing'\n", "can't be read"),
+        ("[gateway]\nstore = 'postgres:'\n", "is not a store"),
+        ("not toml", "is not TOML"),
+    ],
+)
+def test_a_wrong_configuration_is_one_sentence_and_status_2(
+    config: str, told: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "gateway.toml").write_text(config)
+    assert told in fail(capsys, "run", "sentiment", "--text", "x")
+
+
+def test_no_configuration_says_where_it_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert str(tmp_path / "gateway.toml") in fail(capsys, "models")
+
+
+def test_config_may_stand_before_and_after_the_command(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "other.toml").write_text(CONFIG.replace("sentiment", "mood"))
+    for words in (["--config", "other.toml", "models"], ["models", "--config", "other.toml"]):
+        assert main(words) == 0
+        assert "mood" in capsys.readouterr().out
+
+
+def test_no_backend_is_status_3(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "node1: http://127.0.0.1:9" in fail(capsys, "run", "sentiment", "--text", "x", status=3)
+
+
+def test_the_plan_shows_the_rule_that_removed_a_backend(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", "sentiment", "--text", "x"]) == 3
+    told = capsys.readouterr().out
+    assert "unhealthy" in told
+    assert "can't be reached" in told
+
+
+def test_debug_shows_where_it_came_from(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "sentimnt", "--text", "x", "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_defect_is_one_sentence_too(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def break_down(*_: object) -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr("gateway.client.AsyncGateway.from_config", break_down)
+    told = fail(capsys, "models", status=70)
+    assert "a defect of the gateway: ZeroDivisionError: by zero (--debug shows where)" in told
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (NoBackend("none"), 3),
+        (Unavailable("down", backend="b"), 3),
+        (WaitTimeout("late", run_id="r"), 4),
+        (ConfigError("wrong"), 2),
+        (InvalidInput("wrong"), 2),
+        (StoreError("full"), 2),
+        (GatewayError("any"), 2),
+        (RuntimeError("defect"), 70),
+    ],
+)
+def test_exit_statuses(error: Exception, status: int) -> None:
+    assert choose_exit(error) == status
+
+
+def test_errors_never_control_the_terminal() -> None:
+    assert describe_error(GatewayError("a\x1b[2Jb\nc")) == "a [2Jb c"
+
+
+def test_words_make_a_task(tmp_path: Path) -> None:
+    image = tmp_path / "a.png"
+    image.write_bytes(b"png")
+    words = ["m", "--input", '{"a": 1}', "--file", f"image={image}", "--max-cost", "0.01 USD"]
+    task = parse(*words, "--deadline", "2m", "--max-attempts", "3", "--on-failed", "next")
+    assert (task.model, task.input) == ("m", {"a": 1, "image": File(path=str(image))})
+    assert task.limits.max_cost == Money.parse("0.01 USD")
+    assert task.limits.deadline == timedelta(minutes=2)
+    assert (task.limits.max_attempts, task.limits.on_failed) == (3, "next")
+
+
+def test_a_file_alone_needs_no_input(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("x")
+    assert parse("m", "--file", f"file={path}").input == {"file": File(path=str(path))}
+
+
+def test_text_is_never_read_as_json() -> None:
+    assert parse("m", "--text", '{"a": 1}').input == {"text": '{"a": 1}'}
+
+
+@pytest.mark.parametrize("words", [[], ["--input", "-"]])
+def test_input_may_be_piped(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"text": "piped"}'))
+    assert parse("m", *words).input == {"text": "piped"}
+
+
+def test_an_empty_pipe_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    with pytest.raises(GatewayError, match="standard input is empty"):
+        parse("m")
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("auto", "auto"), ("node1", "node1"), ("b, a", ["b", "a"]), ("auto:fastest",) * 2]
+)
+def test_backends_in_order(word: str, meant: object) -> None:
+    parser = Parser()
+    add_task_arguments(parser)
+    assert get_backend(parser.parse_args(["m", "--backend", word])) == meant
