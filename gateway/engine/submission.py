@@ -56,7 +56,11 @@ class Sender:
         # The envelope is in the store, so a crash here is no loss; but while we live we insist.
         await keep_writing(
             lambda: self.journal.move_attempt(
-                live, AttemptStatus.SUBMITTED, handle=handle, submitted_at=self.clock.now()
+                live,
+                AttemptStatus.SUBMITTED,
+                handle=handle,
+                submitted_at=self.clock.now(),
+                failure=None,  # of a doubt that is over
             ),
             self.clock,
         )
@@ -132,7 +136,8 @@ class Sender:
     def _make_give_up(self, live: Live) -> Callable[[], bool]:
         if live.limits.on_doubt in ("fail", "resubmit"):
             return lambda: True
-        until = live.run.deadline_at or (self.clock.now() + (live.limits.doubt_wait or DEFAULT_DOUBT_WAIT))
+        wait = DEFAULT_DOUBT_WAIT if live.limits.doubt_wait is None else live.limits.doubt_wait
+        until = live.run.deadline_at or (self.clock.now() + wait)
         return lambda: self.clock.now() >= until
 
 
