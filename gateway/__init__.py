@@ -20,8 +20,9 @@ from gateway.errors import (
 )
 from gateway.files import File
 from gateway.lifecycle import Phase, Status
+from gateway.limits import Limits
 from gateway.sync import Gateway, run
-from gateway.task import Event, Failure, FailureKind, Limits, Quote, Run, Task
+from gateway.task import Event, Failure, FailureKind, Quote, Run, Task
 from gateway.types import Money
 
 __all__ = [

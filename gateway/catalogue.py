@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from gateway.adapter import Adapter
 from gateway.config import ModelSettings, parse_money, validate
 from gateway.errors import ConfigError, InvalidInput, UnknownBackend, UnknownModel
-from gateway.task import Limits, Task
+from gateway.limits import Limits
+from gateway.task import Task
 from gateway.types import JSON, Money
 
 if TYPE_CHECKING:

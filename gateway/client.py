@@ -15,8 +15,9 @@ from gateway.adapter import Adapter
 from gateway.clock import Clock, SystemClock
 from gateway.errors import RunFailed
 from gateway.lifecycle import Status
+from gateway.limits import Limits
 from gateway.reading import Reading, Selected
-from gateway.task import Event, Limits, Run, Task
+from gateway.task import Event, Run, Task
 
 if TYPE_CHECKING:
     from gateway.catalogue import Model

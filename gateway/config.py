@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from gateway.errors import ConfigError, SecretMissing
-from gateway.task import Limits, OnDoubt, OnFailed
+from gateway.limits import Limits, OnDoubt, OnFailed
 from gateway.types import JSON, Money
 
 APP_NAME = "inference-gateway"

@@ -8,99 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 from gateway.errors import CostOutcome
 from gateway.lifecycle import AttemptStatus, Status
+from gateway.limits import Limits
 from gateway.types import JSON, AttemptId, Money, RunId
+from gateway.value import Value
 
 if TYPE_CHECKING:
-    from typing import Self
-
-    from pydantic import TypeAdapter
+    pass
 
 
-_type_adapters: dict[type[Any], TypeAdapter[Any]] = {}
-
-
-def _make_type_adapter(cls: type[Any]) -> TypeAdapter[Any]:
-    if cls not in _type_adapters:
-        from pydantic import TypeAdapter
-
-        _type_adapters[cls] = TypeAdapter(cls)
-    return _type_adapters[cls]
-
-
-class Value:
-    """The JSON side that all of these values share."""
-
-    __slots__ = ()
-
-    __pydantic_config__: ClassVar[Mapping[str, str]] = {"extra": "forbid", "val_json_bytes": "base64"}
-
-    def model_dump_json(self) -> bytes:
-        """Return the value as JSON text in UTF-8.
-
-        Integers are exact; NaN and Infinity, which Infernet containers may answer, are bare words.
-        """
-        from pydantic_core import to_json
-
-        return to_json(self, inf_nan_mode="constants", bytes_mode="base64")
-
-    def model_dump(self) -> dict[str, JSON]:
-        """Return the value as plain JSON data."""
-        from pydantic_core import to_jsonable_python
-
-        data: dict[str, JSON] = to_jsonable_python(self, inf_nan_mode="constants", bytes_mode="base64")
-        return data
-
-    @classmethod
-    def model_validate_json(cls, text: str | bytes) -> Self:
-        """Read back what `model_dump_json` wrote. Raises pydantic.ValidationError."""
-        value: Self = _make_type_adapter(cls).validate_json(text)
-        return value
-
-    @classmethod
-    def model_json_schema(cls) -> dict[str, JSON]:
-        """Return the JSON Schema of the type."""
-        return _make_type_adapter(cls).json_schema()
-
-
-OnDoubt = Literal["wait", "fail", "resubmit"]
-OnFailed = Literal["stop", "next"]
 Accept = Literal["first", "cheapest", "hand"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits(Value):
-    """What a run may cost, take and try. None means: as the model says, then as the gateway says.
-
-    Attributes:
-        only: backends that may be used; None for all.
-        ignore: backends that may not be used.
-        order: backends to try first, in that order.
-        require: features that the backend must have ("stream", "cancel", "proof", ...).
-        max_cost: the most that one attempt may cost by its quote; without a quote the candidate is refused.
-        deadline: from the acceptance of the run to its end.
-        max_attempts: counts every attempt, at whatever backend.
-        on_doubt: what to do when nobody knows whether a submission landed: ask on ("wait"), end the run
-            ("fail"), or submit again ("resubmit", needs a max_cost that covers both).
-        on_failed: after a job failed that had been accepted: "stop", or try the "next" candidate.
-        doubt_wait: how long "wait" asks on where there is no deadline.
-    """
-
-    only: tuple[str, ...] | None = None
-    ignore: tuple[str, ...] = ()
-    order: tuple[str, ...] = ()
-    require: tuple[str, ...] = ()
-    max_cost: Money | None = None
-    deadline: timedelta | None = None
-    max_attempts: int | None = None
-    on_doubt: OnDoubt | None = None
-    on_failed: OnFailed | None = None
-    doubt_wait: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

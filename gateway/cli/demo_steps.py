@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gateway.cli.words import format_cost, format_seconds, get_seconds
-from gateway.client import AsyncGateway, Selected
+from gateway.client import AsyncGateway
 from gateway.devnet.faults import Fault, Operation
 from gateway.errors import GatewayError, RunFailed
 from gateway.lifecycle import AttemptStatus, Status
-from gateway.task import Event, FailureKind, Limits, Run, Task
+from gateway.limits import Limits
+from gateway.reading import Selected
+from gateway.task import Event, FailureKind, Run, Task
 
 if TYPE_CHECKING:
     from gateway.devnet.network import Network

@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 from gateway.cli.exits import UsageError
-from gateway.client import Selected
-from gateway.task import Limits, Task
+from gateway.limits import Limits
+from gateway.reading import Selected
+from gateway.task import Task
 from gateway.types import JSON
 
 

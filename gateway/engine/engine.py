@@ -23,9 +23,10 @@ from gateway.engine.worker import Worker
 from gateway.errors import StoreError
 from gateway.files import encode_files
 from gateway.lifecycle import Phase, Status
+from gateway.limits import Limits
 from gateway.policy.routing import Plan, Selector, merge_limits
 from gateway.store.protocol import BEAT_EVERY, LEASE_LASTS, RunFilter, Scope, Store, Wish
-from gateway.task import Event, Limits, Run, Task
+from gateway.task import Event, Run, Task
 from gateway.types import RunId
 
 _log = logging.getLogger("gateway")

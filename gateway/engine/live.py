@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from gateway.lifecycle import AttemptStatus
+from gateway.limits import Limits
 from gateway.policy.routing import Plan, Selector
-from gateway.task import Answer, Event, Limits, Run
+from gateway.task import Answer, Event, Run
 
 _MOST_UNREAD_EVENTS = 10_000
 

@@ -11,8 +11,9 @@ from gateway.adapter import Adapter, Capabilities, Feature
 from gateway.catalogue import Catalogue, Target
 from gateway.clock import Clock
 from gateway.errors import BackendError, GatewayError, InvalidInput
+from gateway.limits import Limits
 from gateway.policy.routing import Candidate, Observed, Plan, Selector, make_plan
-from gateway.task import Limits, Quote, Task
+from gateway.task import Quote, Task
 
 _ASK_SECONDS = 5.0
 _HEALTHY_FOR_SECONDS = 30.0

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.lifecycle import AttemptStatus
-from gateway.task import Run, Value
+from gateway.task import Run
+from gateway.value import Value
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from typing import TypeAlias
 
 from gateway.errors import BackendError, Rejected, Throttled, Unavailable
 from gateway.lifecycle import AttemptStatus
-from gateway.task import Attempt, Failure, FailureKind, Limits
+from gateway.limits import Limits
+from gateway.task import Attempt, Failure, FailureKind
 
 DEFAULT_MAX_ATTEMPTS = 4
 

@@ -11,8 +11,10 @@ from typing import Literal, TypeVar, get_args
 
 from gateway.adapter import Capabilities, Feature
 from gateway.errors import InvalidInput, NoBackend
-from gateway.task import Limits, Quote, Task, Value
+from gateway.limits import Limits
+from gateway.task import Quote, Task
 from gateway.types import JSON, Money
+from gateway.value import Value
 
 T = TypeVar("T")
 Sort = Literal["balanced", "cheapest", "fastest", "reliable"]

@@ -16,9 +16,10 @@ from gateway.engine.journal import Journal
 from gateway.engine.live import Live
 from gateway.engine.planner import Planner
 from gateway.lifecycle import AttemptStatus, Status
+from gateway.limits import Limits
 from gateway.policy.routing import Selector
 from gateway.store.sqlite import SqliteStore
-from gateway.task import Attempt, Handle, Limits, Run, Snapshot, Task
+from gateway.task import Attempt, Handle, Run, Snapshot, Task
 from gateway.types import AttemptId, RunId
 
 pytestmark = pytest.mark.anyio

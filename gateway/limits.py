@@ -1,0 +1,43 @@
+"""What a run may cost, take and try: set per task, per model and for the whole gateway."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from gateway.types import Money
+from gateway.value import Value
+
+OnDoubt = Literal["wait", "fail", "resubmit"]
+OnFailed = Literal["stop", "next"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits(Value):
+    """What a run may cost, take and try. None means: as the model says, then as the gateway says.
+
+    Attributes:
+        only: backends that may be used; None for all.
+        ignore: backends that may not be used.
+        order: backends to try first, in that order.
+        require: features that the backend must have ("stream", "cancel", "proof", ...).
+        max_cost: the most that one attempt may cost by its quote; without a quote the candidate is refused.
+        deadline: from the acceptance of the run to its end.
+        max_attempts: counts every attempt, at whatever backend.
+        on_doubt: what to do when nobody knows whether a submission landed: ask on ("wait"), end the run
+            ("fail"), or submit again ("resubmit", needs a max_cost that covers both).
+        on_failed: after a job failed that had been accepted: "stop", or try the "next" candidate.
+        doubt_wait: how long "wait" asks on where there is no deadline.
+    """
+
+    only: tuple[str, ...] | None = None
+    ignore: tuple[str, ...] = ()
+    order: tuple[str, ...] = ()
+    require: tuple[str, ...] = ()
+    max_cost: Money | None = None
+    deadline: timedelta | None = None
+    max_attempts: int | None = None
+    on_doubt: OnDoubt | None = None
+    on_failed: OnFailed | None = None
+    doubt_wait: timedelta | None = None

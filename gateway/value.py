@@ -1,0 +1,58 @@
+"""The JSON side that all values share; pydantic does it and is imported at the first such call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from gateway.types import JSON
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from pydantic import TypeAdapter
+
+_type_adapters: dict[type[Any], TypeAdapter[Any]] = {}
+
+
+def _make_type_adapter(cls: type[Any]) -> TypeAdapter[Any]:
+    if cls not in _type_adapters:
+        from pydantic import TypeAdapter
+
+        _type_adapters[cls] = TypeAdapter(cls)
+    return _type_adapters[cls]
+
+
+class Value:
+    """The JSON side that all of these values share."""
+
+    __slots__ = ()
+
+    __pydantic_config__: ClassVar[Mapping[str, str]] = {"extra": "forbid", "val_json_bytes": "base64"}
+
+    def model_dump_json(self) -> bytes:
+        """Return the value as JSON text in UTF-8.
+
+        Integers are exact; NaN and Infinity, which Infernet containers may answer, are bare words.
+        """
+        from pydantic_core import to_json
+
+        return to_json(self, inf_nan_mode="constants", bytes_mode="base64")
+
+    def model_dump(self) -> dict[str, JSON]:
+        """Return the value as plain JSON data."""
+        from pydantic_core import to_jsonable_python
+
+        data: dict[str, JSON] = to_jsonable_python(self, inf_nan_mode="constants", bytes_mode="base64")
+        return data
+
+    @classmethod
+    def model_validate_json(cls, text: str | bytes) -> Self:
+        """Read back what `model_dump_json` wrote. Raises pydantic.ValidationError."""
+        value: Self = _make_type_adapter(cls).validate_json(text)
+        return value
+
+    @classmethod
+    def model_json_schema(cls) -> dict[str, JSON]:
+        """Return the JSON Schema of the type."""
+        return _make_type_adapter(cls).json_schema()
