@@ -6,11 +6,12 @@ has one retry loop. No message quotes the URL: many carry a key in their path.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
+from gateway.chain.reverts import Reason, ReasonKind, parse_revert
 from gateway.errors import BackendError, ConfigError, InDoubt, Misbehaved, Rejected, Throttled, Unavailable
 from gateway.types import JSON
 
@@ -19,9 +20,26 @@ if TYPE_CHECKING:
 
     Web3: TypeAlias = AsyncWeb3[AsyncHTTPProvider]
 
-_BATCH_SIZE = 100  # what public endpoints take in one batch
+BATCH_SIZE = 100  # what public endpoints take in one batch
 _SCAN_BLOCKS = 10_000  # and in one eth_getLogs
 _REVERTED, _LIMIT_EXCEEDED = 3, -32005
+_BATCH_STATUSES = (400, 405, 413, 415, 422)  # of HTTP, by RPCs that can't read a batch or not so big a one
+_SIZE_WORDS = ("too large", "too big", "too many", "limit", "exceed", "maximum", "size")
+
+
+Question: TypeAlias = tuple[str, Sequence[JSON]]
+"""A method of JSON-RPC and its parameters."""
+
+Outcome: TypeAlias = Any
+"""What became of one question: its `result`, or the BackendError that it met."""
+
+
+@runtime_checkable
+class Asks(Protocol):
+    """Whatever answers many questions, each on its own: a pool of RPCs."""
+
+    async def ask(self, questions: Sequence[Question]) -> list[Outcome]:
+        """Return the outcomes in the order of the questions."""
 
 
 class RpcRefused(Rejected):
@@ -34,11 +52,35 @@ class Reverted(RpcRefused):
     Attributes:
         data: the revert data: four bytes of selector and the arguments; empty if the contract said nothing
             (or is none).
+        reason: the data in words, as far as they can be read without the contract's ABI.
     """
 
     def __init__(self, message: str, data: bytes) -> None:
         super().__init__(message, code=str(_REVERTED), detail="0x" + data.hex())
         self.data = data
+        self.reason = self.explain()
+
+    def explain(self, abi: Iterable[Mapping[str, Any]] = ()) -> Reason:
+        """Read the reason with the help of an ABI's errors.
+
+        Where the RPC sent no data but the contract's text in its message, that is the reason.
+        """
+        _, found, text = self.message.partition("execution reverted: ")
+        if not self.data and found and text:
+            return Reason(ReasonKind.ERROR, text)
+        return parse_revert(self.data, abi)
+
+
+class BatchRefused(RpcRefused):
+    """The RPC refused a batch as a whole: it takes none, or a smaller one.
+
+    Attributes:
+        too_large: its words were about size.
+    """
+
+    def __init__(self, message: str, *, too_large: bool, code: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.too_large = too_large
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +115,16 @@ def make_web3(rpc_url: str, *, timeout_seconds: float = 20.0) -> Web3:
     try:
         from aiohttp import ClientTimeout
         from web3 import AsyncHTTPProvider, AsyncWeb3
+        from web3.types import RPCEndpoint
     except ImportError as error:
         raise ConfigError('a chain needs web3: pip install "web3>=7.10" eth-account') from error
     provider = AsyncHTTPProvider(
         rpc_url,
         request_kwargs={"timeout": ClientTimeout(total=timeout_seconds)},
         exception_retry_configuration=None,
+        cache_allowed_requests=True,
+        # Nothing else is constant: a reorg changes blocks, and web3 would ask more to know how old one is.
+        cacheable_requests={RPCEndpoint("eth_chainId")},
     )
     return AsyncWeb3(provider)
 
@@ -127,51 +173,101 @@ def make_rpc_error(what: str, error: Mapping[str, JSON]) -> BackendError:
     )
 
 
-async def request(web3: Web3, method: str, params: Sequence[JSON]) -> JSON:
+async def request(web3: Web3 | Asks, method: str, params: Sequence[JSON]) -> JSON:
     """Ask one question; return its `result`, as JSON-RPC has it.
 
     Raises Unavailable, Throttled, Misbehaved, RpcRefused or Reverted.
     """
-    with translated(method):
-        response: Any = await web3.provider.make_request(method, list(params))
-    return _read_response(method, response)
+    if isinstance(web3, Asks):
+        return (await request_many(web3, [(method, params)]))[0]
+    return await ask_one(web3, method, params)
 
 
-async def request_many(web3: Web3, questions: Sequence[tuple[str, Sequence[JSON]]]) -> list[JSON]:
+async def request_many(web3: Web3 | Asks, questions: Sequence[Question]) -> list[JSON]:
     """Ask many questions in as few requests as the RPC allows; return the results in their order.
 
     Raises as `request`, for the first that failed.
     """
+    if isinstance(web3, Asks):
+        return _raise_first(await web3.ask(questions))
     results: list[JSON] = []
-    for start in range(0, len(questions), _BATCH_SIZE):
-        chunk = [(method, list(params)) for method, params in questions[start : start + _BATCH_SIZE]]
+    for start in range(0, len(questions), BATCH_SIZE):
+        chunk = questions[start : start + BATCH_SIZE]
         if len(chunk) == 1:
             results.append(await request(web3, *chunk[0]))
             continue
-        responses = await _ask_batch(web3, chunk)
-        pairs = zip(chunk, responses, strict=True)
-        results += [_read_response(method, response) for (method, _), response in pairs]
+        results += _raise_first(await ask_batch(web3, chunk))
     return results
 
 
-async def _ask_batch(web3: Web3, questions: list[tuple[str, list[JSON]]]) -> list[Any]:
+async def ask_one(web3: Web3, method: str, params: Sequence[JSON], *, lands: bool = False) -> JSON:
+    """Ask one RPC one question, once. `lands`: a lost answer raises InDoubt. Raises as `request`."""
     try:
-        with translated("a batch"):
-            answer: Any = await web3.provider.make_batch_request(questions)  # type: ignore[arg-type]
+        with translated(method, lands=lands):
+            response: Any = await web3.provider.make_request(method, list(params))
+    except AttributeError as error:  # web3's cache trusts that an answer is an object
+        raise Misbehaved(f"{method}: the RPC's answer is not an object") from error
+    return _read_response(method, response)
+
+
+async def ask_batch(web3: Web3, questions: Sequence[Question], *, lands: bool = False) -> list[Outcome]:
+    """Ask one RPC many questions in one request, once; return their outcomes in their order.
+
+    Raises:
+        BatchRefused: the RPC takes no batch, or none of this size.
+        BackendError: the request as a whole failed, as `request` does.
+    """
+    chunk = [(method, list(params)) for method, params in questions]
+    try:
+        with translated("a batch", lands=lands):
+            answer: Any = await web3.provider.make_batch_request(chunk)  # type: ignore[arg-type]
     except (TypeError, KeyError, AttributeError) as error:
         # web3 sorts the answers by their ids, and trusts that they have some.
         raise Misbehaved(f"the RPC's answer to a batch can't be read ({type(error).__name__})") from error
+    except Rejected as error:
+        if error.http_status in _BATCH_STATUSES:
+            raise BatchRefused(error.message, too_large=error.http_status == 413) from None
+        raise
     responses = answer if isinstance(answer, list) else [answer]
-    if len(responses) == 1:
-        _read_response("a batch", responses[0])  # one error object for all of them
-    if len(responses) != len(questions):
-        raise Misbehaved(f"the RPC answered {len(responses)} of {len(questions)} questions")
+    if len(responses) == 1 and len(chunk) > 1:
+        _raise_refusal(responses[0])
+    if len(responses) != len(chunk):
+        raise Misbehaved(f"the RPC answered {len(responses)} of {len(chunk)} questions")
     if any(not isinstance(response, dict) or response.get("id") is None for response in responses):
         raise Misbehaved("the RPC's answer to a batch does not say what it answers")
-    return responses
+    return [_read_outcome(method, response) for (method, _), response in zip(chunk, responses, strict=True)]
 
 
-async def fetch_head(web3: Web3, *, behind: int = 0) -> Head:
+def _raise_refusal(response: Any) -> None:
+    """Raise what a single answer to a batch means: an error object is one for all of them."""
+    try:
+        _read_response("a batch", response)
+    except Throttled as error:
+        if "batch" not in error.message.lower().removeprefix("a batch"):
+            raise
+        raise BatchRefused(error.message, too_large=True, code=error.code) from None
+    except RpcRefused as error:
+        words = error.message.lower()
+        raise BatchRefused(
+            error.message, too_large=any(word in words for word in _SIZE_WORDS), code=error.code
+        ) from None
+
+
+def _raise_first(outcomes: list[Outcome]) -> list[JSON]:
+    for outcome in outcomes:
+        if isinstance(outcome, BackendError):
+            raise outcome
+    return outcomes
+
+
+def _read_outcome(what: str, response: Any) -> Outcome:
+    try:
+        return _read_response(what, response)
+    except BackendError as error:
+        return error
+
+
+async def fetch_head(web3: Web3 | Asks, *, behind: int = 0) -> Head:
     """Fetch the newest block, or the one that many blocks before it."""
     head = _parse_head(await request(web3, "eth_getBlockByNumber", ["latest", False]))
     if behind:
@@ -179,7 +275,7 @@ async def fetch_head(web3: Web3, *, behind: int = 0) -> Head:
     return head
 
 
-async def fetch_blocks(web3: Web3, numbers: Sequence[int]) -> list[Head]:
+async def fetch_blocks(web3: Web3 | Asks, numbers: Sequence[int]) -> list[Head]:
     """Fetch blocks by their numbers. Raises Unavailable for one that the RPC does not have (yet)."""
     questions = [("eth_getBlockByNumber", [hex(number), False]) for number in numbers]
     blocks = await request_many(web3, questions)
@@ -188,13 +284,13 @@ async def fetch_blocks(web3: Web3, numbers: Sequence[int]) -> list[Head]:
     return [_parse_head(block) for block in blocks]
 
 
-async def fetch_chain_id(web3: Web3) -> int:
+async def fetch_chain_id(web3: Web3 | Asks) -> int:
     """Fetch the chain's id."""
     return _parse_int({"chain_id": await request(web3, "eth_chainId", [])}, "chain_id")
 
 
 async def fetch_calls(
-    web3: Web3, calls: Sequence[tuple[str, bytes]], *, block: int | None = None
+    web3: Web3 | Asks, calls: Sequence[tuple[str, bytes]], *, block: int | None = None
 ) -> list[bytes]:
     """Call views: (contract, calldata) pairs, at one block; return what each returns. Raises as `request`."""
     at = "latest" if block is None else hex(block)
@@ -203,7 +299,7 @@ async def fetch_calls(
 
 
 async def fetch_logs(
-    web3: Web3, address: str, topics: Sequence[Sequence[bytes] | None], *, first: int, last: int
+    web3: Web3 | Asks, address: str, topics: Sequence[Sequence[bytes] | None], *, first: int, last: int
 ) -> list[Log]:
     """Fetch the events of a contract between two blocks, both included, in their order.
 
