@@ -195,10 +195,10 @@ class SqliteStore:
             f"{_OPEN} AND owner IS NOT ? AND (owner IS NULL OR owner IN ({_marks(dead)})"  # noqa: S608
             " OR owner NOT IN (SELECT owner FROM owners WHERE until >= ?))"
         )
-        places = [f"{backend} {address}" for backend, address in scope.places]
+        places = [f"{backend}\n{address}" for backend, address in scope.places]  # neither has line breaks
         in_scope = (
             f"CASE WHEN backend IS NULL THEN model IS NULL OR model IN ({_marks(scope.models)})"
-            f" ELSE backend || ' ' || address IN ({_marks(places)}) END"
+            f" ELSE backend || char(10) || address IN ({_marks(places)}) END"
         )
         query = (
             "UPDATE runs SET owner = ?, fence = fence + 1 WHERE id IN"  # noqa: S608  made of marks only

@@ -1,6 +1,6 @@
 """What tests of the gateway and of adapters stand on.
 
-pytest is needed for AdapterConformance alone, which is therefore loaded when it is first asked for.
+pytest is needed for the conformance suites alone, which are therefore loaded when they are first asked for.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from gateway.testing.clock import FakeClock
 
 if TYPE_CHECKING:
     from gateway.testing.conformance import AdapterConformance
+    from gateway.testing.store import StoreConformance
 
 __all__ = [
     "AdapterConformance",
@@ -25,6 +26,7 @@ __all__ = [
     "FakeTarget",
     "Fault",
     "Sample",
+    "StoreConformance",
 ]
 
 
@@ -33,4 +35,8 @@ def __getattr__(name: str) -> Any:
         from gateway.testing.conformance import AdapterConformance
 
         return AdapterConformance
+    if name == "StoreConformance":
+        from gateway.testing.store import StoreConformance
+
+        return StoreConformance
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""The promises of StoreConformance, by what they are about."""
