@@ -30,6 +30,7 @@ RUN = frozenset({"python", "console", "sh", "toml"})
 _FLAGS = ELLIPSIS | NORMALIZE_WHITESPACE
 _MARK = re.compile(r"<!-- (not run|file|keeps running)(?:: (.*))? -->")
 _SECONDS = 60.0
+_END_SECONDS = 15.0
 
 _DRIVER = """
 import contextlib, io, json, sys, traceback
@@ -158,7 +159,7 @@ class Reader:
         if self._python is not None:
             with self._python as python:  # leaves it ended and its pipes closed, whatever happens
                 try:
-                    said, _ = python.communicate(timeout=_SECONDS)
+                    said, _ = python.communicate(timeout=_END_SECONDS)
                 except subprocess.TimeoutExpired:
                     python.kill()
                     raise

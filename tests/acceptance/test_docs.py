@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import re
 import shutil
@@ -31,8 +32,10 @@ from pydantic_core import PydanticUndefined
 
 import gateway
 from gateway import errors
+from gateway.cli import main as cli_main
 from gateway.config import BackendSettings, GatewaySettings, LimitsConfig, ModelSettings
 from gateway.devnet.chain.node_tools import find_anvil
+from gateway.devnet.faults import Fault
 from gateway.lifecycle import ATTEMPT_NEXT, RUN_NEXT, AttemptStatus, Status
 from gateway.task import FailureKind
 from gateway_inferencesh import InferenceshConfig, InferenceshTarget
@@ -152,8 +155,8 @@ def test_commands_and_wildcards_are_read() -> None:
         ("one two", "said ...\n"),
         ("echo $?", "0\n"),
     ]
-    assert compare("run ...  5\n", "run_ab 5") is None
-    assert compare("run ... 5", "run_ab 6") is not None
+    assert compare("run_...  5\n", "run_ab 5") is None
+    assert compare("run_... 5", "run_ab 6") is not None
 
 
 # -- links and words -----------------------------------------------------------------------------------------
@@ -293,7 +296,7 @@ def test_library_has_every_public_name() -> None:
 
 
 def list_public(cls: type) -> set[str]:
-    return {name for name in vars(cls) if not name.startswith("_")}
+    return {name for name in dir(cls) if not name.startswith("_")}
 
 
 def say_signature(function: Any) -> str:
@@ -354,19 +357,26 @@ def test_kinds_of_failure_and_of_cost_are_those_of_the_code() -> None:
     assert [row[0] for row in money] == [f"`{outcome}`" for outcome in errors.CostOutcome]
 
 
-def draw_tree(cls: type, indent: int = 0) -> list[str]:
+def list_children(cls: type) -> dict[str, str]:
     children = [child for child in cls.__subclasses__() if child.__module__ == "gateway.errors"]
-    return ["    " * indent + cls.__name__, *(line for c in children for line in draw_tree(c, indent + 1))]
+    return {child.__name__: cls.__name__ for child in children} | {
+        name: parent for child in children for name, parent in list_children(child).items()
+    }
 
 
 def test_errors_are_drawn_as_they_are() -> None:
     (block,) = [b for b in load_blocks(DOCS / "reference" / "errors.md") if b.language == "text"]
-    drawn = []
+    drawn: dict[str, str] = {}
+    above: list[str] = []
     for line in block.text.splitlines():
         match = re.match(r"([│├└─ ]*)(\w+)", line)
         assert match
-        drawn.append(" " * len(match[1]) + match[2])
-    assert drawn == draw_tree(errors.GatewayError)
+        level, name = len(match[1]) // 4, match[2]
+        above = [*above[:level], name]
+        if level:
+            drawn[name] = above[level - 1]
+    assert drawn == list_children(errors.GatewayError)
+    assert above[0] == "GatewayError"
 
 
 def test_backend_errors_have_their_three_facts() -> None:
@@ -375,3 +385,75 @@ def test_backend_errors_have_their_three_facts() -> None:
         error = getattr(errors, name.strip("`"))
         assert facts == [say[error.landed], say[error.here], say[error.elsewhere]]
     assert len(load_tables("errors.md")["Backend errors"]) == 5
+
+
+# -- command line --------------------------------------------------------------------------------------------
+
+
+def describe_action(action: argparse.Action) -> str:
+    """Return an option as the page writes it: `-q, --quiet`, `--input JSON`, `--on {any,submit}`."""
+    words = ", ".join(action.option_strings)
+    if action.nargs == 0:
+        return words
+    value = action.metavar or (
+        action.dest.upper() if action.choices is None else f"{{{','.join(action.choices)}}}"
+    )
+    return f"{words} {value}".strip()
+
+
+def list_actions(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    return [action for action in parser._actions if not isinstance(action, argparse._SubParsersAction)]
+
+
+def list_options(parser: argparse.ArgumentParser) -> set[str]:
+    common = {"--config", "--debug", "--help"} if not parser.prog.endswith(" devnet up") else {"--help"}
+    actions = [action for action in list_actions(parser) if not common & set(action.option_strings)]
+    return {describe_action(action) for action in actions}
+
+
+def get_choices(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    (sub,) = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return dict(sub.choices)
+
+
+def make_command(name: str) -> argparse.ArgumentParser:
+    from gateway.cli.main import _make_parser
+
+    return get_choices(_make_parser([name]))[name]
+
+
+def read_options(*headings: str) -> set[str]:
+    tables = load_tables("cli.md")
+    return {row[0].strip("`") for heading in headings for row in tables.get(heading, [])}
+
+
+COMMANDS = sorted(cli_main._COMMANDS)
+
+
+def test_cli_has_every_command() -> None:
+    page = (DOCS / "reference" / "cli.md").read_text()
+    assert sorted(re.findall(r"^## gateway (\w+)$", page, re.MULTILINE)) == COMMANDS
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "devnet"])
+def test_cli_has_every_option(name: str) -> None:
+    task = ["The task"] if name in ("run", "submit", "plan") else []
+    assert read_options(f"gateway {name}", *task) == list_options(make_command(name))
+
+
+def test_cli_has_every_order_of_the_devnet() -> None:
+    orders = get_choices(make_command("devnet"))
+    assert read_options("gateway devnet") == set(orders)
+    for order in ("up", "fault"):
+        assert read_options(f"gateway devnet {order}") == list_options(orders[order])
+    others = [list_options(parser) for order, parser in orders.items() if order not in ("up", "fault")]
+    assert read_options("Other orders of gateway devnet") == set().union(*others)
+    assert read_options("Faults") == {fault.value for fault in Fault}
+
+
+def test_cli_has_every_exit_status() -> None:
+    from gateway.cli import exits
+
+    told = {row[0] for row in load_tables("cli.md")["Command line"] if row[0].isdigit()}
+    known = {str(value) for name, value in vars(exits).items() if name.isupper() and isinstance(value, int)}
+    assert told == known | {"130"}
