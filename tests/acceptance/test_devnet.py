@@ -1,0 +1,81 @@
+"""`gateway devnet up` as a process: whose files it writes, and how it ends."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+from terminal import PATIENCE_SECONDS, Terminal, read_until, running_devnet
+
+FILES = {"gateway.toml", ".gateway-devnet-key"}
+
+
+def list_files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+    process = Terminal(tmp_path).start("devnet", "up")
+    read_until(process.stdout, "ends it")
+    assert list_files(tmp_path) == {*FILES, ".gateway-devnet.json"}
+    process.send_signal(number)
+    told, errors = process.communicate(timeout=PATIENCE_SECONDS)
+    assert (process.returncode, errors) == (0, "")
+    assert "The devnet has ended." in told
+    assert list_files(tmp_path) == FILES
+
+
+def test_another_terminal_ends_it(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path)
+    process = terminal.start("devnet", "up")
+    read_until(process.stdout, "ends it")
+    assert "STOPPED" in terminal.say("devnet", "stop", "node1")
+    told = terminal.say("devnet", "fault", "hosted", "hang", "--on", "poll", "--always")
+    assert "hang on poll, always" in told
+    terminal.say("devnet", "down")
+    _, errors = process.communicate(timeout=PATIENCE_SECONDS)
+    assert (process.returncode, errors) == (0, "")
+    assert list_files(tmp_path) == FILES
+
+
+def test_a_second_one_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    with running_devnet(tmp_path) as terminal:
+        done = terminal.type("devnet", "up")
+        assert done.returncode == 2
+        assert "runs in" in done.stderr
+        assert terminal.say("devnet", "status")  # the first one did not suffer
+
+
+def test_it_comes_back_on_the_ports_it_is_told(tmp_path: Path) -> None:
+    with running_devnet(tmp_path) as terminal:
+        urls = [one["url"] for one in terminal.ask("devnet", "status")]
+    node, api = (url.rpartition(":")[2] for url in urls)
+    with running_devnet(tmp_path, "--node-port", node, "--api-port", api) as terminal:
+        assert [one["url"] for one in terminal.ask("devnet", "status")] == urls
+
+
+def test_it_never_replaces_a_configuration_of_yours(tmp_path: Path) -> None:
+    config = tmp_path / "gateway.toml"
+    config.write_text("# mine\n")
+    done = Terminal(tmp_path).type("devnet", "up")
+    assert done.returncode == 2
+    assert "--force" in done.stderr
+    assert config.read_text() == "# mine\n"
+    with running_devnet(tmp_path, "--force"):
+        assert "# mine" not in config.read_text()
+
+
+def test_it_writes_where_it_is_told(tmp_path: Path) -> None:
+    with running_devnet(tmp_path, "--folder", "deep") as terminal:
+        assert list_files(tmp_path / "deep") >= FILES
+        told = terminal.type("--config", "deep/gateway.toml", "run", "upper", "--text", "x", "-q")
+        assert (told.returncode, told.stdout) == (0, "X\n")
+        assert terminal.say("devnet", "status", "--folder", "deep")
+
+
+def test_a_node_with_the_limit_of_real_nodes_still_serves_everything(tmp_path: Path) -> None:
+    with running_devnet(tmp_path, "--rate-limit", "60") as terminal:
+        run = terminal.ask("run", "sentiment", "--text", "fine")
+        assert run["attempts"][0]["backend"] == "node1"
