@@ -92,15 +92,17 @@ async def cancel(args: argparse.Namespace) -> int:
     """Wish for a run's end, and see whether it comes."""
     async with AsyncGateway.from_config(args.config) as gateway:
         run = await find_run(args.run_id, gateway.list_runs, gateway.get)
-        if not run.status.is_final:
+        had_ended = run.status.is_final
+        if not had_ended:
             await gateway.cancel(run.id)
             run = await _wait_a_little(gateway, run.id, args.wait)
     if args.json:
         print(run.model_dump_json().decode())
-    elif run.status is Status.CANCELLED:
-        print(clean(f"{run.id} is CANCELLED: {run.failure.message if run.failure else 'as you wished'}"))
-    elif run.status.is_final:
+    elif had_ended:
         print(f"{run.id} had ended {run.status.name} already")
+    elif run.status.is_final:
+        why = f": {run.failure.message}" if run.failure else ", before the wish to cancel came through"
+        print(clean(f"{run.id} is {run.status.name}{why}"))
     else:
         print(f"{run.id} is still {run.status.name}; the wish is stored, and whoever works on it sees to it")
     return DONE
