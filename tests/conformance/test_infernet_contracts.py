@@ -20,7 +20,8 @@ from local_chain import Chain, echo, make_anvil, start_chain
 from gateway.chain import rpc
 from gateway.chain.rpc import Reverted, RpcRefused, make_web3
 from gateway.devnet.chain import compile_contracts, node_tools
-from gateway.devnet.chain.anvil import ACCOUNTS, CHAIN_ID, SIGNER, Anvil
+from gateway.devnet.chain.accounts import ACCOUNTS
+from gateway.devnet.chain.anvil import CHAIN_ID, SIGNER, Anvil
 from gateway.devnet.chain.deploy import make_contract
 from gateway.errors import ConfigError, Unavailable
 from gateway_infernet import contracts

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 from asyncio.subprocess import PIPE, Process
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from gateway.chain.rpc import fetch_head, make_web3, request
+from gateway.devnet.chain.accounts import ACCOUNTS, Account
 from gateway.devnet.chain.node_tools import find_anvil
 from gateway.errors import Unavailable
 from gateway.types import JSON
@@ -18,49 +18,12 @@ from gateway.types import JSON
 if TYPE_CHECKING:
     from gateway.chain.rpc import Web3
 
-CHAIN_ID = 31337
+CHAIN_ID = 31337  # unless told otherwise
 _LISTENING = re.compile(rb"Listening on \S+:(\d+)")
 _START_SECONDS = 30.0
 _STOP_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
-    """An account that anvil funds at its start. The keys stand in its documentation: they are no secrets."""
-
-    address: str
-    key: str
-
-
-ACCOUNTS = tuple(
-    Account(address, key)
-    for address, key in (
-        (
-            "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266",
-            "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80",
-        ),
-        (
-            "0x70997970C51812dc3A010C7d01b50e0d17dc79C8",
-            "0x59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d",
-        ),
-        (
-            "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC",
-            "0x5de4111afa1a4b94908f83103eb1f1706367c2e68ca870fc3fb9a804cdab365a",
-        ),
-        (
-            "0x90F79bf6EB2c4f870365E785982E1f101E93b906",
-            "0x7c852118294e51e653712a81e05800f419141751be58f605c371e15141b007a6",
-        ),
-        (
-            "0x15d34AAf54267DB7D7c367839AAf71A00a2C6A65",
-            "0x47e179ec197488593b187f80a00eb0da91f1b9d0b13f8733639f19c30a34926a",
-        ),
-        (
-            "0x9965507D1a55bcC2695C58ba16FB37d819B0A4dc",
-            "0x8b3a350cf5c34c9194ca85829a2df0ec3153be0318b5e2d3348e872092edffba",
-        ),
-    )
-)
 DEPLOYER = ACCOUNTS[2]  # of the contracts; with it they get the addresses of Infernet's own local chain
 SIGNER = ACCOUNTS[3]  # signs for the demo consumer
 NODE = ACCOUNTS[4]  # delivers
@@ -75,7 +38,10 @@ class Anvil:
             them (tests make it jump with `advance`).
         timestamp: of the first block, in seconds since the epoch; None: now.
         program: the anvil to run; None: the one that `find_anvil` finds.
+        chain_id: what the chain says it is.
     """
+
+    accounts: tuple[Account, ...] = ACCOUNTS
 
     def __init__(
         self,
@@ -83,7 +49,9 @@ class Anvil:
         block_seconds: int | None = 1,
         timestamp: int | None = None,
         program: Path | None = None,
+        chain_id: int = CHAIN_ID,
     ) -> None:
+        self.chain_id = chain_id
         self._block_seconds = block_seconds
         self._timestamp = timestamp
         self._program = program
@@ -107,7 +75,7 @@ class Anvil:
     async def start(self) -> None:
         """Start an empty chain. Raises ToolMissing (no anvil there) or Unavailable (it does not start)."""
         command = [str(self._program or find_anvil()), "--host", "127.0.0.1", "--port", str(self._port)]
-        command += ["--chain-id", str(CHAIN_ID)]
+        command += ["--chain-id", str(self.chain_id)]
         if self._block_seconds is not None:
             command += ["--block-time", str(self._block_seconds)]
         if self._timestamp is not None:
@@ -150,6 +118,10 @@ class Anvil:
         head = await fetch_head(self.web3)
         await request(self.web3, "evm_setNextBlockTimestamp", [head.timestamp + seconds])
         await self.mine()
+
+    async def reorganize(self, depth: int) -> None:
+        """Replace the newest blocks by empty ones; the transactions in them are gone."""
+        await request(self.web3, "anvil_reorg", [depth, []])
 
     async def ask(self, method: str, *params: JSON) -> JSON:
         """Ask anything that anvil answers."""

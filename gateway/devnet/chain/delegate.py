@@ -10,7 +10,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from gateway.chain.rpc import Reverted, fetch_head, translated
-from gateway.devnet.chain.anvil import NODE, Account
+from gateway.devnet.chain.accounts import Account
+from gateway.devnet.chain.anvil import NODE
 from gateway.devnet.chain.deploy import make_contract
 from gateway.devnet.chain.wallet import RevertedInBlock, Wallet
 from gateway.devnet.infernet.containers import ContainerError

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gateway.chain.rpc import request
-from gateway.devnet.chain.anvil import DEPLOYER, SIGNER, Account
+from gateway.devnet.chain.accounts import Account
+from gateway.devnet.chain.anvil import DEPLOYER, SIGNER
 from gateway.devnet.chain.compile_contracts import load_compiled
 from gateway.devnet.chain.wallet import Wallet
 

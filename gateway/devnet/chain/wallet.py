@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from gateway.chain.rpc import request
-from gateway.devnet.chain.anvil import Account
+from gateway.devnet.chain.accounts import Account
 from gateway.errors import Rejected, Unavailable
 
 if TYPE_CHECKING:
