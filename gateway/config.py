@@ -7,14 +7,14 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from gateway.errors import ConfigError, SecretMissing
-from gateway.limits import Limits, OnDoubt, OnFailed
+from gateway.limits import Agree, Limits, OnDoubt, OnFailed, Sort, WhenAllOpen
 from gateway.types import JSON, Money
 
 APP_NAME = "inference-gateway"
@@ -71,6 +71,14 @@ class LimitsConfig(Strict):
     on_doubt: OnDoubt | None = None
     on_failed: OnFailed | None = None
     doubt_wait: Duration | None = None
+    sort: Sort | None = None
+    weights: dict[str, float] | None = None
+    value_of_time: Price | None = None
+    idempotent: bool | None = None
+    hedge: int | None = None
+    quorum: tuple[int, int] | None = None
+    agree: Agree | None = None
+    when_all_open: WhenAllOpen | None = None
 
     def make_limits(self) -> Limits:
         """Return the same as the gateway's own value."""
@@ -81,6 +89,8 @@ class GatewaySettings(LimitsConfig):
     """The table [gateway]."""
 
     store: str | None = None
+    currency: str = "USD"
+    rates_max_age: Duration = timedelta(days=30)
 
 
 class ModelSettings(LimitsConfig):
@@ -88,6 +98,13 @@ class ModelSettings(LimitsConfig):
 
     targets: dict[str, dict[str, Any]] = Field(min_length=1)
     description: str | None = None
+
+
+class RateSettings(Strict):
+    """A table [rates.ASSET]: what one whole unit costs in the reporting currency, and since when."""
+
+    price: Price
+    on: date
 
 
 class BackendSettings(BaseModel):
@@ -108,6 +125,7 @@ class Config(Strict):
     gateway: GatewaySettings = GatewaySettings()
     backends: dict[str, BackendSettings] = {}
     models: dict[str, ModelSettings] = {}
+    rates: dict[str, RateSettings] = {}
     folder: Path = Field(default=Path(), exclude=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
@@ -11,6 +12,9 @@ from gateway.value import Value
 
 OnDoubt = Literal["wait", "fail", "resubmit"]
 OnFailed = Literal["stop", "next"]
+Sort = Literal["balanced", "cheapest", "fastest", "reliable"]
+Agree = Literal["exact", "numeric"]
+WhenAllOpen = Literal["fail", "wait"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +33,14 @@ class Limits(Value):
             ("fail"), or submit again ("resubmit", needs a max_cost that covers both).
         on_failed: after a job failed that had been accepted: "stop", or try the "next" candidate.
         doubt_wait: how long "wait" asks on where there is no deadline.
+        sort: how to rank the candidates, where `backend=` does not say it.
+        weights: backend -> a factor above 0; among equals the greater comes first.
+        value_of_time: what an hour of waiting is worth: "balanced" trades price against latency with it.
+        idempotent: running the task twice does no harm; allows hedging at its price.
+        hedge: run it at so many backends at once and take the first success.
+        quorum: (k, n): run it at n backends and take the answer that k agree on.
+        agree: what counts as agreement: the same JSON ("exact"), or numbers within 1e-6 ("numeric").
+        when_all_open: when every candidate's breaker is open: "fail" at once, or "wait" for the first.
     """
 
     only: tuple[str, ...] | None = None
@@ -41,3 +53,11 @@ class Limits(Value):
     on_doubt: OnDoubt | None = None
     on_failed: OnFailed | None = None
     doubt_wait: timedelta | None = None
+    sort: Sort | None = None
+    weights: Mapping[str, float] | None = None
+    value_of_time: Money | None = None
+    idempotent: bool | None = None
+    hedge: int | None = None
+    quorum: tuple[int, int] | None = None
+    agree: Agree | None = None
+    when_all_open: WhenAllOpen | None = None

@@ -226,6 +226,7 @@ class Attempt(Value):
         handle: where the job lives, once it landed.
         snapshot: the last look that changed something.
         failure: why it is over without success.
+        doubted: nobody knew for a while whether it had landed.
         accept: the act that accepts its answer, where the backend wants that.
         cost: see Cost.
         submitted_at: when it was known to have landed.
@@ -241,6 +242,7 @@ class Attempt(Value):
     created_at: datetime
     envelope: Envelope | None = None
     accept: Envelope | None = None
+    doubted: bool = False
     handle: Handle | None = None
     snapshot: Snapshot | None = None
     failure: Failure | None = None

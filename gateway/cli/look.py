@@ -63,7 +63,7 @@ def _format_parts(candidate: Candidate) -> str:
     for name, value in parts.items():
         if value is None or (name == "looks" and not value):
             continue
-        if name == "latency_seconds" and isinstance(value, int | float):
+        if name == "p50_seconds" and isinstance(value, int | float):
             told.append(f"latency {format_seconds(value)}")
         else:
             told.append(f"{name} {value:.4g}" if isinstance(value, int | float) else f"{name} {value}")

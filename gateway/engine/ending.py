@@ -43,14 +43,12 @@ class Ending:
                 return  # somebody else saw its end before
             attempt = get_attempt(live)
             status = get_attempt_end(snapshot)
-            seconds = (self.clock.now() - attempt.created_at).total_seconds()
-            succeeded = status is AttemptStatus.SUCCEEDED
-            self.planner.observe(attempt.backend, live.run.task.model, succeeded=succeeded, seconds=seconds)
             cost = settle(attempt.cost, snapshot)
             if snapshot.status is Status.COMPLETED:
                 await self._complete(live, snapshot, cost)
             else:
                 await self._fail(live, status, snapshot, cost)
+            self.planner.learn_attempt(get_attempt(live), live.run.task.model)
 
     async def end_overdue(self, live: Live, adapter: Adapter[Any]) -> None:
         """End a run whose deadline has passed while its job goes on; cancel that where it is possible."""

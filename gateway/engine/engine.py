@@ -24,7 +24,8 @@ from gateway.errors import StoreError
 from gateway.files import encode_files
 from gateway.lifecycle import Phase, Status
 from gateway.limits import Limits
-from gateway.policy.routing import Plan, Selector, merge_limits
+from gateway.policy.routing import Plan, Selector
+from gateway.policy.settings import check_names, merge_limits
 from gateway.store.protocol import BEAT_EVERY, LEASE_LASTS, RunFilter, Scope, Store, Wish
 from gateway.task import Event, Run, Task
 from gateway.types import RunId
@@ -63,8 +64,8 @@ class Engine:
             await self.store.open()
             await self._beat()
             since = self.clock.now() - _LEARN_FROM
-            for backend, model, succeeded, seconds in await self.store.fetch_latencies(since):
-                self.planner.observe(backend, model, succeeded=succeeded, seconds=seconds)
+            for backend, model, outcome in await self.store.list_outcomes(since):
+                self.planner.learn(backend, model, outcome)
             await self._claim()
             self._beating = asyncio.create_task(self._keep_beating())
 
@@ -162,7 +163,9 @@ class Engine:
     def _merge(self, task: Task) -> Limits:
         model = self.catalogue.models.get(task.model) if task.model is not None else None
         layers = (task.limits, model.limits, self._limits) if model else (task.limits, self._limits)
-        return merge_limits(*layers)
+        limits = merge_limits(*layers)
+        check_names(limits, self.adapters)
+        return limits
 
     def _get_scope(self) -> Scope:
         places = frozenset((name, adapter.address) for name, adapter in self.adapters.items())

@@ -88,6 +88,8 @@ class Journal:
         attempt = live.run.attempt
         if attempt is None:
             raise RuntimeError(f"run {live.run.id} has no attempt to move to {status}")
+        if status is AttemptStatus.IN_DOUBT:
+            changes["doubted"] = True
         if status.is_final:
             changes["ended_at"] = self._clock.now()
         if snapshot is not None:

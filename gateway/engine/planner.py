@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from gateway.adapter import Adapter, Capabilities, Feature
@@ -12,13 +14,16 @@ from gateway.catalogue import Catalogue, Target
 from gateway.clock import Clock
 from gateway.errors import BackendError, GatewayError, InvalidInput
 from gateway.limits import Limits
-from gateway.policy.routing import Candidate, Observed, Plan, Selector, make_plan
-from gateway.task import Quote, Task
+from gateway.policy.learning import MOST_OUTCOMES, Observed, Outcome, make_outcome, observe
+from gateway.policy.rates import Rates
+from gateway.policy.routing import Candidate, Plan, Selector
+from gateway.policy.stages import Setting, make_plan
+from gateway.task import Attempt, Quote, Task
 
 _ASK_SECONDS = 5.0
 _HEALTHY_FOR_SECONDS = 30.0
 _ILL_FOR_SECONDS = 1.0
-_SMOOTHING = 0.2
+_SUM_UP_EVERY = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +36,21 @@ class _Seen:
 class Planner:
     """Knows the backends' health and prices as of lately, and plans with it."""
 
-    def __init__(self, adapters: Mapping[str, Adapter[Any]], catalogue: Catalogue, clock: Clock) -> None:
+    def __init__(
+        self,
+        adapters: Mapping[str, Adapter[Any]],
+        catalogue: Catalogue,
+        clock: Clock,
+        rates: Rates | None = None,
+    ) -> None:
         self._adapters = adapters
         self._catalogue = catalogue
         self._clock = clock
         self._seen: dict[str, _Seen] = {}
         self._asking: dict[str, asyncio.Task[Capabilities]] = {}
-        self._observed: dict[tuple[str, str], Observed] = {}
+        self._rates = rates or Rates()
+        self._outcomes: dict[tuple[str, str], deque[Outcome]] = {}
+        self._observed: dict[tuple[str, str], tuple[datetime, Observed]] = {}
 
     async def plan(self, task: Task, selector: Selector, limits: Limits, *, quotes: bool = False) -> Plan:
         """Make the plan for a task. Quotes are fetched if they can matter, or if asked for.
@@ -46,14 +59,15 @@ class Planner:
             UnknownModel, UnknownBackend, InvalidInput: the task can't be planned at all.
         """
         began = self._clock.monotonic()
+        setting = Setting(limits, selector, self._clock.now().date(), self._rates)
         targets = self._catalogue.find_targets(task, selector.backends)
         quotes = quotes or len(targets) > 1 or limits.max_cost is not None
         candidates = await asyncio.gather(*(self._make_candidate(t, task, quotes) for t in targets))
-        plan = make_plan(candidates, task, limits, selector)
+        plan = make_plan(candidates, task, setting)
         ill = [c.backend for c in plan.removed if c.removed_by == "unhealthy"]
         if ill and not plan.ranked and self._forget_old_looks(ill, began):
             candidates = await asyncio.gather(*(self._make_candidate(t, task, quotes) for t in targets))
-            plan = make_plan(candidates, task, limits, selector)
+            plan = make_plan(candidates, task, setting)
         return plan
 
     async def fetch_capabilities(self, backend: str) -> Capabilities:
@@ -85,16 +99,26 @@ class Planner:
         """Note that a backend just failed to answer, so that the next run does not wait for it."""
         self._note(backend, Capabilities(healthy=False, reason=reason))
 
-    def observe(self, backend: str, model: str | None, *, succeeded: bool, seconds: float) -> None:
-        """Learn from an attempt that landed and ended."""
-        key = (backend, model or "")
-        before = self._observed.get(key, Observed())
-        share = max(_SMOOTHING, 1.0 / (before.looks + 1))
-        latency = before.latency_seconds
-        if succeeded:
-            latency = seconds if latency is None else latency + share * (seconds - latency)
-        rate = before.success_rate + share * (float(succeeded) - before.success_rate)
-        self._observed[key] = Observed(before.looks + 1, rate, latency)
+    def learn_attempt(self, attempt: Attempt, model: str | None) -> None:
+        """Learn from an attempt that has ended; one that did not land teaches nothing."""
+        outcome = make_outcome(attempt)
+        if outcome is not None:
+            self.learn(attempt.backend, model, outcome)
+
+    def learn(self, backend: str, model: str | None, outcome: Outcome) -> None:
+        """Learn from an outcome of an earlier process."""
+        outcomes = self._outcomes.setdefault((backend, model or ""), deque(maxlen=MOST_OUTCOMES))
+        outcomes.append(outcome)
+        self._observed.pop((backend, model or ""), None)
+
+    def get_observed(self, backend: str, model: str | None) -> Observed:
+        """Return what is known of a backend and a model; summed up again at most once a second."""
+        key, now = (backend, model or ""), self._clock.now()
+        known = self._observed.get(key)
+        if known is None or now - known[0] > _SUM_UP_EVERY:
+            known = (now, observe(self._outcomes.get(key, ()), now))
+            self._observed[key] = known
+        return known[1]
 
     def _forget_old_looks(self, backends: Sequence[str], since: float) -> bool:
         """Forget looks from before, and say whether there were any: "nobody can" needs a fresh one."""
@@ -120,7 +144,7 @@ class Planner:
                 capabilities=capabilities,
                 quote=quote,
                 quote_error=quote_error,
-                observed=self._observed.get((target.backend, task.model or ""), Observed()),
+                observed=self.get_observed(target.backend, task.model),
             ),
             target,
             task,

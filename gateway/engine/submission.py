@@ -120,17 +120,19 @@ class Sender:
             detail={"attempt_id": attempt.id},
         )
         if live.limits.on_doubt == "resubmit":
-            await self.journal.move_attempt(
+            ended = await self.journal.move_attempt(
                 live, AttemptStatus.UNRESOLVED, run_status=Status.QUEUED, failure=failure
             )
+            self.planner.learn_attempt(ended, live.run.task.model)
             return InDoubt(message, backend=attempt.backend)
-        await self.journal.move_attempt(
+        ended = await self.journal.move_attempt(
             live,
             AttemptStatus.UNRESOLVED,
             run_status=Status.FAILED,
             failure=failure,
             ends=self.journal.make_end(Status.FAILED, failure=failure),
         )
+        self.planner.learn_attempt(ended, live.run.task.model)
         return None
 
     def _make_give_up(self, live: Live) -> Callable[[], bool]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from gateway.errors import RunNotFound, RunTakenOver, StoreError
+from gateway.policy.learning import Outcome, make_outcome
 from gateway.store.protocol import Claimed, RunFilter, Scope, Wish
 from gateway.store.rows import encode_task
 from gateway.task import Event, Run
@@ -112,18 +113,15 @@ class MemoryStore:
             if row.owner == owner:
                 row.owner = None
 
-    async def fetch_latencies(self, since: datetime) -> list[tuple[str, str, bool, float]]:
+    async def list_outcomes(self, since: datetime) -> list[tuple[str, str, Outcome]]:
         """See Store."""
-        ended = [
-            (attempt.ended_at, attempt.backend, row.run.task.model or "", attempt)
+        outcomes = [
+            (attempt.backend, row.run.task.model or "", outcome)
             for row in self._rows.values()
             for attempt in row.run.attempts
-            if attempt.ended_at is not None and attempt.ended_at >= since and attempt.submitted_at is not None
+            if (outcome := make_outcome(attempt)) is not None and outcome.at >= since
         ]
-        return [
-            (backend, model, attempt.failure is None, (at - attempt.created_at).total_seconds())
-            for at, backend, model, attempt in sorted(ended, key=lambda row: row[0])
-        ]
+        return sorted(outcomes, key=lambda row: row[2].at)
 
     async def aclose(self) -> None:
         """Nothing to close: a shared store lives on."""

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from gateway.lifecycle import Phase, Status
+from gateway.policy.learning import Outcome
 from gateway.task import Event, Run
 
 SCHEMA_VERSION = 1
@@ -130,8 +131,8 @@ class Store(Protocol):
     async def release(self, owner: str) -> None:
         """Give up everything that `owner` holds, so that others may claim it at once."""
 
-    async def fetch_latencies(self, since: datetime) -> list[tuple[str, str, bool, float]]:
-        """Return (backend, model, succeeded, seconds) of attempts that ended since then, oldest first."""
+    async def list_outcomes(self, since: datetime) -> list[tuple[str, str, Outcome]]:
+        """Return (backend, model, outcome) of attempts that may have landed and ended since, oldest first."""
 
     async def aclose(self) -> None:
         """Finish what is being written and close."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gateway.errors import InvalidInput
+from gateway.policy.learning import make_outcome
 from gateway.task import Attempt, Envelope, Run, Task
 
 _EMPTY = Task()
@@ -27,17 +28,17 @@ def encode_run(run: Run) -> bytes:
 
 
 def encode_attempt(run: Run, attempt: Attempt) -> tuple[object, ...]:
-    """Return the row of an attempt; `seconds` is the time to its end, for those that landed."""
-    ended = attempt.ended_at
-    landed = ended is not None and attempt.submitted_at is not None
+    """Return the row of an attempt."""
+    outcome = make_outcome(attempt)
+    learnt: tuple[object, ...] = (None,) * 4
+    if outcome is not None:
+        learnt = (outcome.at.timestamp(), outcome.succeeded, outcome.doubted, outcome.seconds)
     return (
         run.id,
         attempt.number,
         attempt.backend,
         run.task.model,
-        attempt.failure is None if landed else None,
-        (ended - attempt.created_at).total_seconds() if ended is not None and landed else None,
-        ended.timestamp() if ended is not None else None,
+        *learnt,
         attempt.envelope.model_dump_json() if attempt.envelope else None,
         replace(attempt, envelope=None).model_dump_json(),
     )

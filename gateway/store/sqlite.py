@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gateway.errors import RunNotFound, RunTakenOver, StoreError, StoreTooNew
+from gateway.policy.learning import Outcome
 from gateway.store.protocol import SCHEMA_VERSION, Claimed, RunFilter, Scope, Wish
 from gateway.store.rows import decode_run, encode_attempt, encode_run, encode_task
 from gateway.store.writer import Writer
@@ -40,9 +41,10 @@ CREATE TABLE IF NOT EXISTS attempts (
     number INTEGER NOT NULL,
     backend TEXT NOT NULL,
     model TEXT,
-    succeeded INTEGER,
-    seconds REAL,
     ended_at REAL,
+    succeeded INTEGER,
+    doubted INTEGER,
+    seconds REAL,
     envelope BLOB,
     state BLOB NOT NULL,
     PRIMARY KEY (run_id, number)
@@ -113,11 +115,11 @@ class SqliteStore:
                 raise RunTakenOver(f"run {run.id} was taken over by another process", run_id=run.id)
             if attempt_row is not None:
                 db.execute(
-                    "INSERT INTO attempts (run_id, number, backend, model, succeeded, seconds, ended_at,"
-                    " envelope, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-                    " ON CONFLICT (run_id, number) DO UPDATE SET succeeded = excluded.succeeded,"
-                    " seconds = excluded.seconds, ended_at = excluded.ended_at, state = excluded.state,"
-                    " envelope = excluded.envelope",
+                    "INSERT INTO attempts (run_id, number, backend, model, ended_at, succeeded, doubted,"
+                    " seconds, envelope, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                    " ON CONFLICT (run_id, number) DO UPDATE SET ended_at = excluded.ended_at,"
+                    " succeeded = excluded.succeeded, doubted = excluded.doubted,"
+                    " seconds = excluded.seconds, state = excluded.state, envelope = excluded.envelope",
                     attempt_row,
                 )
             db.executemany("INSERT INTO events (run_id, seq, event) VALUES (?, ?, ?)", event_rows)
@@ -236,16 +238,23 @@ class SqliteStore:
 
         await self._writer.call(work)
 
-    async def fetch_latencies(self, since: datetime) -> list[tuple[str, str, bool, float]]:
+    async def list_outcomes(self, since: datetime) -> list[tuple[str, str, Outcome]]:
         """See Store."""
         query = (
-            "SELECT backend, model, succeeded, seconds FROM attempts"
-            " WHERE ended_at >= ? AND seconds IS NOT NULL ORDER BY ended_at"
+            "SELECT backend, model, ended_at, succeeded, doubted, seconds FROM attempts"
+            " WHERE ended_at >= ? ORDER BY ended_at"
         )
 
-        def work(db: sqlite3.Connection) -> list[tuple[str, str, bool, float]]:
+        def work(db: sqlite3.Connection) -> list[tuple[str, str, Outcome]]:
             rows = db.execute(query, (since.timestamp(),))
-            return [(backend, model or "", bool(good), seconds) for backend, model, good, seconds in rows]
+            return [
+                (
+                    backend,
+                    model or "",
+                    Outcome(datetime.fromtimestamp(at, UTC), bool(good), bool(doubt), seconds),
+                )
+                for backend, model, at, good, doubt, seconds in rows
+            ]
 
         return await self._writer.call(work)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gateway.lifecycle import AttemptStatus, Phase, Status
+from gateway.policy.learning import Outcome
 from gateway.store.protocol import RunFilter, Store, Wish
 from gateway.task import Run, Task
 from gateway.testing.case import expect
@@ -138,8 +139,8 @@ class Looking:
         found = [run.id for run in await store.list_runs(RunFilter())]
         expect(found == [run.id for run in runs[::-1]], f"the order is {found}")
 
-    async def test_latencies(self, store: Store) -> None:
-        """What landed and ended since then, oldest end first: with its backend, model, outcome, seconds."""
+    async def test_outcomes(self, store: Store) -> None:
+        """What may have landed and ended since then, oldest end first: with its backend and model."""
         refused = make_attempt(status=AttemptStatus.REFUSED, ended_at=after(50))
         runs = {
             "slow": make_end(make_run(), 40.0),
@@ -151,8 +152,12 @@ class Looking:
         for run in runs.values():
             fence = await store.create(replace(run, attempts=(), status=Status.RECEIVED), owner="me")
             await store.save(run, fence=fence)
-        expected = [("node1", "m", True, 0.25), ("node1", "", False, 20.0), ("node1", "m", True, 40.0)]
-        found = await store.fetch_latencies(START_AT)
-        expect(found == expected, f"the latencies are {found}")
-        expect(await store.fetch_latencies(after(20)) == expected[1:], "since when is not kept")
-        expect(await store.fetch_latencies(after(41)) == [], "there is something after the last")
+        expected = [
+            ("node1", "m", Outcome(after(0.25), succeeded=True, doubted=False, seconds=0.25)),
+            ("node1", "", Outcome(after(20), succeeded=False, doubted=False, seconds=20.0)),
+            ("node1", "m", Outcome(after(40), succeeded=True, doubted=False, seconds=40.0)),
+        ]
+        found = await store.list_outcomes(START_AT)
+        expect(found == expected, f"the outcomes are {found}")
+        expect(await store.list_outcomes(after(20)) == expected[1:], "since when is not kept")
+        expect(await store.list_outcomes(after(41)) == [], "there is something after the last")

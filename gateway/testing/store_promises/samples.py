@@ -116,7 +116,7 @@ def make_end(run: Run, seconds: float = 1.0, *, succeeded: bool = True, number: 
             status=status,
             output={"n": 10**40, "inf": float("inf")},
             failure=failure,
-            answers=(Answer(id="0xa", price=Money(5, "OGPU")),),
+            answers=(Answer(id="0xa", price=Money(5, "ETH")),),
             detail={"seen": [1]},
         ),
         failure=failure,

@@ -1,0 +1,158 @@
+"""The five stages, each a pure function over candidates: capability, constraint, order, reserve, commit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+
+from gateway.adapter import Feature
+from gateway.errors import InvalidInput
+from gateway.limits import Limits, Sort
+from gateway.policy.rates import NoRate, Rates
+from gateway.policy.routing import Candidate, Plan, Selector
+from gateway.policy.scoring import Facts, score
+from gateway.task import Task
+from gateway.types import DECIMALS, Money
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What the stages know beside the candidates: the limits, the rates, and the day of the rates' age."""
+
+    limits: Limits
+    selector: Selector
+    today: date
+    rates: Rates = field(default_factory=Rates)
+
+    @property
+    def sort(self) -> Sort:
+        """Return the way to sort. Raises InvalidInput if two were asked for."""
+        asked, limit = self.selector.sort, self.limits.sort
+        if asked is not None and limit is not None and asked != limit:
+            raise InvalidInput(f'backend="auto:{asked}" and sort={limit!r} contradict each other')
+        return asked or limit or "balanced"
+
+
+def make_plan(candidates: Sequence[Candidate], task: Task, setting: Setting) -> Plan:
+    """Send the candidates through all stages."""
+    sort = setting.sort
+    left = [c if c.removed_by else check_capability(c, task, setting.limits) for c in candidates]
+    left = [c if c.removed_by else check_constraints(c, setting) for c in left]
+    good = order([c for c in left if c.removed_by is None], setting)
+    good = [commit(reserve(candidate, setting)) for candidate in good]
+    return Plan(sort=sort, candidates=(*good, *(c for c in left if c.removed_by is not None)))
+
+
+def check_capability(candidate: Candidate, task: Task, limits: Limits) -> Candidate:
+    """Stage 1: the backend is there and can run this, with the features that the task needs."""
+    facts = candidate.capabilities
+    candidate = replace(candidate, stage="capability")
+    needed = {*limits.require, *(("stream",) if task.stream else ())}
+    known = {feature.value for feature in Feature}
+    for word in sorted(needed - known):
+        raise InvalidInput(f"require: there is no feature {word!r}; known: {', '.join(sorted(known))}")
+    if not facts.healthy:
+        return candidate.remove("unhealthy", facts.reason or "it is not healthy")
+    missing = needed - {feature.value for feature in facts.features}
+    if missing:
+        return candidate.remove("feature", f"it can't {' or '.join(sorted(missing))}")
+    return candidate
+
+
+def check_constraints(candidate: Candidate, setting: Setting) -> Candidate:
+    """Stage 2, hard and fail-closed: only, ignore, breakers, max_cost."""
+    limits = setting.limits
+    candidate = replace(candidate, stage="constraint")
+    if limits.only is not None and candidate.backend not in limits.only:
+        return candidate.remove("only", f"only {', '.join(limits.only)} may be used")
+    if candidate.backend in limits.ignore:
+        return candidate.remove("ignore", "it is to be ignored")
+    if candidate.blocked is not None:
+        return candidate.remove(*candidate.blocked)
+    if limits.max_cost is None:
+        return candidate
+    return _check_cost(candidate, limits.max_cost, setting)
+
+
+def _check_cost(candidate: Candidate, max_cost: Money, setting: Setting) -> Candidate:
+    quote = candidate.quote
+    if quote is not None and quote.confidence == "free":
+        return candidate
+    if quote is None or quote.upper is None:
+        why = candidate.quote_error or "its quote has no upper bound"
+        return candidate.remove(
+            "max_cost", f"max_cost is {max_cost} and what it would cost is unknown: {why}"
+        )
+    upper, most = quote.upper, max_cost
+    if upper.asset != most.asset:
+        try:
+            upper, most = (setting.rates.convert(money, setting.today) for money in (upper, most))
+        except NoRate as error:
+            return candidate.remove(
+                "max_cost", f"it asks {upper}, which can't be held against {most}: {error}"
+            )
+    times = (setting.limits.hedge or 1) if not setting.limits.idempotent else 1
+    if most.amount < upper.amount * times:
+        what = f"{times} times {quote.upper}" if times > 1 else str(quote.upper)
+        return candidate.remove("max_cost", f"it may cost {what}, more than {max_cost}")
+    return candidate
+
+
+def order(candidates: Sequence[Candidate], setting: Setting) -> list[Candidate]:
+    """Stage 3: the explicit order first, then by score, then by weight, then as configured."""
+    limits, selector = setting.limits, setting.selector
+    several = selector.backends is not None and len(selector.backends) > 1
+    explicit = selector.backends if several and selector.backends else limits.order
+    tiers = {name: number for number, name in reversed(list(enumerate(explicit)))}
+    weights = limits.weights or {}
+
+    def place(candidate: Candidate) -> tuple[int, bool, float, float]:
+        tier = tiers.get(candidate.backend, len(explicit))
+        return tier, candidate.score is None, candidate.score or 0.0, -weights.get(candidate.backend, 1.0)
+
+    ranked = sorted((_score(candidate, setting) for candidate in candidates), key=place)
+    return [replace(candidate, rank=number) for number, candidate in enumerate(ranked, start=1)]
+
+
+def _score(candidate: Candidate, setting: Setting) -> Candidate:
+    quote, worth = candidate.quote, setting.limits.value_of_time
+    price = exposure = None
+    if quote is not None and quote.confidence == "free":
+        price = exposure = 0.0
+    elif quote is not None:
+        price = _tell_amount(quote.expected or quote.upper, setting)
+        exposure = _tell_amount(quote.upper or quote.expected, setting)
+    per_hour = _tell_amount(worth, setting) or 0.0
+    facts = Facts(price, exposure, candidate.observed, per_hour / 3600)
+    value, parts = score(facts, setting.sort)
+    return replace(candidate, stage="order", score=value, parts=dict(parts))
+
+
+def _tell_amount(money: Money | None, setting: Setting) -> float | None:
+    """Return an amount in whole units of the reporting currency: for sorting alone, never for accounts."""
+    if money is None:
+        return None
+    try:
+        converted = setting.rates.convert(money, setting.today)
+    except NoRate:
+        return None
+    return float(converted.amount / 10 ** DECIMALS.get(converted.asset, 0))
+
+
+def reserve(candidate: Candidate, setting: Setting) -> Candidate:
+    """Stage 4: what must be set aside for it is its quote's upper bound, in the reporting currency."""
+    quote = candidate.quote
+    upper = None if quote is None else quote.upper
+    if upper is None:
+        return replace(candidate, stage="reserve", parts={**candidate.parts, "reserve": None})
+    try:
+        told = str(setting.rates.convert(upper, setting.today))
+    except NoRate:
+        told = str(upper)
+    return replace(candidate, stage="reserve", parts={**candidate.parts, "reserve": told})
+
+
+def commit(candidate: Candidate) -> Candidate:
+    """Stage 5: it may be sent, once its envelope is stored."""
+    return replace(candidate, stage="commit")
