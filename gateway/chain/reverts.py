@@ -1,4 +1,4 @@
-"""What a contract said when it refused: revert data in words. Pure; it knows a contract by a given ABI only."""
+"""What a contract said when it refused, in words. Pure; it knows a contract by a given ABI only."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ def make_rpc_error(what: str, error: Mapping[str, JSON]) -> BackendError:
     code, message = error.get("code"), str(error.get("message", ""))
     if code == _REVERTED or "revert" in message.lower():
         return Reverted(f"{what}: {message}", _parse_hex(error.get("data")))
-    if code in (_LIMIT_EXCEEDED, 429):
+    if code in (_LIMIT_EXCEEDED, 429) and "results" not in message:  # too many of them: no matter of pace
         return Throttled(f"{what}: the RPC wants us to wait ({message})", code=str(code))
     return RpcRefused(
         f"{what}: the RPC refused ({code}: {message})", code=str(code), detail=error.get("data")
@@ -313,7 +313,7 @@ async def fetch_logs(
         questions.append(("eth_getLogs", [scan]))
     logs: list[Log] = []
     for found in await request_many(web3, questions):
-        logs += [_parse_log(log) for log in found]
+        logs += [parse_log(log) for log in found]
     return logs
 
 
@@ -339,7 +339,8 @@ def _make_http_error(what: str, status: int, *, lands: bool) -> BackendError:
     return Unavailable(message, http_status=status)
 
 
-def _parse_log(log: Any) -> Log:
+def parse_log(log: Any) -> Log:
+    """Read JSON-RPC's log. Raises Misbehaved."""
     try:
         return Log(
             address=str(log["address"]),

@@ -1,0 +1,71 @@
+"""Many callers, few requests: what is asked in the same moment is asked together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
+from typing import Generic, TypeVar
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+
+class Gather(Generic[ItemT, ResultT]):
+    """Collects the items of callers that come within a moment, and runs them as one list.
+
+    A caller that is cancelled leaves; what it asked for is done all the same, with the others'.
+
+    Args:
+        run: does the work; returns one result per item, in their order.
+        window_seconds: how long the first caller waits for others.
+        in_turn: one list at a time; what comes while one is under way shares the next.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[list[ItemT]], Awaitable[Sequence[ResultT]]],
+        *,
+        window_seconds: float = 0.002,
+        in_turn: bool = False,
+    ) -> None:
+        self._run = run
+        self._window_seconds = window_seconds
+        self._waiting: list[tuple[list[ItemT], asyncio.Future[list[ResultT]]]] = []
+        self._turn = asyncio.Lock() if in_turn else nullcontext()
+        self._flushes: set[asyncio.Task[None]] = set()
+
+    async def ask(self, items: Sequence[ItemT]) -> list[ResultT]:
+        """Return the results of these items. Raises what `run` raises."""
+        if not items:
+            return []
+        future: asyncio.Future[list[ResultT]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((list(items), future))
+        if len(self._waiting) == 1:
+            flush = asyncio.create_task(self._flush())
+            self._flushes.add(flush)
+            flush.add_done_callback(self._flushes.discard)
+        return await future
+
+    async def _flush(self) -> None:
+        await asyncio.sleep(self._window_seconds)
+        async with self._turn:
+            waiting, self._waiting = self._waiting, []
+            await self._finish(waiting)
+
+    async def _finish(self, waiting: list[tuple[list[ItemT], asyncio.Future[list[ResultT]]]]) -> None:
+        items = [item for some, _ in waiting for item in some]
+        try:
+            results = list(await self._run(items))
+        except BaseException as error:
+            for _, future in waiting:
+                if not future.done():
+                    future.set_exception(error if isinstance(error, Exception) else asyncio.CancelledError())
+            if not isinstance(error, Exception):
+                raise
+            return
+        start = 0
+        for some, future in waiting:
+            if not future.done():
+                future.set_result(results[start : start + len(some)])
+            start += len(some)

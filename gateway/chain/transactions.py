@@ -1,0 +1,294 @@
+"""Transactions of one account: prepared, sent, looked up, replaced. The same bytes are sent, however often.
+
+The order is: `prepare` (signed, its hash is known, nothing was sent), write the result down, `broadcast`
+(InDoubt if nobody knows), `look_up` for what became of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gateway.chain.fees import FeePolicy, Fees, Market, bump_fees, fetch_market
+from gateway.chain.gather import Gather
+from gateway.chain.nonces import NonceLane, NonceState
+from gateway.chain.pool import RpcPool
+from gateway.chain.prepared import Call, Prepared
+from gateway.chain.receipts import Receipt
+from gateway.chain.refusals import InsufficientFunds, NonceTaken, fetch_balance, fetch_gas, judge
+from gateway.chain.rpc import Question, request_many
+from gateway.chain.signer import Signer, SigningFailed, parse_raw_transaction
+from gateway.chain.spent import find_spender
+from gateway.clock import Clock, SystemClock
+from gateway.errors import BackendError
+from gateway.types import JSON
+
+_MARKET_SECONDS = 2.0  # a base fee holds for one block; FeePolicy leaves room for more
+_FILLER_GAS = 21_000
+_OUTBOX_SECONDS = 0.01  # signing twenty takes as long, and a block many times as long
+
+
+class Whereabouts(StrEnum):
+    """Where a prepared transaction is."""
+
+    MINED = "mined"  # in a block; the receipt says how it went
+    POOLED = "pooled"  # known to an RPC, in no block yet
+    ABSENT = "absent"  # no RPC knows it, and its nonce is free: the same bytes may be sent again
+    DEAD = "dead"  # another transaction has used the nonce up: it can never land
+    UNKNOWN = "unknown"  # nobody could say
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was found of a prepared transaction.
+
+    Attributes:
+        where: see Whereabouts.
+        receipt: of MINED.
+        by: of DEAD: the hash of the transaction that has the nonce.
+        reason: of UNKNOWN: why.
+    """
+
+    where: Whereabouts
+    receipt: Receipt | None = None
+    by: str | None = None
+    reason: str = ""
+
+    @property
+    def landed(self) -> bool | None:
+        """True: it is there. False: it is not (ABSENT may still land, if sent). None: unknown."""
+        if self.where is Whereabouts.UNKNOWN:
+            return None
+        return self.where in (Whereabouts.MINED, Whereabouts.POOLED)
+
+
+class Transactions:
+    """Makes and sends the transactions of one account.
+
+    Many at once cost few requests: what is prepared in the same moment shares its questions, and what is
+    broadcast in the same moment goes out in one batch, lowest nonce first.
+
+    Args:
+        rpc: of the chain.
+        signer: the account.
+        lane: its nonces.
+        policy: of its fees.
+        confirmations: as deep must a rival lie before a transaction counts as dead.
+    """
+
+    def __init__(
+        self,
+        rpc: RpcPool,
+        signer: Signer,
+        lane: NonceLane,
+        *,
+        policy: FeePolicy | None = None,
+        confirmations: int = 1,
+        clock: Clock | None = None,
+    ) -> None:
+        self.address = signer.address
+        self.policy = policy or FeePolicy()
+        self.lane = lane
+        self._rpc = rpc
+        self._signer = signer
+        self._confirmations = max(1, confirmations)
+        self._clock = clock or SystemClock()
+        self._market: tuple[float, Market] | None = None
+        self._outbox = Gather[Prepared, BackendError | None](
+            self._broadcast_now, window_seconds=_OUTBOX_SECONDS, in_turn=True
+        )
+        self._turn = asyncio.Lock()
+
+    async def fetch_fees(self) -> Fees:
+        """Return what to offer now. Raises FeeTooHigh, or as `rpc.request`."""
+        now = self._clock.monotonic()
+        if self._market is None or now - self._market[0] >= _MARKET_SECONDS:
+            self._market = now, await fetch_market(self._rpc)
+        return self.policy.choose(self._market[1])
+
+    async def estimate(self, call: Call) -> tuple[int, Fees]:
+        """Return the gas limit (margin included) and the fees for a call. Sends and signs nothing.
+
+        Raises Reverted (with the contract's reason) if the call would revert now, InsufficientFunds,
+        FeeTooHigh, or as `rpc.request`.
+        """
+        # Asked in one moment, so that it is one request.
+        gas, fees, balance, _ = await asyncio.gather(
+            fetch_gas(self._rpc, call, self.address, self.policy),
+            self.fetch_fees(),
+            fetch_balance(self._rpc, self.address),
+            self.lane.refresh(),
+        )
+        self.policy.check(gas, fees)
+        wanted = call.value + gas * fees.max_fee
+        if balance < wanted:
+            raise InsufficientFunds(f"{self.address} has {balance}, and this may take {wanted}")
+        return gas, fees
+
+    async def prepare(self, call: Call, *, owner: str = "") -> Prepared:
+        """Give a call gas, fees and a nonce, and sign it. Nothing is sent.
+
+        Args:
+            call: what to do.
+            owner: whose act it is, for the nonces' book.
+
+        Raises as `estimate`, and SigningFailed; then no nonce is used up.
+        """
+        gas, fees = await self.estimate(call)
+        async with self._turn:  # nothing of another act between a nonce and its signature
+            nonce = await self.lane.allocate(owner)
+            return await self._sign_or_give_back(call, nonce, gas, fees, owner)
+
+    async def discard(self, prepared: Prepared) -> None:
+        """Throw away what was never broadcast; its nonce is given out again. Raises NonceInUse if it was."""
+        await self.lane.give_back(prepared.nonce)
+
+    async def broadcast(self, prepared: Prepared) -> None:
+        """Hand the bytes to an RPC; to another one too if the first does not answer. Safe to repeat.
+
+        Returns once an RPC has it, now or from before. After an error with `landed` False the transaction is
+        nowhere, its nonce is given out again, and it must be prepared anew.
+
+        Raises:
+            InDoubt: nobody knows; `look_up` tells. NonceTaken is one: another transaction has the nonce.
+            InsufficientFunds, Underpriced, RpcRefused: refused for good.
+            Unavailable: no RPC could be reached.
+        """
+        [error] = await self._outbox.ask([prepared])
+        if error is not None:
+            raise error
+
+    async def broadcast_many(self, prepared: Sequence[Prepared]) -> list[BackendError | None]:
+        """Broadcast many in as few requests as the RPC allows; return per transaction None or its error."""
+        return await self._outbox.ask(prepared)
+
+    async def look_up(self, prepared: Prepared) -> Look:
+        """Say where a transaction is. Raises nothing: trouble with the RPC is UNKNOWN.
+
+        DEAD is said only with a proof: the hash of the transaction that has the nonce, in a block that is
+        final. That a replica shows neither receipt nor transaction proves nothing.
+        """
+        try:
+            return await self._look_up(prepared)
+        except BackendError as error:
+            return Look(Whereabouts.UNKNOWN, reason=error.message)
+        except (TypeError, ValueError):
+            return Look(Whereabouts.UNKNOWN, reason="the RPC sent no number")
+
+    async def _look_up(self, prepared: Prepared) -> Look:
+        questions: list[Question] = [
+            ("eth_getTransactionReceipt", [prepared.hash]),
+            ("eth_getTransactionByHash", [prepared.hash]),
+            ("eth_getTransactionCount", [prepared.sender, "latest"]),
+            ("eth_blockNumber", []),
+        ]
+        receipt_data, transaction, count, height = await request_many(self._rpc, questions)
+        receipt = Receipt.parse(receipt_data)
+        if receipt is not None:
+            return Look(Whereabouts.MINED, receipt)
+        if transaction is not None:
+            return Look(Whereabouts.POOLED)
+        if int(count, 16) <= prepared.nonce:
+            return Look(Whereabouts.ABSENT)
+        final = max(0, int(height, 16) - self._confirmations + 1)
+        spender = await find_spender(self._rpc, prepared.sender, prepared.nonce, height=final)
+        if spender.hash.lower() == prepared.hash.lower():
+            return Look(Whereabouts.POOLED)  # it landed, and its receipt is not shown yet
+        return Look(Whereabouts.DEAD, by=spender.hash)
+
+    async def replace(self, prepared: Prepared) -> Prepared:
+        """Sign the same act once more at the same nonce, for more: at least an eighth, or what it costs now.
+
+        One of the two lands. Broadcast the new one, and keep both: either's receipt is the act's.
+        Raises FeeTooHigh, SigningFailed, or as `rpc.request`.
+        """
+        fees = bump_fees(prepared.fees, await self.fetch_fees())
+        self.policy.check(prepared.gas, fees)
+        old = parse_raw_transaction(bytes.fromhex(prepared.raw[2:]))
+        data = bytes.fromhex(old["data"][2:])
+        call = Call(old.get("to"), data, old["value"])
+        async with self._turn:
+            new = await self._sign(call, prepared.nonce, prepared.gas, fees)
+            await self.lane.write(new, "", NonceState.SIGNED)
+        return new
+
+    async def mend(self) -> int:
+        """Close the gaps that keep later transactions waiting; return how many there were.
+
+        What the RPCs have lost is sent again, the same bytes; a nonce that was given back and that nobody
+        took is used up by sending nothing to ourselves. Raises as `prepare` and `broadcast`.
+        """
+        gaps = await self.lane.find_gaps()
+        fillers = [filler for nonce in gaps.unused if (filler := await self._make_filler(nonce))]
+        for error in await self.broadcast_many([*gaps.missing, *fillers]):
+            if error is not None:
+                raise error
+        return len(gaps.missing) + len(fillers)
+
+    async def _make_filler(self, nonce: int) -> Prepared | None:
+        fees = await self.fetch_fees()
+        async with self._turn:
+            if not await self.lane.take(nonce, "gap"):
+                return None
+            call = Call(self.address, gas=_FILLER_GAS)
+            return await self._sign_or_give_back(call, nonce, _FILLER_GAS, fees, "gap")
+
+    async def _sign_or_give_back(self, call: Call, nonce: int, gas: int, fees: Fees, owner: str) -> Prepared:
+        try:
+            prepared = await self._sign(call, nonce, gas, fees)
+            await self.lane.write(prepared, owner, NonceState.SIGNED)
+        except BaseException:
+            await self.lane.give_back(nonce)
+            raise
+        return prepared
+
+    async def _sign(self, call: Call, nonce: int, gas: int, fees: Fees) -> Prepared:
+        from eth_utils.address import to_checksum_address
+        from eth_utils.crypto import keccak
+
+        fields: dict[str, JSON] = {
+            "chainId": self.lane.key.chain_id,
+            "nonce": nonce,
+            "value": call.value,
+            "data": "0x" + call.data.hex(),
+            "gas": gas,
+            **fees.encode(),
+        }
+        if call.to is not None:
+            fields["to"] = str(to_checksum_address(call.to))
+        raw = await self._signer.sign(fields)
+        if not raw:
+            raise SigningFailed(f"the signer of {self.address} gave no bytes")
+        return Prepared(
+            chain_id=self.lane.key.chain_id,
+            sender=self.address,
+            nonce=nonce,
+            raw="0x" + raw.hex(),
+            hash="0x" + bytes(keccak(raw)).hex(),
+            gas=gas,
+            fees=fees,
+        )
+
+    async def _broadcast_now(self, items: list[Prepared]) -> list[BackendError | None]:
+        distinct = {item.hash: item for item in sorted(items, key=lambda item: item.nonce)}
+        errors: dict[str, BackendError | None] = {}
+        sent_before: dict[str, bool] = {}
+        for item in distinct.values():
+            row = await self.lane.get_row(item.nonce)
+            if row is not None and (row.prepared is None or row.prepared.hash != item.hash):
+                errors[item.hash] = NonceTaken(f"nonce {item.nonce} is given to another transaction by now")
+                continue
+            # Written before it is done: after a crash in between, it counts as sent.
+            before = await self.lane.write(item, "", NonceState.SENT)
+            sent_before[item.hash] = before is not NonceState.SIGNED
+        told = await self._rpc.send([distinct[wanted].raw for wanted in sent_before])
+        for (wanted, before_now), outcomes in zip(sent_before.items(), told, strict=True):
+            error = judge(wanted, outcomes, sent_before=before_now)
+            errors[wanted] = error
+            if error is not None and error.landed is False:
+                await self.lane.give_back(distinct[wanted].nonce, refused=True)
+            if isinstance(error, NonceTaken):
+                self.lane.suspect()
+        return [errors[item.hash] for item in items]
