@@ -16,9 +16,10 @@ def devnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
 
 
 @pytest.fixture
-def terminal(devnet: Terminal) -> Terminal:
+def terminal(devnet: Terminal) -> Iterator[Terminal]:
     """The same, with both stand-ins up and nothing armed."""
     devnet.say("devnet", "clear")
     for name in ("node1", "hosted"):
         devnet.say("devnet", "start", name)
-    return devnet
+    yield devnet
+    devnet.close()

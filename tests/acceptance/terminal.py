@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ class Terminal:
     """A working folder in which the command `gateway` is typed."""
 
     folder: Path
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
         options = {
@@ -29,7 +30,19 @@ class Terminal:
             "stderr": subprocess.PIPE,
         } | options
         command = [sys.executable, "-m", "gateway", *words]
-        return subprocess.Popen(command, cwd=self.folder, text=True, **options)
+        process = subprocess.Popen(command, cwd=self.folder, text=True, **options)
+        self.started.append(process)
+        return process
+
+    def close(self) -> None:
+        """End what a failed test has left running."""
+        while self.started:
+            process = self.started.pop()
+            if process.poll() is None:
+                kill(process)
+            for stream in (process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
 
     def type(self, *words: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -82,11 +95,10 @@ def read_until(lines: Any, word: str) -> str:
 
 @contextmanager
 def running_devnet(folder: Path, *words: str) -> Iterator[Terminal]:
-    terminal = Terminal(folder)
-    process = terminal.start("devnet", "up", *words)
+    process = Terminal(folder).start("devnet", "up", *words)
     try:
         read_until(process.stdout, "ends it")
-        yield terminal
+        yield Terminal(folder)
     finally:
         process.terminate()
         _, errors = process.communicate(timeout=PATIENCE_SECONDS)
