@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gateway.engine.accepting import Chooser
     from gateway.engine.engine import Engine
     from gateway.engine.recovery import Recovered
+    from gateway.policy.budget import Accounting
     from gateway.store.protocol import Store
 
 
@@ -44,6 +45,7 @@ class AsyncGateway(Reading):
         *,
         store: Store | str = "memory:",
         limits: Limits | None = None,
+        accounting: Accounting | None = None,
         clock: Clock | None = None,
     ) -> None:
         """Make a gateway in code, without I/O.
@@ -53,6 +55,7 @@ class AsyncGateway(Reading):
             models: name -> {"targets": {backend: words}}, as in the configuration.
             store: a Store, "memory:" or "sqlite:///path".
             limits: for tasks and models that set none.
+            accounting: budgets, and rates between assets.
             clock: the system's, unless a test says otherwise.
 
         Raises:
@@ -81,6 +84,7 @@ class AsyncGateway(Reading):
             make_store(store) if isinstance(store, str) else store,
             clock or SystemClock(),
             limits or Limits(),
+            accounting,
         )
         self.models: Mapping[str, Model] = self._engine.catalogue.models
 
@@ -89,6 +93,7 @@ class AsyncGateway(Reading):
         """Make the gateway that a `gateway.toml` describes. Raises ConfigError."""
         from gateway.config import load, make_store_url
         from gateway.registry import make_adapters
+        from gateway.spending import make_accounting
 
         config = load(path)
         clock = clock or SystemClock()
@@ -97,6 +102,7 @@ class AsyncGateway(Reading):
             config.models,
             store=make_store_url(config),
             limits=config.gateway.make_limits(),
+            accounting=make_accounting(config),
             clock=clock,
         )
 
@@ -107,6 +113,7 @@ class AsyncGateway(Reading):
         *,
         timeout: float | None = None,
         accept: Chooser | None = None,
+        idempotency_key: str | None = None,
     ) -> Run:
         """Run a task to its end and return the run, with `output` and what it cost.
 
@@ -115,23 +122,32 @@ class AsyncGateway(Reading):
             backend: "auto", "auto:cheapest", "auto:fastest", "auto:reliable", a name, or names in order.
             accept: chooses among answers that want accepting, instead of `task.accept`; called in this
                 process only, with what there is so far; None means to go on waiting.
+            idempotency_key: the caller's own: with the same key the same task is the same run, for ever.
             timeout: seconds to wait; the run goes on when they are over (its own end is Limits.deadline).
 
         Raises:
             RunFailed: it ended FAILED, CANCELLED or REJECTED; carries the run.
             TaskError, NoBackend: nothing was submitted.
+            IdempotencyConflict: the key belongs to another task's run.
             WaitTimeout: the waiting ended, the run goes on.
         """
-        from gateway.engine.waiting import wait_for_live
+        from gateway.engine.waiting import wait_for_end
 
         await self._engine.start()
-        live = await self._engine.submit(task, backend, accept)
-        return _require_success(await wait_for_live(self._engine, live, timeout))
+        run = await self._engine.submit(task, backend, accept, idempotency_key)
+        return _require_success(await wait_for_end(self._engine, run.id, timeout))
 
-    async def submit(self, task: Task, backend: Selected = "auto", *, accept: Chooser | None = None) -> Run:
+    async def submit(
+        self,
+        task: Task,
+        backend: Selected = "auto",
+        *,
+        accept: Chooser | None = None,
+        idempotency_key: str | None = None,
+    ) -> Run:
         """Give a task to the gateway and return its run at once, stored and on its way; see `run`."""
         await self._engine.start()
-        return (await self._engine.submit(task, backend, accept)).run
+        return await self._engine.submit(task, backend, accept, idempotency_key)
 
     async def wait(self, run_id: str, *, timeout: float | None = None) -> Run:
         """Wait until a run has ended, wherever it is worked on. Raises as `run` does, and RunNotFound."""

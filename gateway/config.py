@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -107,6 +107,16 @@ class RateSettings(Strict):
     on: date
 
 
+class BudgetSettings(Strict):
+    """A table [[budgets]]: a cap on what is reserved and settled; see gateway.policy.budget.Budget."""
+
+    limit: Price
+    per: Literal["run", "day", "total"] = "day"
+    backend: str | None = None
+    model: str | None = None
+    key: str | None = None
+
+
 class BackendSettings(BaseModel):
     """A table [backends.NAME]: the adapter's name, and what that adapter wants to know."""
 
@@ -126,6 +136,7 @@ class Config(Strict):
     backends: dict[str, BackendSettings] = {}
     models: dict[str, ModelSettings] = {}
     rates: dict[str, RateSettings] = {}
+    budgets: tuple[BudgetSettings, ...] = ()
     folder: Path = Field(default=Path(), exclude=True)
 
 

@@ -3,13 +3,16 @@
     GatewayError
     ├── ConfigError                 the configuration is wrong; nothing was done
     │   └── SecretMissing           a secret that it names is not set
+    ├── BudgetExceeded              a budget has not enough left; names it, what is used and the limit
     ├── TaskError                   the task can't be run as it stands; nothing was submitted
     │   ├── UnknownModel
     │   ├── UnknownBackend
+    │   ├── IdempotencyConflict     the key was used for another task
     │   └── InvalidInput            input, target or a limit that no backend could take
     ├── NoBackend                   every candidate was removed; lists each with the rule
     ├── RunError                    about one run
     │   ├── RunNotFound
+    │   ├── RunExists               a run with this idempotency key is there already
     │   ├── RunFailed               the run ended FAILED, REJECTED or CANCELLED; carries the Run
     │   ├── RunTakenOver            another process works on this run now
     │   └── WaitTimeout             the run goes on, only the waiting ended
@@ -78,6 +81,26 @@ class InvalidInput(TaskError):
     """Input, target or a limit that no backend could take."""
 
 
+class IdempotencyConflict(TaskError):
+    """The idempotency key belongs to a run of another task; nothing was submitted."""
+
+
+class BudgetExceeded(GatewayError):
+    """A budget has not enough left; nothing was reserved and nothing was submitted.
+
+    Attributes:
+        budget: the budget in words.
+        used: what is reserved and settled, in the reporting currency's smallest unit.
+        limit: the most it may be.
+    """
+
+    def __init__(self, budget: str, *, wanted: int, used: int, limit: int) -> None:
+        super().__init__(
+            f"the budget of {budget} has not enough left: {used} of {limit} is used, {wanted} is needed"
+        )
+        self.budget, self.wanted, self.used, self.limit = budget, wanted, used, limit
+
+
 class NoBackend(GatewayError):
     """No candidate is left for a task.
 
@@ -101,6 +124,10 @@ class RunError(GatewayError):
 
 class RunNotFound(RunError):
     """The store has no run of that id."""
+
+
+class RunExists(RunError):
+    """There is a run with this idempotency key already: `run_id`."""
 
 
 class RunTakenOver(RunError):

@@ -163,6 +163,14 @@ class Cost(Value):
     evidence: JSON = None
 
 
+@dataclass(frozen=True, slots=True)
+class Hold(Value):
+    """What an attempt has reserved in one budget's account, in the reporting currency's smallest unit."""
+
+    scope: str
+    amount: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer(Value):
     """One of the answers that a job has got and that wants accepting.
@@ -229,6 +237,7 @@ class Attempt(Value):
         doubted: nobody knew for a while whether it had landed.
         accept: the act that accepts its answer, where the backend wants that.
         cost: see Cost.
+        holds: what it has reserved in budgets until it ends.
         submitted_at: when it was known to have landed.
         ended_at: when it came to its end.
     """
@@ -247,6 +256,7 @@ class Attempt(Value):
     snapshot: Snapshot | None = None
     failure: Failure | None = None
     cost: Cost = field(default_factory=Cost)
+    holds: tuple[Hold, ...] = ()
     submitted_at: datetime | None = None
     ended_at: datetime | None = None
 
@@ -259,6 +269,7 @@ class Run(Value):
         id: the gateway's own.
         task: what was asked.
         backend: the selector: "auto", "auto:cheapest", a name, or several.
+        idempotency_key: the caller's own; one key is one run.
         status: see lifecycle; `status.phase` is the coarse word.
         attempts: all tries, in order.
         output: the answer, when COMPLETED.
@@ -283,6 +294,7 @@ class Run(Value):
     accept_answer: str | None = None
     deadline_at: datetime | None = None
     ended_at: datetime | None = None
+    idempotency_key: str | None = None
 
     @property
     def attempt(self) -> Attempt | None:

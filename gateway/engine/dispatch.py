@@ -16,8 +16,10 @@ from gateway.engine.live import Live
 from gateway.engine.planner import Planner
 from gateway.engine.submission import Sender, get_attempt
 from gateway.engine.waits import throw_retry_delay
-from gateway.errors import BackendError, CostOutcome, GatewayError, Rejected, Unavailable
+from gateway.errors import BackendError, BudgetExceeded, CostOutcome, GatewayError, Rejected, Unavailable
 from gateway.lifecycle import AttemptStatus, Status
+from gateway.policy.budget import Accounting, Spend, Spender, make_holds
+from gateway.policy.rates import NoRate
 from gateway.policy.retry import GoElsewhere, Stop, TryAgain, decide, make_failure
 from gateway.policy.routing import Candidate
 from gateway.task import Attempt, Cost, Envelope, Failure, FailureKind
@@ -36,6 +38,7 @@ class Dispatcher:
     planner: Planner
     journal: Journal
     clock: Clock
+    accounting: Accounting
 
     async def drive(self, live: Live, error: BackendError | None = None) -> bool:
         """Bring a run to a backend; True if it landed there, False if the run has ended.
@@ -104,17 +107,40 @@ class Dispatcher:
             cost=_make_cost(candidate),
         )
         try:
+            reservation = self._reserve(live, candidate)
             envelope = await self._prepare(live, attempt, adapter)
+            held = replace(attempt, envelope=envelope, holds=make_holds(reservation))
+            await self.journal.save(live, status=Status.DISPATCHED, attempt=held, spends=reservation)
+        except BudgetExceeded as error:
+            refusal = Rejected(str(error), backend=candidate.backend, code="budget")
+            await self._note_unprepared(live, attempt, refusal)
+            return refusal
         except BackendError as error:
             await self._note_unprepared(live, attempt, error)
             return error
-        attempt = replace(attempt, envelope=envelope)
-        await self.journal.save(live, status=Status.DISPATCHED, attempt=attempt)
         if live.cancel.is_set():
-            await self.journal.move_attempt(live, AttemptStatus.CANCELLED)
+            free = replace(attempt.cost, outcome=CostOutcome.NOT_CHARGED)
+            await self.journal.move_attempt(live, AttemptStatus.CANCELLED, cost=free)
             await self._is_called_off(live)
             return None
         return await self.sender.send(live, envelope)
+
+    def _reserve(self, live: Live, candidate: Candidate) -> list[Spend]:
+        """Return what must be set aside for an attempt there. Raises Rejected if that can't be told."""
+        run, quote = live.run, candidate.quote
+        if candidate.capabilities.free or (quote is not None and quote.confidence == "free"):
+            return []
+        spender = Spender(
+            run_id=run.id,
+            backend=candidate.backend,
+            model=run.task.model,
+            key=run.task.labels.get("key"),
+            day=self.clock.now().date(),
+        )
+        try:
+            return self.accounting.make_reservation(spender, quote.upper if quote is not None else None)
+        except NoRate as error:
+            raise Rejected(str(error), backend=candidate.backend, code="budget") from error
 
     async def _prepare(self, live: Live, attempt: Attempt, adapter: Adapter[Any]) -> Envelope:
         task = live.run.task

@@ -20,10 +20,11 @@ from gateway.engine.owner import find_dead, make_owner
 from gateway.engine.planner import Planner
 from gateway.engine.recovery import Recovered, tell_left_alone, tell_recovery
 from gateway.engine.worker import Worker
-from gateway.errors import StoreError
+from gateway.errors import IdempotencyConflict, RunExists, StoreError
 from gateway.files import encode_files
 from gateway.lifecycle import Phase, Status
 from gateway.limits import Limits
+from gateway.policy.budget import Accounting
 from gateway.policy.routing import Plan, Selector
 from gateway.policy.settings import check_names, merge_limits
 from gateway.store.protocol import BEAT_EVERY, LEASE_LASTS, RunFilter, Scope, Store, Wish
@@ -45,13 +46,15 @@ class Engine:
         store: Store,
         clock: Clock,
         limits: Limits,
+        accounting: Accounting | None = None,
     ) -> None:
         self.adapters, self.catalogue, self.store, self.clock = adapters, catalogue, store, clock
-        self.planner = Planner(adapters, catalogue, clock)
+        accounting = accounting or Accounting()
+        self.planner = Planner(adapters, catalogue, clock, accounting)
         self._limits = limits
         self._owner = make_owner()
-        self._journal = Journal(store, clock, self._owner)
-        self._worker = Worker(adapters, catalogue, self.planner, self._journal, clock)
+        self._journal = Journal(store, clock, self._owner, accounting)
+        self._worker = Worker(adapters, catalogue, self.planner, self._journal, clock, accounting)
         self._recovered: list[Recovered] = []
         self._starting = asyncio.Lock()
         self._beating: asyncio.Task[None] | None = None
@@ -74,8 +77,14 @@ class Engine:
         task = replace(task, input=encode_files(task.input))
         return await self.planner.plan(task, Selector.parse(backend), self._merge(task), quotes=True)
 
-    async def submit(self, task: Task, backend: str | Sequence[str], choose: Chooser | None = None) -> Live:
-        """Take a task in: planned and stored when this returns.
+    async def submit(
+        self,
+        task: Task,
+        backend: str | Sequence[str],
+        choose: Chooser | None = None,
+        key: str | None = None,
+    ) -> Run:
+        """Take a task in: planned and stored when this returns. With a key that was used, its run returns.
 
         Raises:
             TaskError, NoBackend: nothing could run it; nothing was stored.
@@ -83,23 +92,20 @@ class Engine:
         """
         task = replace(task, input=encode_files(task.input))
         selector, limits = Selector.parse(backend), self._merge(task)
+        run = self._make_run(task, backend, limits, key)
+        if key is not None:
+            for known in await self.store.list_runs(RunFilter(idempotency_key=key, limit=1)):
+                return _require_same(known, run)
         plan = await self.planner.plan(task, selector, limits)
         plan.require_best()
-        now = self.clock.now()
-        run = Run(
-            id=RunId(f"run_{uuid.uuid4().hex}"),
-            task=task,
-            backend=backend if isinstance(backend, str) else tuple(backend),
-            status=Status.RECEIVED,
-            created_at=now,
-            updated_at=now,
-            passed=((Status.RECEIVED, now),),
-            deadline_at=now + limits.deadline if limits.deadline is not None else None,
+        try:
+            fence = await self._journal.create(run)
+        except RunExists as taken:  # by another process, just now
+            return _require_same(await self.store.get(taken.run_id), run)
+        self._worker.take(
+            Live(run=run, fence=fence, selector=selector, limits=limits, plan=plan, choose=choose)
         )
-        fence = await self._journal.create(run)
-        live = Live(run=run, fence=fence, selector=selector, limits=limits, plan=plan, choose=choose)
-        self._worker.take(live)
-        return live
+        return run
 
     def get_live(self, run_id: str) -> Live | None:
         """Return a run that this process works on."""
@@ -160,6 +166,20 @@ class Engine:
             finally:
                 await self.store.aclose()
 
+    def _make_run(self, task: Task, backend: str | Sequence[str], limits: Limits, key: str | None) -> Run:
+        now = self.clock.now()
+        return Run(
+            id=RunId(f"run_{uuid.uuid4().hex}"),
+            task=task,
+            backend=backend if isinstance(backend, str) else tuple(backend),
+            status=Status.RECEIVED,
+            created_at=now,
+            updated_at=now,
+            passed=((Status.RECEIVED, now),),
+            deadline_at=now + limits.deadline if limits.deadline is not None else None,
+            idempotency_key=key,
+        )
+
     def _merge(self, task: Task) -> Limits:
         model = self.catalogue.models.get(task.model) if task.model is not None else None
         layers = (task.limits, model.limits, self._limits) if model else (task.limits, self._limits)
@@ -212,6 +232,15 @@ class Engine:
 
     async def _beat(self) -> None:
         await self.store.beat(self._owner, until=self.clock.now() + LEASE_LASTS)
+
+
+def _require_same(known: Run, asked: Run) -> Run:
+    """Return the run that an idempotency key has. Raises IdempotencyConflict if that is of another task."""
+    if known.task.model_dump_json() != asked.task.model_dump_json() or known.backend != asked.backend:
+        raise IdempotencyConflict(
+            f"the idempotency key {asked.idempotency_key!r} has run {known.id}, which is of another task"
+        )
+    return known
 
 
 async def _get_unless_ended(queue: asyncio.Queue[Event], live: Live) -> Event | None:

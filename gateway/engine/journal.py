@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -10,6 +11,7 @@ from gateway.clock import Clock
 from gateway.engine.live import Live
 from gateway.errors import CostOutcome, RunTakenOver
 from gateway.lifecycle import AttemptStatus, Status, advance_attempt, advance_run, can_follow
+from gateway.policy.budget import Accounting, Spend
 from gateway.store.protocol import Store
 from gateway.task import Attempt, Cost, Event, Failure, FailureKind, Run, Snapshot
 
@@ -24,8 +26,9 @@ _ENDS = {
 class Journal:
     """Writes what happened to a run into the store, before anybody acts on it."""
 
-    def __init__(self, store: Store, clock: Clock, owner: str) -> None:
+    def __init__(self, store: Store, clock: Clock, owner: str, accounting: Accounting | None = None) -> None:
         self._store = store
+        self._accounting = accounting or Accounting()
         self._clock = clock
         self.owner = owner
 
@@ -40,12 +43,14 @@ class Journal:
         status: Status | None = None,
         attempt: Attempt | None = None,
         snapshot: Snapshot | None = None,
+        spends: Sequence[Spend] = (),
         **changes: Any,
     ) -> Run:
         """Change a run: its status (by the table), its newest attempt, and any other field.
 
         Raises:
             RunTakenOver: somebody else has it; `live` is dropped.
+            BudgetExceeded: a budget has not enough left for `spends`; nothing has changed.
             StoreError: it could not be written; nothing has changed.
         """
         run, now = live.run, self._clock.now()
@@ -65,7 +70,7 @@ class Journal:
             for number, event in enumerate(events, start=1)
         ]
         try:
-            await self._store.save(run, fence=live.fence, events=stamped)
+            await self._store.save(run, fence=live.fence, events=stamped, spends=spends)
         except RunTakenOver:
             live.drop()
             raise
@@ -95,7 +100,10 @@ class Journal:
         if snapshot is not None:
             changes["snapshot"] = snapshot
         attempt = replace(attempt, status=advance_attempt(attempt.status, status), **changes)
-        await self.save(live, status=run_status, attempt=attempt, snapshot=snapshot, **(ends or {}))
+        spends = self._accounting.settle(attempt, self._clock.now()) if status.is_final else ()
+        await self.save(
+            live, status=run_status, attempt=attempt, snapshot=snapshot, spends=spends, **(ends or {})
+        )
         return attempt
 
     async def note(self, live: Live, snapshot: Snapshot) -> bool:

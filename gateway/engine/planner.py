@@ -14,8 +14,8 @@ from gateway.catalogue import Catalogue, Target
 from gateway.clock import Clock
 from gateway.errors import BackendError, GatewayError, InvalidInput
 from gateway.limits import Limits
+from gateway.policy.budget import Accounting
 from gateway.policy.learning import MOST_OUTCOMES, Observed, Outcome, make_outcome, observe
-from gateway.policy.rates import Rates
 from gateway.policy.routing import Candidate, Plan, Selector
 from gateway.policy.stages import Setting, make_plan
 from gateway.task import Attempt, Quote, Task
@@ -41,14 +41,14 @@ class Planner:
         adapters: Mapping[str, Adapter[Any]],
         catalogue: Catalogue,
         clock: Clock,
-        rates: Rates | None = None,
+        accounting: Accounting | None = None,
     ) -> None:
         self._adapters = adapters
         self._catalogue = catalogue
         self._clock = clock
         self._seen: dict[str, _Seen] = {}
         self._asking: dict[str, asyncio.Task[Capabilities]] = {}
-        self._rates = rates or Rates()
+        self._accounting = accounting or Accounting()
         self._outcomes: dict[tuple[str, str], deque[Outcome]] = {}
         self._observed: dict[tuple[str, str], tuple[datetime, Observed]] = {}
 
@@ -59,9 +59,10 @@ class Planner:
             UnknownModel, UnknownBackend, InvalidInput: the task can't be planned at all.
         """
         began = self._clock.monotonic()
-        setting = Setting(limits, selector, self._clock.now().date(), self._rates)
+        setting = Setting(limits, selector, self._clock.now().date(), self._accounting.rates)
         targets = self._catalogue.find_targets(task, selector.backends)
-        quotes = quotes or len(targets) > 1 or limits.max_cost is not None
+        money_matters = limits.max_cost is not None or bool(self._accounting.budgets)
+        quotes = quotes or money_matters or len(targets) > 1
         candidates = await asyncio.gather(*(self._make_candidate(t, task, quotes) for t in targets))
         plan = make_plan(candidates, task, setting)
         ill = [c.backend for c in plan.removed if c.removed_by == "unhealthy"]

@@ -21,6 +21,7 @@ from gateway.engine.waits import keep_writing
 from gateway.engine.watch import Watcher
 from gateway.errors import NotSupported, RunTakenOver
 from gateway.lifecycle import AttemptStatus, Status
+from gateway.policy.budget import Accounting
 from gateway.task import Failure, FailureKind
 
 _log = logging.getLogger("gateway")
@@ -37,12 +38,13 @@ class Worker:
         planner: Planner,
         journal: Journal,
         clock: Clock,
+        accounting: Accounting,
     ) -> None:
         self.live: dict[str, Live] = {}
         self._adapters, self._planner, self._journal, self._clock = adapters, planner, journal, clock
         self._ending = Ending(catalogue, planner, journal, clock, self._drive_soon)
         self._sender = Sender(adapters, planner, journal, clock)
-        self._dispatcher = Dispatcher(self._sender, adapters, catalogue, planner, journal, clock)
+        self._dispatcher = Dispatcher(self._sender, adapters, catalogue, planner, journal, clock, accounting)
         self._accepting = Accepting(journal, clock)
         self._watchers: dict[str, Watcher] = {}
         self._driving: set[asyncio.Task[None]] = set()

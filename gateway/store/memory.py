@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from gateway.errors import RunNotFound, RunTakenOver, StoreError
+from gateway.errors import RunExists, RunNotFound, RunTakenOver, StoreError
+from gateway.policy.budget import Spend
 from gateway.policy.learning import Outcome, make_outcome
+from gateway.store.ledger import Entry, book
 from gateway.store.protocol import Claimed, RunFilter, Scope, Wish
-from gateway.store.rows import encode_task
+from gateway.store.rows import encode_task, make_entry
 from gateway.task import Event, Run
 
 
@@ -31,6 +33,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self._rows: dict[str, _Row] = {}
         self._beats: dict[str, datetime] = {}
+        self.ledger = MemoryLedger(self._rows)
 
     async def open(self) -> None:
         """Nothing to make ready."""
@@ -39,15 +42,24 @@ class MemoryStore:
         """See Store."""
         if run.id in self._rows:
             raise StoreError(f"there is a run {run.id} already")
+        for row in self._rows.values():
+            if run.idempotency_key is not None and row.run.idempotency_key == run.idempotency_key:
+                raise RunExists(f"the key {run.idempotency_key!r} has run {row.run.id}", run_id=row.run.id)
         encode_task(run.task)  # what no other store could keep is refused here too
         self._rows[run.id] = _Row(run, owner, Wish(run.id))
         return 1
 
-    async def save(self, run: Run, *, fence: int, events: Sequence[Event] = ()) -> None:
+    async def save(
+        self, run: Run, *, fence: int, events: Sequence[Event] = (), spends: Sequence[Spend] = ()
+    ) -> None:
         """See Store."""
         row = self._rows.get(run.id)
         if row is None or row.fence != fence:
             raise RunTakenOver(f"run {run.id} was taken over by another process", run_id=run.id)
+        accounts = self.ledger.accounts
+        changed: dict[str, int] = {}
+        book(spends, lambda scope: changed.get(scope, accounts.get(scope, 0)), changed.__setitem__)
+        accounts.update(changed)
         row.run = row.with_wish(run)
         row.events += events
 
@@ -127,6 +139,28 @@ class MemoryStore:
         """Nothing to close: a shared store lives on."""
 
 
+class MemoryLedger:
+    """The accounts of a MemoryStore."""
+
+    def __init__(self, rows: Mapping[str, _Row]) -> None:
+        self._rows = rows
+        self.accounts: dict[str, int] = {}
+
+    async def fetch_spent(self) -> dict[str, int]:
+        """See Ledger."""
+        return dict(self.accounts)
+
+    async def list_entries(self, since: datetime) -> list[Entry]:
+        """See Ledger."""
+        entries = [
+            make_entry(row.run.id, row.run.task.model, attempt)
+            for row in self._rows.values()
+            for attempt in row.run.attempts
+            if attempt.created_at >= since
+        ]
+        return sorted(entries, key=lambda entry: entry.at)
+
+
 def _find(rows: Mapping[str, _Row], run_id: str) -> _Row:
     if run_id not in rows:
         raise RunNotFound(f"there is no run {run_id}", run_id=run_id)
@@ -148,5 +182,6 @@ def _fits(run: Run, which: RunFilter) -> bool:
         and which.status in (None, run.status)
         and which.model in (None, run.task.model)
         and which.backend in (None, backend)
+        and which.idempotency_key in (None, run.idempotency_key)
         and (which.before is None or run.created_at < which.before)
     )

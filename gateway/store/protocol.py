@@ -12,7 +12,9 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from gateway.lifecycle import Phase, Status
+from gateway.policy.budget import Spend
 from gateway.policy.learning import Outcome
+from gateway.store.ledger import Ledger
 from gateway.task import Event, Run
 
 SCHEMA_VERSION = 1
@@ -70,6 +72,7 @@ class RunFilter:
         model: the task's model.
         backend: the backend of the newest attempt.
         before: created before this time (for paging).
+        idempotency_key: the run that has this key.
         limit: at most so many.
     """
 
@@ -78,6 +81,7 @@ class RunFilter:
     model: str | None = None
     backend: str | None = None
     before: datetime | None = None
+    idempotency_key: str | None = None
     limit: int = 50
 
 
@@ -87,17 +91,27 @@ class Store(Protocol):
     Every method that returns has its effect on disk, if the store has one. Each may raise StoreError.
     """
 
+    @property
+    def ledger(self) -> Ledger:
+        """Return what was spent."""
+
     async def open(self) -> None:
         """Make ready; create or migrate the tables. Raises StoreTooNew."""
 
     async def create(self, run: Run, *, owner: str) -> int:
         """Write a new run down as `owner`'s and return its fence.
 
-        Raises InvalidInput for a task that is not JSON, StoreError if there is a run of that id.
+        Raises InvalidInput for a task that is not JSON, RunExists if its idempotency key is taken (by the
+        run that it names), StoreError if there is a run of that id.
         """
 
-    async def save(self, run: Run, *, fence: int, events: Sequence[Event] = ()) -> None:
-        """Write a run's new state and what happened. Raises RunTakenOver if the fence is old."""
+    async def save(
+        self, run: Run, *, fence: int, events: Sequence[Event] = (), spends: Sequence[Spend] = ()
+    ) -> None:
+        """Write a run's new state, what happened, and what it spends: all of it or nothing.
+
+        Raises RunTakenOver if the fence is old, BudgetExceeded if a budget has not enough left.
+        """
 
     async def get(self, run_id: str) -> Run:
         """Return a run. Raises RunNotFound."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from gateway.errors import InvalidInput
 from gateway.policy.learning import make_outcome
+from gateway.store.ledger import Entry
 from gateway.task import Attempt, Envelope, Run, Task
 
 _EMPTY = Task()
@@ -27,6 +28,23 @@ def encode_run(run: Run) -> bytes:
     return replace(run, task=_EMPTY, attempts=()).model_dump_json()
 
 
+def decode_entry(run_id: str, model: str | None, state: bytes) -> Entry:
+    """Return the line on the bill of an attempt's row."""
+    return make_entry(run_id, model, Attempt.model_validate_json(state))
+
+
+def make_entry(run_id: str, model: str | None, attempt: Attempt) -> Entry:
+    """Return the line that an attempt has on the bill."""
+    return Entry(
+        at=attempt.created_at,
+        run_id=run_id,
+        backend=attempt.backend,
+        model=model,
+        ended=attempt.status.is_final,
+        cost=attempt.cost,
+    )
+
+
 def encode_attempt(run: Run, attempt: Attempt) -> tuple[object, ...]:
     """Return the row of an attempt."""
     outcome = make_outcome(attempt)
@@ -38,6 +56,7 @@ def encode_attempt(run: Run, attempt: Attempt) -> tuple[object, ...]:
         attempt.number,
         attempt.backend,
         run.task.model,
+        attempt.created_at.timestamp(),
         *learnt,
         attempt.envelope.model_dump_json() if attempt.envelope else None,
         replace(attempt, envelope=None).model_dump_json(),

@@ -8,10 +8,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gateway.errors import RunNotFound, RunTakenOver, StoreError, StoreTooNew
+from gateway.errors import RunExists, RunNotFound, RunTakenOver, StoreError, StoreTooNew
+from gateway.policy.budget import Spend
 from gateway.policy.learning import Outcome
+from gateway.store.ledger import Entry, Ledger, book
 from gateway.store.protocol import SCHEMA_VERSION, Claimed, RunFilter, Scope, Wish
-from gateway.store.rows import decode_run, encode_attempt, encode_run, encode_task
+from gateway.store.rows import decode_entry, decode_run, encode_attempt, encode_run, encode_task
 from gateway.store.writer import Writer
 from gateway.task import Event, Run
 
@@ -28,6 +30,7 @@ CREATE TABLE IF NOT EXISTS runs (
     fence INTEGER NOT NULL DEFAULT 1,
     cancel_requested_at REAL,
     accept_answer TEXT,
+    idempotency_key TEXT UNIQUE,
     task BLOB NOT NULL,
     state BLOB NOT NULL
 );
@@ -41,6 +44,7 @@ CREATE TABLE IF NOT EXISTS attempts (
     number INTEGER NOT NULL,
     backend TEXT NOT NULL,
     model TEXT,
+    created_at REAL NOT NULL,
     ended_at REAL,
     succeeded INTEGER,
     doubted INTEGER,
@@ -49,6 +53,7 @@ CREATE TABLE IF NOT EXISTS attempts (
     state BLOB NOT NULL,
     PRIMARY KEY (run_id, number)
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS attempts_by_time ON attempts (created_at);
 CREATE INDEX IF NOT EXISTS attempts_ended ON attempts (ended_at) WHERE ended_at IS NOT NULL;
 CREATE TABLE IF NOT EXISTS events (
     run_id TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
@@ -56,6 +61,7 @@ CREATE TABLE IF NOT EXISTS events (
     event BLOB NOT NULL,
     PRIMARY KEY (run_id, seq)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS accounts (scope TEXT PRIMARY KEY, used TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS owners (owner TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
 """
 
@@ -68,6 +74,7 @@ class SqliteStore:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._writer = Writer(self.path)
+        self.ledger: Ledger = SqliteLedger(self._writer)
         self._open = False
 
     async def open(self) -> None:
@@ -88,16 +95,22 @@ class SqliteStore:
         blobs = (encode_task(run.task), encode_run(run))
 
         def work(db: sqlite3.Connection) -> int:
+            key = run.idempotency_key
+            query = "SELECT id FROM runs WHERE idempotency_key = ?"
+            if key is not None and (taken := db.execute(query, (key,)).fetchone()) is not None:
+                raise RunExists(f"the key {key!r} has run {taken[0]}", run_id=taken[0])
             db.execute(
-                "INSERT INTO runs (id, created_at, cancel_requested_at, status, phase, model, owner, task,"
-                " state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (*row, *blobs),
+                "INSERT INTO runs (id, created_at, cancel_requested_at, status, phase, model, owner,"
+                " idempotency_key, task, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (*row, key, *blobs),
             )
             return 1
 
         return await self._writer.call(work)
 
-    async def save(self, run: Run, *, fence: int, events: Sequence[Event] = ()) -> None:
+    async def save(
+        self, run: Run, *, fence: int, events: Sequence[Event] = (), spends: Sequence[Spend] = ()
+    ) -> None:
         """See Store. Only the newest attempt is written: older ones never change again."""
         place = (run.attempt.backend, run.attempt.address) if run.attempt else (None, None)
         cancel = _get_time(run.cancel_requested_at)
@@ -113,10 +126,11 @@ class SqliteStore:
             )
             if changed.rowcount == 0:
                 raise RunTakenOver(f"run {run.id} was taken over by another process", run_id=run.id)
+            _book(db, spends)
             if attempt_row is not None:
                 db.execute(
-                    "INSERT INTO attempts (run_id, number, backend, model, ended_at, succeeded, doubted,"
-                    " seconds, envelope, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                    "INSERT INTO attempts (run_id, number, backend, model, created_at, ended_at, succeeded,"
+                    " doubted, seconds, envelope, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
                     " ON CONFLICT (run_id, number) DO UPDATE SET ended_at = excluded.ended_at,"
                     " succeeded = excluded.succeeded, doubted = excluded.doubted,"
                     " seconds = excluded.seconds, state = excluded.state, envelope = excluded.envelope",
@@ -137,6 +151,7 @@ class SqliteStore:
             "status = ?": which.status,
             "model = ?": which.model,
             "backend = ?": which.backend,
+            "idempotency_key = ?": which.idempotency_key,
             "created_at < ?": which.before.timestamp() if which.before else None,
         }
         used = {term: value for term, value in terms.items() if value is not None}
@@ -262,6 +277,36 @@ class SqliteStore:
         """See Store."""
         self._open = False
         await self._writer.stop()
+
+
+class SqliteLedger:
+    """The accounts of a SqliteStore."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    async def fetch_spent(self) -> dict[str, int]:
+        """See Ledger."""
+        query = "SELECT scope, used FROM accounts"
+        return await self._writer.call(lambda db: {scope: int(used) for scope, used in db.execute(query)})
+
+    async def list_entries(self, since: datetime) -> list[Entry]:
+        """See Ledger."""
+        query = "SELECT run_id, model, state FROM attempts WHERE created_at >= ? ORDER BY created_at"
+        rows = await self._writer.call(lambda db: db.execute(query, (since.timestamp(),)).fetchall())
+        return [decode_entry(run_id, model, state) for run_id, model, state in rows]
+
+
+def _book(db: sqlite3.Connection, spends: Sequence[Spend]) -> None:
+    def read(scope: str) -> int:
+        row = db.execute("SELECT used FROM accounts WHERE scope = ?", (scope,)).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def write(scope: str, used: int) -> None:
+        # As text: an amount may be more than SQLite's 64 bits.
+        db.execute("INSERT OR REPLACE INTO accounts (scope, used) VALUES (?, ?)", (scope, str(used)))
+
+    book(spends, read, write)
 
 
 def _migrate(db: sqlite3.Connection, path: Path) -> None:

@@ -1,0 +1,47 @@
+"""The accounts behind budgets and bills, kept in the same transaction as the attempts they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from gateway.errors import BudgetExceeded
+from gateway.policy.budget import Spend
+from gateway.task import Cost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """The cost of one attempt, for the bill."""
+
+    at: datetime
+    run_id: str
+    backend: str
+    model: str | None
+    ended: bool
+    cost: Cost
+
+
+class Ledger(Protocol):
+    """What has been spent, for those who ask."""
+
+    async def fetch_spent(self) -> dict[str, int]:
+        """Return what is used per account, in the reporting currency's smallest unit."""
+
+    async def list_entries(self, since: datetime) -> list[Entry]:
+        """Return the costs of all attempts that began since then, oldest first."""
+
+
+def book(spends: Sequence[Spend], read: Callable[[str], int], write: Callable[[str, int], None]) -> None:
+    """Make changes to accounts; the caller undoes all of them if one is refused.
+
+    Raises:
+        BudgetExceeded: an account would go beyond its limit.
+    """
+    for spend in spends:
+        used = read(spend.scope)
+        if spend.limit is not None and used + spend.amount > spend.limit:
+            raise BudgetExceeded(spend.budget, wanted=spend.amount, used=used, limit=spend.limit)
+        write(spend.scope, used + spend.amount)

@@ -1,0 +1,159 @@
+"""Budgets, bills and idempotency keys: exact, whatever happens at once."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engine_setup import make_task, run_to_end
+
+from gateway import AsyncGateway, CostOutcome, FailureKind, Status, Task
+from gateway.errors import IdempotencyConflict
+from gateway.policy.budget import Accounting, Budget
+from gateway.policy.rates import Rate, Rates
+from gateway.store import make_store
+from gateway.testing import FakeAdapter, FakeClock
+from gateway.types import Money
+
+pytestmark = pytest.mark.anyio
+
+USD = Money.parse
+
+
+def make_gateway(
+    *adapters: FakeAdapter, clock: FakeClock, store: Any = "memory:", **more: Any
+) -> AsyncGateway:
+    targets = {adapter.name: {"app": "echo"} for adapter in adapters}
+    return AsyncGateway(adapters, {"m": {"targets": targets}}, store=store, clock=clock, **more)
+
+
+@pytest.mark.parametrize("kind", ["memory:", "sqlite:///"])
+async def test_200_at_once_against_a_budget_for_50_let_50_through(kind: str, tmp_path: Path) -> None:
+    clock = FakeClock(settle_seconds=0.002 if "sqlite" in kind else 0.0)
+    a = FakeAdapter("a", clock=clock, price=USD("0.1 USD"))
+    accounting = Accounting((Budget(limit=USD("5 USD"), per="day"),))
+    store = kind if kind == "memory:" else f"sqlite:///{tmp_path / 'runs.db'}"
+    async with make_gateway(a, clock=clock, store=make_store(store), accounting=accounting) as gateway:
+        runs = await gateway.map([make_task(str(n)) for n in range(200)], concurrency=200)
+        spent = await gateway._engine.store.ledger.fetch_spent()
+    done = [run for run in runs if run.status is Status.COMPLETED]
+    assert (len(done), len(a.accepted)) == (50, 50)
+    refused = next(run for run in runs if run.failure is not None)
+    assert refused.failure is not None
+    assert (refused.failure.kind, refused.failure.code) == (FailureKind.REJECTED, "budget")
+    assert "5 USD per day (anew at 00:00 UTC)" in refused.failure.message
+    assert refused.cost_outcome is CostOutcome.NOT_CHARGED
+    assert list(spent.values()) == [USD("5 USD").amount]
+
+
+async def test_what_was_not_charged_is_given_back_and_what_is_unknown_is_not() -> None:
+    clock = FakeClock()
+    a = FakeAdapter("a", clock=clock, price=USD("1 USD"))
+    accounting = Accounting((Budget(limit=USD("2 USD"), per="total"),))
+    async with make_gateway(a, clock=clock, accounting=accounting) as gateway:
+        ledger = gateway._engine.store.ledger
+        a.arm("fail_job")  # the fake says: not charged
+        await run_to_end(gateway, make_task())
+        assert set((await ledger.fetch_spent()).values()) == {0}
+        a.arm("lose_answer")
+        a.arm("unknown", 10_000)
+        run = await run_to_end(gateway, make_task(doubt_wait=timedelta(seconds=5)))
+        assert run.cost_outcome is CostOutcome.UNKNOWN
+        assert set((await ledger.fetch_spent()).values()) == {USD("1 USD").amount}
+
+
+async def test_a_refused_candidate_leaves_the_budget_to_the_next() -> None:
+    clock = FakeClock()
+    dear = FakeAdapter("dear", clock=clock, price=USD("3 USD"))
+    cheap = FakeAdapter("cheap", clock=clock, price=USD("1 USD"))
+    accounting = Accounting((Budget(limit=USD("2 USD"), per="run"),))
+    async with make_gateway(dear, cheap, clock=clock, accounting=accounting) as gateway:
+        run = await gateway.run(make_task(), ["dear", "cheap"])
+    assert [(x.backend, x.status.value) for x in run.attempts] == [
+        ("dear", "refused"),
+        ("cheap", "succeeded"),
+    ]
+    assert dear.calls["prepare"] + dear.calls["submit"] == len(dear.accepted) + dear.calls["prepare"]
+    assert dear.accepted == []
+
+
+async def test_a_budget_of_one_backend_leaves_the_others_alone() -> None:
+    clock = FakeClock()
+    a, b = (FakeAdapter(name, clock=clock, price=USD("1 USD")) for name in "ab")
+    accounting = Accounting((Budget(limit=USD("1 USD"), per="day", backend="a"),))
+    async with make_gateway(a, b, clock=clock, accounting=accounting) as gateway:
+        runs = [await gateway.run(make_task(), ["a", "b"]) for _ in range(3)]
+    assert [run.attempts[-1].backend for run in runs] == ["a", "b", "b"]
+
+
+async def test_a_key_has_its_own_budget_and_a_day_its_own() -> None:
+    clock = FakeClock()
+    a = FakeAdapter("a", clock=clock, price=USD("1 USD"))
+    accounting = Accounting((Budget(limit=USD("1 USD"), per="day", key="team"),))
+    async with make_gateway(a, clock=clock, accounting=accounting) as gateway:
+
+        async def spend(key: str) -> Status:
+            return (await run_to_end(gateway, Task(model="m", input=1, labels={"key": key}))).status
+
+        assert [await spend(key) for key in ("team", "team", "other")] == [10, 11, 10]
+        await clock.sleep(86_400)
+        assert await spend("team") is Status.COMPLETED
+
+
+async def test_prices_in_another_asset_need_a_fresh_rate() -> None:
+    today = datetime(2026, 5, 1, tzinfo=UTC)
+    for rate, reason in (
+        (None, "no rate from OGPU to USD"),
+        (Rate(USD("0.5 USD"), date(2026, 1, 1)), "older than 30 days"),
+        (Rate(USD("0.5 USD"), date(2026, 4, 30)), None),
+    ):
+        clock = FakeClock(today)
+        a = FakeAdapter("a", clock=clock, price=Money.parse("3 OGPU"))
+        rates = Rates("USD", {"OGPU": rate} if rate else {})
+        accounting = Accounting((Budget(limit=USD("2 USD"), per="total"),), rates)
+        async with make_gateway(a, clock=clock, accounting=accounting) as gateway:
+            run = await run_to_end(gateway, make_task())
+            spent = await gateway._engine.store.ledger.fetch_spent()
+        if reason is None:
+            assert (run.status, list(spent.values())) == (Status.COMPLETED, [USD("1.5 USD").amount])
+        else:
+            assert run.failure is not None
+            assert reason in run.failure.message
+            assert a.accepted == []
+
+
+async def test_the_same_key_and_task_is_the_same_run_also_after_a_restart(tmp_path: Path) -> None:
+    clock = FakeClock(settle_seconds=0.002)
+    store = f"sqlite:///{tmp_path / 'runs.db'}"
+    a = FakeAdapter("a", clock=clock, steps=[(30.0, Status.COMPLETED)])
+    async with make_gateway(a, clock=clock, store=store) as gateway:
+        first = await gateway.submit(make_task(), idempotency_key="k")
+        again = await gateway.submit(make_task(), idempotency_key="k")
+        assert again.id == first.id
+        with pytest.raises(IdempotencyConflict, match=first.id):
+            await gateway.submit(make_task("other"), idempotency_key="k")
+        run = await gateway.run(make_task(), idempotency_key="k")
+        assert (run.id, run.status) == (first.id, Status.COMPLETED)
+    b = FakeAdapter("a", clock=clock, backend=a.backend)
+    async with make_gateway(b, clock=clock, store=store) as gateway:
+        b.backend.is_down = True  # even then: the run is there
+        assert (await gateway.run(make_task(), idempotency_key="k")).id == first.id
+    assert len(a.accepted) == 1
+
+
+async def test_one_key_at_once_from_two_gateways_is_one_run() -> None:
+    import asyncio
+
+    clock = FakeClock()
+    store = make_store("memory:")
+    a = FakeAdapter("a", clock=clock)
+    one = make_gateway(a, clock=clock, store=store)
+    two = make_gateway(FakeAdapter("a", clock=clock, backend=a.backend), clock=clock, store=store)
+    async with one, two:
+        runs = await asyncio.gather(
+            *(gateway.run(make_task(), idempotency_key="k") for gateway in (one, two) for _ in range(10))
+        )
+    assert len({run.id for run in runs}) == 1
+    assert len(a.accepted) == 1
