@@ -116,6 +116,7 @@ def run_checks(place: Place, only: str, rest: list[str]) -> int:
         ["-m", "ruff", "check", "."],
         ["-m", "ruff", "format", "--check", "."],
         ["-m", "mypy", "gateway"],
+        ["-m", "mypy", "benchmarks"],
         ["-m", "mypy", "adapters/gateway_infernet", "adapters/gateway_inferencesh"],
         ["-c", "from importlinter.cli import lint_imports_command as c; c()"],
     ]

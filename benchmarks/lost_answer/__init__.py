@@ -1,0 +1,1 @@
+"""How many jobs does one user call start when the server takes each, and loses the answer to each?"""

@@ -1,0 +1,46 @@
+"""One user call starts one job, whatever becomes of the answer: our rows of the lost-answer table."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.lost_answer.cells import Cell, Row, find_broken
+from benchmarks.lost_answer.losses import Loss
+from benchmarks.lost_answer.ours import KINDS, Kind, measure_cell
+
+pytestmark = pytest.mark.anyio
+
+REFUSAL_IS_BELIEVED = pytest.mark.xfail(
+    reason="a 429 is taken for a refusal, so a server that took the job and says 429 gets it again"
+)
+CELLS = [
+    pytest.param(
+        kind,
+        loss,
+        id=f"{kind.name}, {loss.value}",
+        marks=[REFUSAL_IS_BELIEVED] if loss is Loss.THROTTLED else [],
+    )
+    for kind in KINDS
+    for loss in Loss
+]
+
+
+@pytest.mark.parametrize(("kind", "loss"), CELLS)
+async def test_one_call_starts_one_job(kind: Kind, loss: Loss) -> None:
+    cell = await measure_cell(kind, loss)
+    assert cell.accepted == 1, cell
+    assert cell.told in ("finished", "in doubt, with its handle")
+    assert cell.kept
+
+
+def test_a_broken_promise_is_named() -> None:
+    cells = {
+        Loss.DROP: Cell(2, "finished", 0.1, kept=False),
+        Loss.BAD_GATEWAY: Cell(1, "failed: throttled", 0.1, kept=False),
+        Loss.HANG: Cell(1, "finished", 0.1, kept=True),
+    }
+    peer = Row("a peer", "defaults", {Loss.DROP: Cell(9, "raised", 0.1)})
+    assert find_broken([Row("ours", "defaults", cells), peer]) == [
+        "ours, connection dropped: 2 jobs, finished",
+        "ours, 502: 1 jobs, failed: throttled",
+    ]
