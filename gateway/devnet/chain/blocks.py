@@ -40,9 +40,8 @@ class Block:
         from eth_utils.crypto import keccak
 
         inside = "".join(each.transaction.hash for each in self.mined)
-        self.hash = (
-            "0x" + keccak(text=f"{self.number} {self.timestamp} {self.parent} {self.salt} {inside}").hex()
-        )
+        what = f"{self.number} {self.timestamp} {self.parent} {self.salt} {inside}"
+        self.hash = "0x" + keccak(text=what).hex()
 
     @property
     def gas_used(self) -> int:

@@ -76,7 +76,7 @@ def compile_contracts(solc: Path, folder: Path = CONTRACTS) -> dict[str, JSON]:
 
 
 def load_compiled(folder: Path = CONTRACTS) -> dict[str, JSON]:
-    """Read a folder's compiled.json: {"compiler", "contracts": {name: {"abi", "bytecode"}}, "fingerprint"}."""
+    """Read compiled.json: {"compiler", "contracts": {name: {"abi", "bytecode"}}, "fingerprint"}."""
     compiled: dict[str, JSON] = json.loads((folder / COMPILED).read_text(encoding="utf-8"))
     return compiled
 

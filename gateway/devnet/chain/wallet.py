@@ -29,22 +29,25 @@ class Wallet:
         self._account = account
         self._numbering = asyncio.Lock()
 
-    async def send(self, to: str | None, data: bytes, *, mine: bool = False) -> dict[str, Any]:
+    async def send(
+        self, to: str | None, data: bytes, *, value: int = 0, mine: bool = False
+    ) -> dict[str, Any]:
         """Sign a transaction, send it once, wait for its receipt and return that.
 
         The gas is estimated first, which runs the call: what would revert is not sent and raises Reverted, as
         on the node. `mine` asks the local chain for a block at once instead of at its next second.
         Raises RevertedInBlock if it does so all the same, Unavailable if it gets into none.
         """
-        call = {"from": self.address, "data": "0x" + data.hex(), **({"to": to} if to else {})}
+        call = {"from": self.address, "data": "0x" + data.hex(), "value": hex(value)}
+        call |= {"to": to} if to else {}
         gas = int(await request(self._web3, "eth_estimateGas", [call]), 16)
         price = int(await request(self._web3, "eth_gasPrice", []), 16)
         chain_id = int(await request(self._web3, "eth_chainId", []), 16)
         # The call may need more gas by then than it was estimated to; what is left comes back.
-        costs = {"chainId": chain_id, "gas": gas * 2, "gasPrice": price * 2, "value": 0}
+        costs = {"chainId": chain_id, "gas": gas * 2, "gasPrice": price * 2}
         async with self._numbering:
             nonce = int(await request(self._web3, "eth_getTransactionCount", [self.address, "pending"]), 16)
-            raw = self._sign({**costs, **call, "nonce": nonce})
+            raw = self._sign({**costs, **call, "nonce": nonce, "value": value})
             sent = await request(self._web3, "eth_sendRawTransaction", ["0x" + raw.hex()])
         if mine:
             await request(self._web3, "evm_mine", [])
