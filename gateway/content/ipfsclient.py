@@ -91,11 +91,11 @@ class IpfsHttpClient:
         await asyncio.to_thread(self._client.close)
 
     def _add(self, data: bytes) -> Cid:
-        with self._translate():
-            answer = self._client.add_bytes(data, opts=IMPORT_V1_2025, timeout=self._timeout_seconds)
         try:
+            with self._translate():
+                answer = self._client.add_bytes(data, opts=IMPORT_V1_2025, timeout=self._timeout_seconds)
             return parse_cid(str(answer))
-        except BadCid as error:
+        except (BadCid, AssertionError, LookupError, TypeError) as error:  # the package looks at no answer
             raise Rejected("the node answered an upload without a CID") from error
 
     def _export(self, cid: Cid, max_bytes: int, timeout: float | None, stop: threading.Event) -> bytes:
@@ -120,6 +120,8 @@ class IpfsHttpClient:
             status = getattr(getattr(error.original, "response", None), "status_code", 0)
             ill = status == 429 or status >= 500
             raise (Unavailable if ill else Rejected)(f"the node refused: {error}") from error
+        except errors.EncoderError as error:
+            raise Rejected(f"the node answered what is not JSON: {error}") from error
         except (errors.ProtocolError, OSError) as error:  # OSError: those of requests in the middle of a body
             raise ContentTruncated(f"the answer broke off: {error}") from error
         except errors.Error as error:
