@@ -12,6 +12,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,15 @@ from pydantic_core import PydanticUndefined
 import gateway
 from gateway import errors
 from gateway.cli import main as cli_main
-from gateway.config import BackendSettings, GatewaySettings, LimitsConfig, ModelSettings
+from gateway.config import (
+    BackendSettings,
+    BudgetSettings,
+    Config,
+    GatewaySettings,
+    LimitsConfig,
+    ModelSettings,
+    RateSettings,
+)
 from gateway.devnet.chain.node_tools import find_anvil
 from gateway.devnet.faults import Fault
 from gateway.lifecycle import ATTEMPT_NEXT, RUN_NEXT, AttemptStatus, Status
@@ -254,6 +263,8 @@ def say_default(model: type[BaseModel], name: str) -> str:
         return "required"
     if default is None:
         return "none"
+    if isinstance(default, timedelta):
+        return f'`"{default.days}d"`'
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
     if isinstance(default, str):
@@ -272,6 +283,8 @@ CONFIGURATION: Mapping[str, tuple[type[BaseModel], frozenset[str]]] = {
     "Words of an Infernet target": (InfernetTarget, frozenset()),
     "Words of `delegated`": (DelegatedTarget, frozenset()),
     "Words of an inference.sh target": (InferenceshTarget, frozenset()),
+    "The table [rates.ASSET]": (RateSettings, frozenset()),
+    "The tables [[budgets]]": (BudgetSettings, frozenset()),
     "Limits": (LimitsConfig, frozenset()),
 }
 
@@ -288,6 +301,8 @@ def test_configuration_has_every_key_with_its_default(heading: str) -> None:
 def test_configuration_has_no_other_keys() -> None:
     others = {"Configuration", "Targets"}  # how values are written; input, output and cost
     assert set(load_tables("configuration.md")) == {*CONFIGURATION, *others}
+    tables = {re.split(r"[^a-z]", heading.partition("[")[2].lstrip("["))[0] for heading in CONFIGURATION}
+    assert set(Config.model_fields) - {"folder"} <= tables
 
 
 def test_library_has_every_public_name() -> None:
