@@ -12,6 +12,7 @@ from gateway.errors import Rejected, Unavailable
 if TYPE_CHECKING:
     from gateway.chain.rpc import Web3
 
+_TIP_WEI = 10**9  # always the same: a node proposes what was paid before, and following it prices explode
 _RECEIPT_SECONDS = 30.0
 _LOOK_EVERY_SECONDS = 0.05
 
@@ -41,10 +42,12 @@ class Wallet:
         call = {"from": self.address, "data": "0x" + data.hex(), "value": hex(value)}
         call |= {"to": to} if to else {}
         gas = int(await request(self._web3, "eth_estimateGas", [call]), 16)
-        price = int(await request(self._web3, "eth_gasPrice", []), 16)
+        block = await request(self._web3, "eth_getBlockByNumber", ["latest", False])
         chain_id = int(await request(self._web3, "eth_chainId", []), 16)
         # The call may need more gas by then than it was estimated to; what is left comes back.
-        costs = {"chainId": chain_id, "gas": gas * 2, "gasPrice": price * 2}
+        most = 2 * int(block["baseFeePerGas"], 16) + _TIP_WEI
+        prices = {"type": 2, "maxFeePerGas": most, "maxPriorityFeePerGas": _TIP_WEI}
+        costs = {"chainId": chain_id, "gas": gas * 2, **prices}
         async with self._numbering:
             nonce = int(await request(self._web3, "eth_getTransactionCount", [self.address, "pending"]), 16)
             raw = self._sign({**costs, **call, "nonce": nonce, "value": value})
