@@ -4,6 +4,7 @@
     ├── ConfigError                 the configuration is wrong; nothing was done
     │   └── SecretMissing           a secret that it names is not set
     ├── BudgetExceeded              a budget has not enough left; names it, what is used and the limit
+    ├── NoRate                      a price can't be told in the reporting currency
     ├── TaskError                   the task can't be run as it stands; nothing was submitted
     │   ├── UnknownModel
     │   ├── UnknownBackend
@@ -37,7 +38,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from gateway.task import Run
@@ -55,6 +56,17 @@ class GatewayError(Exception):
     """The root. `cost_outcome` says whether what failed may have cost something."""
 
     cost_outcome: CostOutcome = CostOutcome.NOT_CHARGED
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be sent to another process as it is: Python would call `__init__` with the message alone."""
+        return _make_again, (type(self), self.args, self.__dict__)
+
+
+def _make_again(cls: type[GatewayError], args: tuple[object, ...], state: dict[str, object]) -> GatewayError:
+    error = cls.__new__(cls)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class ConfigError(GatewayError):
@@ -124,6 +136,10 @@ class RunError(GatewayError):
 
 class RunNotFound(RunError):
     """The store has no run of that id."""
+
+
+class NoRate(GatewayError):
+    """A price can't be told in the reporting currency: the rate is missing, or older than allowed."""
 
 
 class RunExists(RunError):

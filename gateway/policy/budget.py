@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Literal
 
-from gateway.errors import CostOutcome
-from gateway.policy.rates import NoRate, Rates
+from gateway.errors import CostOutcome, NoRate
+from gateway.policy.rates import Rates
 from gateway.task import Attempt, Hold
 from gateway.types import Money
 

@@ -7,12 +7,8 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 
-from gateway.errors import GatewayError
+from gateway.errors import NoRate
 from gateway.types import DECIMALS, Money
-
-
-class NoRate(GatewayError):
-    """A price can't be told in the reporting currency: the rate is missing, or older than allowed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 
 from gateway.adapter import Feature
-from gateway.errors import InvalidInput
+from gateway.errors import InvalidInput, NoRate
 from gateway.limits import Limits, Sort
-from gateway.policy.rates import NoRate, Rates
+from gateway.policy.rates import Rates
 from gateway.policy.routing import Candidate, Plan, Selector
 from gateway.policy.scoring import Facts, score
 from gateway.task import Task
