@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, NoReturn, Protocol
 
@@ -14,6 +15,8 @@ from pydantic import SecretStr
 
 from gateway.errors import ConfigError, Rejected
 from gateway.types import JSON
+
+_KEY = re.compile(r"(0x)?[0-9a-fA-F]{64}")
 
 
 class SigningFailed(Rejected):
@@ -90,7 +93,9 @@ def make_key_signer(key: SecretStr) -> AccountSigner:
     """Make a signer of a private key: 64 hex digits, with or without 0x. Raises ConfigError."""
     account = None
     try:
-        account = _load_account().from_key(key.get_secret_value().strip())
+        # eth_account pads a key that was cut off, and signs with that.
+        if _KEY.fullmatch(key.get_secret_value().strip()):
+            account = _load_account().from_key(key.get_secret_value().strip())
     except Exception:  # noqa: BLE001  some of eth_account's errors quote the key
         account = None
     if account is None:

@@ -13,7 +13,7 @@ import local_chain
 import pytest
 from pydantic import SecretStr
 
-from gateway.chain.fees import FeePolicy, FeeTooHigh, Fees, Market
+from gateway.chain.fees import FeePolicy, Fees, FeeTooHigh, Market
 from gateway.chain.heads import Heads
 from gateway.chain.nonces import LaneKey, NonceLane, NonceState
 from gateway.chain.pool import RpcPool
@@ -26,7 +26,6 @@ from gateway.chain.scan import LogFilter, LogScan
 from gateway.chain.signer import make_key_signer
 from gateway.chain.transactions import Transactions, Whereabouts
 from gateway.devnet.chain.anvil import ACCOUNTS, CHAIN_ID, Anvil
-from gateway.devnet.chain.node_tools import ToolMissing
 
 pytestmark = pytest.mark.anyio
 
@@ -69,10 +68,7 @@ class Bench:
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
-    try:
-        anvil = local_chain.make_anvil(block_seconds=1000)  # blocks come when a test says so
-    except ToolMissing as error:
-        pytest.skip(str(error))
+    anvil = local_chain.make_anvil(block_seconds=1000)  # blocks come when a test says so
     async with anvil, RpcPool([anvil.url], chain_id=CHAIN_ID) as pool:
         made = Bench(anvil, pool)
         sessions: Any = pool.endpoints[0].web3.provider._request_session_manager
