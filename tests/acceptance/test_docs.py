@@ -201,7 +201,7 @@ FORBIDDEN = (
     r"/(?:work|opt|root|tmp|srv)/",
     r"/home/\w",
     r"(?:files\.pythonhosted|pypi|registry\.npmjs|deb\.debian|archive\.ubuntu)\.\w",
-    r"index-url|\bproxy\b",
+    r"index-url",
     r"\bissue #?\d|\bagents?\b|\bsub-?agent|\bworkplace\b",
     r"\b(?:provider|driver)s?\b",  # the words are adapter and backend
 )
