@@ -83,7 +83,7 @@ async def measure_ours(kind: Kind, version: str) -> Row:
     return Row(f"this gateway {version}, {kind.name}", "defaults, one fallback backend", cells)
 
 
-async def measure_cell(kind: Kind, loss: Loss) -> Cell:
+async def measure_cell(kind: Kind, loss: Loss, doubt_wait: timedelta = DOUBT_WAIT) -> Cell:
     """Make one call to two backends, both of which lose every answer to a submission."""
     async with AsyncExitStack() as stack:
         stand_ins = [kind.make_stand_in(name) for name in NAMES]
@@ -95,7 +95,7 @@ async def measure_cell(kind: Kind, loss: Loss) -> Cell:
             adapters.append(kind.make_adapter(name, proxy.url))
         models = {"echo": {"targets": dict.fromkeys(NAMES, kind.target)}}
         gateway = await stack.enter_async_context(AsyncGateway(adapters, models))
-        task = Task(model="echo", input={"text": "hello"}, limits=Limits(doubt_wait=DOUBT_WAIT))
+        task = Task(model="echo", input={"text": "hello"}, limits=Limits(doubt_wait=doubt_wait))
         began = time.monotonic()
         try:
             run = await gateway.run(task, NAMES, timeout=_LIMIT_SECONDS)

@@ -101,7 +101,7 @@ PEERS = (
         "fal-client, subscribe",
         "fal_client",
         "fal-client==1.0.3",
-        "default retries",
+        "default retries; of 502s it repeats those that name nginx, which these don't",
         "fal_queue",
         FalServer,
         partial(is_post, r"/fal-ai/[^/]+/[^/]+"),

@@ -23,6 +23,9 @@ fallbacks has one. A `+` means that the client was still trying when it was stop
 control: with no answer lost, every client finishes with one job.
 """
 
+_TOLD = """\
+Where a client raised or failed, everything that it started is paid for and its result is not in the caller's hands."""
+
 
 def format_page(rows: Sequence[Row], place: Place) -> str:
     """Return the page, in Markdown."""
@@ -39,6 +42,7 @@ def format_page(rows: Sequence[Row], place: Place) -> str:
         *(["Not in the table:\n\n" + "\n".join(missing)] if missing else []),
         *(["## Promises that this gateway broke\n\n" + "\n".join(broken)] if broken else []),
         "## What the caller got",
+        _TOLD,
         format_table(["client", *heads], told),
         "## How they were configured",
         format_table(["client", "configuration"], setups),

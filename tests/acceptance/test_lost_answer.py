@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
+
 import pytest
 
 from benchmarks.lost_answer.cells import Cell, Row, find_broken
@@ -31,6 +34,13 @@ async def test_one_call_starts_one_job(kind: Kind, loss: Loss) -> None:
     assert cell.accepted == 1, cell
     assert cell.told in ("finished", "in doubt, with its handle")
     assert cell.kept
+
+
+async def test_a_job_that_nobody_can_look_up_is_in_doubt_with_its_handle() -> None:
+    infernet = next(kind for kind in KINDS if kind.name == "infernet")
+    blind = replace(infernet, is_submission=lambda _method, path, _body: path.startswith("/api/jobs"))
+    cell = await measure_cell(blind, Loss.SERVER_ERROR, doubt_wait=timedelta(seconds=0.2))
+    assert (cell.accepted, cell.told, cell.kept) == (1, "in doubt, with its handle", True)
 
 
 def test_a_broken_promise_is_named() -> None:
