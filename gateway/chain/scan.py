@@ -13,7 +13,7 @@ from gateway.chain.rpc import Asks, Log, Outcome, Question, RpcRefused, parse_lo
 from gateway.clock import Clock, SystemClock
 from gateway.errors import BackendError, Misbehaved
 
-_WIDEST = 10_000  # blocks per eth_getLogs, to begin with
+_WIDEST, _NARROWEST = 10_000, 16  # blocks per eth_getLogs: to begin with, and where a limit is not believed
 _ANCHORS = 256
 _AGAIN_SECONDS = 1.0  # what one replica could not answer is asked again no sooner, without a new block
 _RANGE_WORDS = ("range", "limit", "too many", "more than", "too large", "exceed", "timeout", "timed out")
@@ -73,7 +73,7 @@ class LogScan:
         self._widest = _WIDEST
         self._logs: dict[str, list[Log]] = {}  # by key
         self._since: dict[str, int] = {}  # keys that want older blocks than were scanned for them
-        self._recent: list[Log] = []  # everybody's, of the blocks that are scanned anew each time
+        self._recent: dict[str, list[Log]] = {}  # everybody's, of the blocks that are scanned anew each time
         self._recent_first = 0
         self._anchors: dict[int, str] = {}  # scanned heads: number to hash
         self._done: Block | None = None
@@ -86,7 +86,7 @@ class LogScan:
             return
         self._logs[key] = []
         if self._done is not None and self._recent_first <= since:
-            self._logs[key] = [log for log in self._recent if key in self._keys_of(log)]
+            self._logs[key] = list(self._recent.get(key, ()))
         else:
             self._since[key] = since
 
@@ -161,8 +161,9 @@ class LogScan:
             questions += [("eth_getBlockByNumber", [hex(number), False]) for number in checks]
             outcomes = await self._rpc.ask(questions)
             found, blocks = outcomes[: len(starts)], outcomes[len(starts) :]
-            if self._widest > 1 and any(_is_too_wide(outcome) for outcome in found):
-                self._widest = max(1, min(self._widest, last - first + 1) // 2)
+            width = min(self._widest, last - first + 1)
+            if width > _NARROWEST and any(_is_too_wide(outcome) for outcome in found):
+                self._widest = max(_NARROWEST, width // 2)
                 continue
             for outcome in outcomes:
                 if isinstance(outcome, BackendError):
@@ -174,12 +175,14 @@ class LogScan:
         for key, known in self._logs.items():
             if known and known[-1].block_number >= first:
                 self._logs[key] = [log for log in known if log.block_number < first]
+        self._recent_first = max(first, head.number - self._again_blocks + 1)
+        self._recent = {}
         for log in logs:
             for key in self._keys_of(log):
                 if key in self._logs:
                     self._logs[key].append(log)
-        self._recent_first = max(first, head.number - self._again_blocks + 1)
-        self._recent = [log for log in logs if log.block_number >= self._recent_first]
+                if log.block_number >= self._recent_first:
+                    self._recent.setdefault(key, []).append(log)
         for number in [number for number in self._anchors if number >= head.number]:
             del self._anchors[number]
         self._anchors[head.number] = head.hash
