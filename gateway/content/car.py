@@ -67,7 +67,7 @@ class CarReader:
         Raises ContentTruncated (cut off, or blocks are missing), ContentNotFound (no block at all),
         ContentSwapped (blocks, but not the one that was asked for), ContentTooLarge, ContentUnreadable.
         """
-        if self._buffer or not self._has_header:
+        if not self._has_header:
             raise ContentTruncated(f"the CAR of {self._cid} is cut off")
         return b"".join(read_file(self._cid, self._get_block, max_bytes=self._max_bytes))
 
@@ -113,7 +113,7 @@ class CarReader:
         block = self._blocks.get(cid)
         if block is not None:
             return block
-        if cid != self._cid:
+        if cid != self._cid or self._buffer:
             raise ContentTruncated(f"the block {cid} of {self._cid} is missing")
         if self._blocks:
             raise ContentSwapped(f"the answer holds other content than {cid}")

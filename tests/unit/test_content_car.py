@@ -211,6 +211,33 @@ def test_links_to_nothing_can_not_keep_us_busy() -> None:
         read(root[0], encode_car(root[0], [root, (empty, b"")]))
 
 
+def test_a_small_car_can_not_keep_us_busy() -> None:
+    blocks, size = [(make_cid(b"a"), b"a")], 1
+    for _ in range(3):
+        blocks.append(make_parent([(blocks[-1][0], size)] * 100))
+        size *= 100
+    root = blocks[-1][0]
+    with pytest.raises(ContentUnreadable, match="too many nodes"):
+        read(root, encode_car(root, blocks), max_bytes=size)
+
+
+def test_a_cut_is_told_from_an_answer_with_nothing() -> None:
+    cid, car = build_car(b"hello")
+    header = encode_car(cid, [])
+    assert car.startswith(header)
+    with pytest.raises(ContentNotFound):
+        read(cid, header)
+    for length in range(len(header) + 1, len(car)):
+        with pytest.raises(ContentTruncated):
+            read(cid, car[:length])
+
+
+def test_what_is_cut_off_behind_the_whole_content_does_no_harm() -> None:
+    cid, car = build_car(DATA, SMALL)
+    start = len(encode_car(cid, []))
+    assert read(cid, car + car[start : start + 20]) == DATA
+
+
 def test_depth_is_limited() -> None:
     blocks = [(make_cid(b"a"), b"a")]
     for level in range(DEEPEST + 1):
