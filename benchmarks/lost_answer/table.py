@@ -24,7 +24,8 @@ control: with no answer lost, every client finishes with one job.
 """
 
 _TOLD = """\
-Where a client raised or failed, everything that it started is paid for and its result is not in the caller's hands."""
+Where a client raised or failed, everything that it started is paid for, and no
+result is in the caller's hands."""
 
 
 def format_page(rows: Sequence[Row], place: Place) -> str:
