@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gateway.engine.engine import Engine
     from gateway.engine.recovery import Recovered
     from gateway.policy.budget import Accounting
+    from gateway.policy.capacity import Capacity
     from gateway.store.protocol import Store
 
 
@@ -46,6 +47,7 @@ class AsyncGateway(Reading):
         store: Store | str = "memory:",
         limits: Limits | None = None,
         accounting: Accounting | None = None,
+        capacities: Mapping[str, Capacity] | None = None,
         clock: Clock | None = None,
     ) -> None:
         """Make a gateway in code, without I/O.
@@ -56,6 +58,7 @@ class AsyncGateway(Reading):
             store: a Store, "memory:" or "sqlite:///path".
             limits: for tasks and models that set none.
             accounting: budgets, and rates between assets.
+            capacities: by backend, how much it may be given at once.
             clock: the system's, unless a test says otherwise.
 
         Raises:
@@ -85,6 +88,7 @@ class AsyncGateway(Reading):
             clock or SystemClock(),
             limits or Limits(),
             accounting,
+            capacities,
         )
         self.models: Mapping[str, Model] = self._engine.catalogue.models
 
@@ -93,7 +97,7 @@ class AsyncGateway(Reading):
         """Make the gateway that a `gateway.toml` describes. Raises ConfigError."""
         from gateway.config import load, make_store_url
         from gateway.registry import make_adapters
-        from gateway.spending import make_accounting
+        from gateway.spending import make_accounting, make_capacities
 
         config = load(path)
         clock = clock or SystemClock()
@@ -103,6 +107,7 @@ class AsyncGateway(Reading):
             store=make_store_url(config),
             limits=config.gateway.make_limits(),
             accounting=make_accounting(config),
+            capacities=make_capacities(config),
             clock=clock,
         )
 

@@ -23,6 +23,7 @@ FILE_NAME = "gateway.toml"
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 _DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)\s*")
+_RATE = re.compile(r"\s*([1-9][0-9]*)\s*/\s*(s|m|h|d)\s*")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -39,6 +40,14 @@ def parse_duration(value: object) -> timedelta:
         raise ValueError(f"{value!r} is longer than any run can take") from None
 
 
+def parse_rate(value: object) -> tuple[int, float]:
+    """Read "100/m" as (100, 60.0): so many in so many seconds. Raises ValueError."""
+    match = _RATE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f'{value!r} is not a rate; write it as "5/s", "100/m" or "1000/h"')
+    return int(match[1]), _SECONDS[match[2]]
+
+
 def parse_money(value: object) -> Money:
     """Read "0.002 USD". Raises ValueError."""
     if isinstance(value, Money):
@@ -49,6 +58,7 @@ def parse_money(value: object) -> Money:
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+SubmissionRate = Annotated[tuple[int, float], BeforeValidator(parse_rate)]
 Price = Annotated[Money, BeforeValidator(parse_money)]
 
 
@@ -123,6 +133,8 @@ class BackendSettings(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     adapter: str
+    max_in_flight: int | None = Field(default=None, ge=1)
+    rate: SubmissionRate | None = None
 
     def get_own_settings(self) -> dict[str, JSON]:
         """Return what is the adapter's own to read."""

@@ -1,10 +1,11 @@
-"""The budgets and rates of a configuration, checked by name."""
+"""The budgets, rates and capacities of a configuration, checked by name."""
 
 from __future__ import annotations
 
 from gateway.config import Config
 from gateway.errors import ConfigError
 from gateway.policy.budget import Accounting, Budget
+from gateway.policy.capacity import Capacity
 from gateway.policy.rates import Rate, Rates
 from gateway.types import DECIMALS
 
@@ -38,3 +39,12 @@ def make_accounting(config: Config) -> Accounting:
     rates = {asset: Rate(rate.price, rate.on) for asset, rate in config.rates.items()}
     budgets = tuple(Budget(**budget.model_dump()) for budget in config.budgets)
     return Accounting(budgets, Rates(currency, rates, config.gateway.rates_max_age))
+
+
+def make_capacities(config: Config) -> dict[str, Capacity]:
+    """Return how much each backend may be given at once, as configured."""
+    capacities: dict[str, Capacity] = {}
+    for name, backend in config.backends.items():
+        submissions, seconds = backend.rate or (None, 60.0)
+        capacities[name] = Capacity(backend.max_in_flight, submissions, seconds)
+    return capacities

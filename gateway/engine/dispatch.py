@@ -11,17 +11,29 @@ from typing import Any
 from gateway.adapter import Adapter
 from gateway.catalogue import Catalogue
 from gateway.clock import Clock
+from gateway.engine.gates import Gates
+from gateway.engine.health import Health
 from gateway.engine.journal import Journal, is_over
 from gateway.engine.live import Live
 from gateway.engine.planner import Planner
 from gateway.engine.submission import Sender, get_attempt
 from gateway.engine.waits import throw_retry_delay
-from gateway.errors import BackendError, BudgetExceeded, CostOutcome, GatewayError, Rejected, Unavailable
+from gateway.errors import (
+    BackendError,
+    BudgetExceeded,
+    CostOutcome,
+    GatewayError,
+    NoRate,
+    Rejected,
+    StoreError,
+    Unavailable,
+)
 from gateway.lifecycle import AttemptStatus, Status
 from gateway.policy.budget import Accounting, Spend, Spender, make_holds
-from gateway.policy.rates import NoRate
+from gateway.policy.health import is_breaking
 from gateway.policy.retry import GoElsewhere, Stop, TryAgain, decide, make_failure
 from gateway.policy.routing import Candidate
+from gateway.policy.stages import is_worth_waiting
 from gateway.task import Attempt, Cost, Envelope, Failure, FailureKind
 from gateway.types import AttemptId
 
@@ -39,6 +51,8 @@ class Dispatcher:
     journal: Journal
     clock: Clock
     accounting: Accounting
+    health: Health
+    gates: Gates
 
     async def drive(self, live: Live, error: BackendError | None = None) -> bool:
         """Bring a run to a backend; True if it landed there, False if the run has ended.
@@ -72,9 +86,13 @@ class Dispatcher:
         if live.plan is None:
             live.plan = await self.planner.plan(live.run.task, live.selector, live.limits)
         untried = [c.backend for c in live.plan.ranked if c.backend not in tried]
-        return decide(
+        decision = decide(
             live.run.attempts, live.limits, error=error, untried=untried, pieces_out=live.pieces_out
         )
+        backend = live.run.attempts[-1].backend
+        if isinstance(decision, TryAgain) and is_breaking(error) and not self.health.take_retry(backend):
+            return Stop(f"the retries that {backend} may get for now are used up")
+        return decision
 
     async def _plan_again(self, live: Live) -> None:
         """Plan with what is known now; where nothing is left, the submission itself is the next look."""
@@ -88,6 +106,12 @@ class Dispatcher:
             live.plan = await self.planner.plan(live.run.task, live.selector, live.limits)
         tried = {attempt.backend for attempt in live.run.attempts}
         best = live.plan.get_best(tried) or live.plan.get_best()
+        while best is None and is_worth_waiting(live.plan, live.limits):
+            await self._wait(live, self.health.get_shortest_wait(c.backend for c in live.plan.removed))
+            if await self._is_called_off(live):
+                return None
+            live.plan = await self.planner.plan(live.run.task, live.selector, live.limits)
+            best = live.plan.get_best(tried) or live.plan.get_best()
         if best is None:
             reasons = "; ".join(f"{c.backend}: {c.reason}" for c in live.plan.removed)
             await self._fail(live, FailureKind.NO_BACKEND, f"no backend is left: {reasons}")
@@ -106,6 +130,10 @@ class Dispatcher:
             created_at=self.clock.now(),
             cost=_make_cost(candidate),
         )
+        if not await self._enter(live, attempt):
+            return None
+        if all(earlier.backend != attempt.backend for earlier in live.run.attempts):
+            self.health.note_first_try(attempt.backend)
         try:
             reservation = self._reserve(live, candidate)
             envelope = await self._prepare(live, attempt, adapter)
@@ -118,12 +146,31 @@ class Dispatcher:
         except BackendError as error:
             await self._note_unprepared(live, attempt, error)
             return error
+        except StoreError:
+            self.gates.get(attempt.backend).leave(attempt.id)
+            raise
         if live.cancel.is_set():
             free = replace(attempt.cost, outcome=CostOutcome.NOT_CHARGED)
             await self.journal.move_attempt(live, AttemptStatus.CANCELLED, cost=free)
             await self._is_called_off(live)
             return None
         return await self.sender.send(live, envelope)
+
+    async def _enter(self, live: Live, attempt: Attempt) -> bool:
+        """Wait for room at the backend; False if the run was called off meanwhile."""
+        gate = self.gates.get(attempt.backend)
+        if gate.try_enter(attempt.id):
+            return True
+        key = live.run.task.labels.get("key") or live.run.task.model or ""
+        entering = asyncio.ensure_future(gate.enter(attempt.id, key))
+        await self.journal.save(live, status=Status.QUEUED)
+        await self._wait_for(live, entering)
+        if entering.done():
+            return True
+        entering.cancel()
+        await asyncio.gather(entering, return_exceptions=True)
+        await self._is_called_off(live)
+        return False
 
     def _reserve(self, live: Live, candidate: Candidate) -> list[Spend]:
         """Return what must be set aside for an attempt there. Raises Rejected if that can't be told."""
@@ -186,15 +233,19 @@ class Dispatcher:
 
     async def _wait(self, live: Live, seconds: float) -> None:
         """Wait, but not beyond the deadline, and no longer than until a cancel."""
+        await self._wait_for(live, asyncio.ensure_future(self.clock.sleep(seconds)))
+
+    async def _wait_for(self, live: Live, work: asyncio.Future[None]) -> None:
+        """Wait for some work, but not beyond the deadline, and no longer than until a cancel."""
+        waits: set[asyncio.Future[Any]] = {work, asyncio.ensure_future(live.cancel.wait())}
         if live.run.deadline_at is not None:
-            seconds = min(seconds, max(0.0, (live.run.deadline_at - self.clock.now()).total_seconds()))
-        sleeping = asyncio.ensure_future(self.clock.sleep(seconds))
-        cancelled = asyncio.ensure_future(live.cancel.wait())
+            left = max(0.0, (live.run.deadline_at - self.clock.now()).total_seconds())
+            waits.add(asyncio.ensure_future(self.clock.sleep(left)))
         try:
-            await asyncio.wait({sleeping, cancelled}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            sleeping.cancel()
-            cancelled.cancel()
+            for wait in waits - {work}:
+                wait.cancel()
 
     async def _give_up(self, live: Live, decision: Stop) -> None:
         last = get_attempt(live).failure

@@ -14,6 +14,8 @@ from gateway.adapter import Adapter
 from gateway.catalogue import Catalogue
 from gateway.clock import Clock
 from gateway.engine.accepting import Chooser
+from gateway.engine.gates import Gates
+from gateway.engine.health import Health
 from gateway.engine.journal import Journal
 from gateway.engine.live import Live
 from gateway.engine.owner import find_dead, make_owner
@@ -25,8 +27,10 @@ from gateway.files import encode_files
 from gateway.lifecycle import Phase, Status
 from gateway.limits import Limits
 from gateway.policy.budget import Accounting
+from gateway.policy.capacity import Capacity
 from gateway.policy.routing import Plan, Selector
 from gateway.policy.settings import check_names, merge_limits
+from gateway.policy.stages import is_worth_waiting
 from gateway.store.protocol import BEAT_EVERY, LEASE_LASTS, RunFilter, Scope, Store, Wish
 from gateway.task import Event, Run, Task
 from gateway.types import RunId
@@ -47,14 +51,20 @@ class Engine:
         clock: Clock,
         limits: Limits,
         accounting: Accounting | None = None,
+        capacities: Mapping[str, Capacity] | None = None,
     ) -> None:
         self.adapters, self.catalogue, self.store, self.clock = adapters, catalogue, store, clock
         accounting = accounting or Accounting()
-        self.planner = Planner(adapters, catalogue, clock, accounting)
+        health = Health(clock)
+        self.planner = Planner(adapters, catalogue, clock, accounting, health)
         self._limits = limits
         self._owner = make_owner()
         self._journal = Journal(store, clock, self._owner, accounting)
-        self._worker = Worker(adapters, catalogue, self.planner, self._journal, clock, accounting)
+        gates = Gates(capacities or {}, clock)
+        self._journal.on_attempt_end = lambda attempt: gates.get(attempt.backend).leave(attempt.id)
+        self._worker = Worker(
+            adapters, catalogue, self.planner, self._journal, clock, accounting, health, gates
+        )
         self._recovered: list[Recovered] = []
         self._starting = asyncio.Lock()
         self._beating: asyncio.Task[None] | None = None
@@ -97,7 +107,8 @@ class Engine:
             for known in await self.store.list_runs(RunFilter(idempotency_key=key, limit=1)):
                 return _require_same(known, run)
         plan = await self.planner.plan(task, selector, limits)
-        plan.require_best()
+        if not is_worth_waiting(plan, limits):
+            plan.require_best()
         try:
             fence = await self._journal.create(run)
         except RunExists as taken:  # by another process, just now

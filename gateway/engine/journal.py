@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -31,6 +31,7 @@ class Journal:
         self._accounting = accounting or Accounting()
         self._clock = clock
         self.owner = owner
+        self.on_attempt_end: Callable[[Attempt], None] | None = None
 
     async def create(self, run: Run) -> int:
         """Write a new run down; returns its fence."""
@@ -74,6 +75,8 @@ class Journal:
         except RunTakenOver:
             live.drop()
             raise
+        if attempt is not None and attempt.status.is_final and self.on_attempt_end is not None:
+            self.on_attempt_end(attempt)
         live.run = run
         live.seq += len(stamped)
         live.publish(*stamped)

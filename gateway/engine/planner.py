@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from gateway.adapter import Adapter, Capabilities, Feature
+from gateway.adapter import Adapter, Capabilities
 from gateway.catalogue import Catalogue, Target
 from gateway.clock import Clock
+from gateway.engine.health import Health
+from gateway.engine.quotes import Quotes
 from gateway.errors import BackendError, GatewayError, InvalidInput
 from gateway.limits import Limits
 from gateway.policy.budget import Accounting
 from gateway.policy.learning import MOST_OUTCOMES, Observed, Outcome, make_outcome, observe
 from gateway.policy.routing import Candidate, Plan, Selector
 from gateway.policy.stages import Setting, make_plan
-from gateway.task import Attempt, Quote, Task
+from gateway.task import Attempt, Task
 
 _ASK_SECONDS = 5.0
 _HEALTHY_FOR_SECONDS = 30.0
@@ -42,6 +44,7 @@ class Planner:
         catalogue: Catalogue,
         clock: Clock,
         accounting: Accounting | None = None,
+        health: Health | None = None,
     ) -> None:
         self._adapters = adapters
         self._catalogue = catalogue
@@ -49,6 +52,8 @@ class Planner:
         self._seen: dict[str, _Seen] = {}
         self._asking: dict[str, asyncio.Task[Capabilities]] = {}
         self._accounting = accounting or Accounting()
+        self._health = health or Health(clock)
+        self._quotes = Quotes(adapters, clock, self._health)
         self._outcomes: dict[tuple[str, str], deque[Outcome]] = {}
         self._observed: dict[tuple[str, str], tuple[datetime, Observed]] = {}
 
@@ -79,22 +84,6 @@ class Planner:
         if backend not in self._asking:
             self._asking[backend] = asyncio.create_task(self._ask(backend))
         return await asyncio.shield(self._asking[backend])
-
-    async def fetch_quote(self, target: Target, task: Task, capabilities: Capabilities) -> Quote:
-        """Return what a task would cost at one target: the configured price, or the backend's word.
-
-        Raises:
-            BackendError: the backend gave none.
-        """
-        if target.cost is not None:
-            return Quote(expected=target.cost, upper=target.cost, confidence="configured")
-        if Feature.QUOTE in capabilities.features:
-            adapter = self._adapters[target.backend]
-            async with asyncio.timeout(_ASK_SECONDS):
-                return await adapter.quote(target.reshape_task(task), target.words)
-        if capabilities.free:
-            return Quote(expected=None, upper=None, confidence="free")
-        return Quote(expected=None, upper=None, confidence="unknown")
 
     def mark_ill(self, backend: str, reason: str) -> None:
         """Note that a backend just failed to answer, so that the next run does not wait for it."""
@@ -132,12 +121,7 @@ class Planner:
         capabilities = await self.fetch_capabilities(target.backend)
         quote, quote_error = None, None
         if capabilities.healthy and (quotes or target.cost is not None):  # a configured price is at hand
-            try:
-                quote = await self.fetch_quote(target, task, capabilities)
-            except TimeoutError:
-                quote_error = f"no quote within {_ASK_SECONDS:g} s"
-            except GatewayError as error:
-                quote_error = error.message if isinstance(error, BackendError) else str(error)
+            quote, quote_error = await self._quotes.fetch(target, task, capabilities)
         return self._check_target(
             Candidate(
                 backend=target.backend,
@@ -146,6 +130,7 @@ class Planner:
                 quote=quote,
                 quote_error=quote_error,
                 observed=self.get_observed(target.backend, task.model),
+                blocked=self._health.tell_blocked(target.backend),
             ),
             target,
             task,

@@ -10,12 +10,15 @@ from typing import Any
 
 from gateway.adapter import Adapter, Landed, NotLanded
 from gateway.clock import Clock
+from gateway.engine.gates import Gates
+from gateway.engine.health import Health
 from gateway.engine.journal import Journal
 from gateway.engine.live import Live
 from gateway.engine.planner import Planner
 from gateway.engine.waits import ask_until_known, keep_writing
-from gateway.errors import BackendError, CostOutcome, InDoubt, Unavailable
+from gateway.errors import BackendError, CostOutcome, InDoubt, Throttled, Unavailable
 from gateway.lifecycle import AttemptStatus, Status
+from gateway.policy.health import Operation
 from gateway.policy.retry import make_failure
 from gateway.task import Attempt, Cost, Envelope, Failure, FailureKind, Handle
 
@@ -31,26 +34,33 @@ class Sender:
     planner: Planner
     journal: Journal
     clock: Clock
+    health: Health
+    gates: Gates
 
     async def send(self, live: Live, envelope: Envelope) -> BackendError | None:
         """Submit a stored envelope, once."""
-        adapter = self.adapters[envelope.backend]
+        self.health.begin(envelope.backend, Operation.SUBMIT)
+        found = await self._submit(envelope)
+        error = found if isinstance(found, BackendError) else None
+        self.health.note(envelope.backend, Operation.SUBMIT, error)
+        if isinstance(found, BackendError):
+            return await self._note_not_sent(live, found)
+        await self._note_landed(live, found)
+        return None
+
+    async def _submit(self, envelope: Envelope) -> Handle | BackendError:
         try:
             async with asyncio.timeout(_SUBMIT_SECONDS):
-                handle = await adapter.submit(envelope)
+                return await self.adapters[envelope.backend].submit(envelope)
         except BackendError as error:
-            return await self._note_not_sent(live, error)
+            return error
         except TimeoutError:
-            late = InDoubt(f"no answer within {_SUBMIT_SECONDS:g} s", backend=envelope.backend)
-            return await self._note_not_sent(live, late)
+            return InDoubt(f"no answer within {_SUBMIT_SECONDS:g} s", backend=envelope.backend)
         except Exception as error:  # noqa: BLE001  a broken adapter may have sent it all the same
-            broken = InDoubt(
+            return InDoubt(
                 f"its adapter broke while submitting: {type(error).__name__}: {error}",
                 backend=envelope.backend,
             )
-            return await self._note_not_sent(live, broken)
-        await self._note_landed(live, handle)
-        return None
 
     async def _note_landed(self, live: Live, handle: Handle) -> None:
         # The envelope is in the store, so a crash here is no loss; but while we live we insist.
@@ -73,7 +83,9 @@ class Sender:
         return await self.settle_doubt(live)
 
     async def _note_refused(self, live: Live, error: BackendError) -> None:
-        if isinstance(error, Unavailable):
+        if isinstance(error, Throttled) and error.retry_after is not None:
+            self.gates.get(error.backend).close_for(error.retry_after.total_seconds())
+        elif isinstance(error, Unavailable):
             self.planner.mark_ill(get_attempt(live).backend, error.message)
         cost = get_attempt(live).cost
         await self.journal.move_attempt(

@@ -13,9 +13,11 @@ from gateway.adapter import Adapter, Feature
 from gateway.clock import Clock
 from gateway.engine.accepting import Accepting
 from gateway.engine.ending import Ending
+from gateway.engine.health import Health
 from gateway.engine.journal import Journal, is_over
 from gateway.engine.live import Live
 from gateway.errors import BackendError, NotSupported, RunTakenOver, StoreError
+from gateway.policy.health import Operation
 from gateway.policy.pace import get_look_delay
 from gateway.task import Event, Handle, Snapshot
 
@@ -43,6 +45,7 @@ class Watcher:
         clock: Clock,
         ending: Ending,
         accepting: Accepting,
+        health: Health,
         fetch_features: Callable[[], Awaitable[tuple[frozenset[Feature], int]]],
     ) -> None:
         self._adapter = adapter
@@ -50,6 +53,7 @@ class Watcher:
         self._clock = clock
         self._ending = ending
         self._accepting = accepting
+        self._health = health
         self._fetch_features = fetch_features
         self._heap: list[_Due] = []
         self._counter = itertools.count()
@@ -139,11 +143,15 @@ class Watcher:
     async def _poll(self, handles: list[Handle], by_handle: dict[Handle | None, Live]) -> None:
         seen: dict[Handle, Snapshot] = {}
         retry_after = 0.0
+        self._health.begin(self._adapter.name, Operation.POLL)
         try:
             async with asyncio.timeout(_POLL_SECONDS):
                 seen = dict(await self._adapter.poll(handles))
+            self._health.note(self._adapter.name, Operation.POLL)
         except BackendError as error:
             self._wait_for(error)
+            self._health.note(self._adapter.name, Operation.POLL, error)
+            retry_after = self._health.get_wait(self._adapter.name, Operation.POLL)
         except TimeoutError:
             retry_after = 1.0
         except Exception as error:  # noqa: BLE001  a broken adapter brings no news, it must not stop the others

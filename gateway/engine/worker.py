@@ -13,6 +13,8 @@ from gateway.clock import Clock
 from gateway.engine.accepting import Accepting
 from gateway.engine.dispatch import Dispatcher
 from gateway.engine.ending import Ending
+from gateway.engine.gates import Gates
+from gateway.engine.health import Health
 from gateway.engine.journal import Journal
 from gateway.engine.live import Live
 from gateway.engine.planner import Planner
@@ -39,12 +41,17 @@ class Worker:
         journal: Journal,
         clock: Clock,
         accounting: Accounting,
+        health: Health,
+        gates: Gates,
     ) -> None:
         self.live: dict[str, Live] = {}
         self._adapters, self._planner, self._journal, self._clock = adapters, planner, journal, clock
         self._ending = Ending(catalogue, planner, journal, clock, self._drive_soon)
-        self._sender = Sender(adapters, planner, journal, clock)
-        self._dispatcher = Dispatcher(self._sender, adapters, catalogue, planner, journal, clock, accounting)
+        self._health, self._gates = health, gates
+        self._sender = Sender(adapters, planner, journal, clock, health, gates)
+        self._dispatcher = Dispatcher(
+            self._sender, adapters, catalogue, planner, journal, clock, accounting, health, gates
+        )
         self._accepting = Accepting(journal, clock)
         self._watchers: dict[str, Watcher] = {}
         self._driving: set[asyncio.Task[None]] = set()
@@ -54,6 +61,9 @@ class Worker:
         """Begin, or go on, to work on a run."""
         live.on_end = self._forget
         self.live[live.run.id] = live
+        attempt = live.run.attempt
+        if attempt is not None and not attempt.status.is_final:
+            self._gates.get(attempt.backend).put_in(attempt.id)
         self._drive_soon(live)
 
     async def cancel(self, live: Live) -> None:
@@ -82,6 +92,7 @@ class Worker:
         await asyncio.gather(*tasks, return_exceptions=True)
         for watcher in self._watchers.values():
             await watcher.aclose()
+        self._gates.stop()
 
     def _forget(self, live: Live) -> None:
         self.live.pop(live.run.id, None)
@@ -127,9 +138,14 @@ class Worker:
                 facts = await self._planner.fetch_capabilities(backend)
                 return facts.features, max(1, facts.poll_many)
 
-            adapter = self._adapters[backend]
             watcher = Watcher(
-                adapter, self._journal, self._clock, self._ending, self._accepting, fetch_features
+                self._adapters[backend],
+                self._journal,
+                self._clock,
+                self._ending,
+                self._accepting,
+                self._health,
+                fetch_features,
             )
             self._watchers[backend] = watcher
             self._spawn(watcher.run(), self._watching)

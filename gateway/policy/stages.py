@@ -156,3 +156,9 @@ def reserve(candidate: Candidate, setting: Setting) -> Candidate:
 def commit(candidate: Candidate) -> Candidate:
     """Stage 5: it may be sent, once its envelope is stored."""
     return replace(candidate, stage="commit")
+
+
+def is_worth_waiting(plan: Plan, limits: Limits) -> bool:
+    """Say whether a plan with nothing left may have something later, and the task wants to wait for it."""
+    blocked = any(c.removed_by in ("breaker", "unhealthy") for c in plan.removed)
+    return limits.when_all_open == "wait" and blocked and not plan.ranked
