@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 NODE = ROOT / ".ci" / "node"
 NODE_PACKAGES = ("@foundry-rs/anvil@1.7.1", "solc@0.8.28")
-SDKS = {"infernet_client": ["--no-deps"], "inferencesh_036": [], "inferencesh_078": []}
+SDKS = {"infernet_client": ["--no-deps"], "inferencesh_036": [], "inferencesh_078": [], "ogpu": []}
 
 
 def main() -> int:

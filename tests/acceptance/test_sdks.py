@@ -5,19 +5,25 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from pathlib import Path
 
 import anyio
 import pytest
 
+from gateway.devnet.chain import node_tools
+from gateway.devnet.chain.chain import make_chain
 from gateway.devnet.inferencesh import InferenceshApi
 from gateway.devnet.infernet import InfernetNode
+from gateway.devnet.ogpu import OgpuDevnet
 
 pytestmark = pytest.mark.anyio
 
 SDKS = Path(sys.prefix) / "sdk"
 DRIVES = Path(__file__).parent / "sdk"
+_ENVIRONMENT = dict(os.environ)  # read here: no test sees it
 
 
 async def drive(name: str, *args: str) -> str:
@@ -52,3 +58,42 @@ async def test_inferencesh_runs_against_the_api(name: str) -> None:
         await api.stop()
     assert output.count("ok ") >= 40, output
     assert api.journal
+
+
+@pytest.mark.parametrize(
+    "evm",
+    [
+        pytest.param(
+            "revm",
+            marks=pytest.mark.skipif(
+                sys.version_info >= (3, 13), reason="pyrevm has no wheels for this Python"
+            ),
+        ),
+        "anvil",
+    ],
+)
+async def test_ogpu_runs_against_the_contracts(evm: str) -> None:
+    anvil = node_tools.find_anvil(_ENVIRONMENT) if evm == "anvil" else None
+    async with OgpuDevnet(make_chain(evm=evm, chain_id=1071, anvil=anvil)) as ogpu:
+        contracts = ogpu.contracts
+        place = {
+            "rpc_url": ogpu.rpc_url,
+            "pin_url": ogpu.pin_url,
+            "contracts": {
+                "nexus": contracts.nexus,
+                "controller": contracts.controller,
+                "terminal": contracts.terminal,
+                "vault": contracts.vault,
+            },
+            "keys": {
+                "client": ogpu.client.key,
+                "agent": ogpu.agent.key,
+                "stranger": ogpu.stranger.key,
+                "provider": ogpu.providers[0].account.key,
+            },
+            "providers": len(ogpu.providers),
+        }
+        output = await drive("ogpu", json.dumps(place))
+        tasks = await ogpu.tasks_on_chain()
+    assert output.count("ok ") >= 10, output
+    assert [task.status for task in tasks[:4]] == ["FINALIZED", "FINALIZED", "CANCELED", "EXPIRED"]
