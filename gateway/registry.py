@@ -11,7 +11,7 @@ from typing import Any
 from gateway.adapter import Adapter
 from gateway.clock import Clock
 from gateway.config import BackendSettings, validate
-from gateway.errors import AdapterBroken, ConfigError
+from gateway.errors import AdapterBroken, ConfigError, GatewayError
 
 GROUP = "gateway.adapters"
 
@@ -71,5 +71,13 @@ def make_adapters(backends: Mapping[str, BackendSettings], clock: Clock) -> dict
     for name, settings in backends.items():
         adapter_type = get_adapter_type(settings.adapter)
         config = validate(adapter_type.config_type, settings.get_own_settings(), f"backends.{name}")
-        adapters[name] = adapter_type(name, config, clock=clock)
+        try:
+            adapters[name] = adapter_type(name, config, clock=clock)
+        except GatewayError:
+            raise
+        except Exception as error:
+            what = (
+                f"the adapter {settings.adapter!r} broke while it was made: {type(error).__name__}: {error}"
+            )
+            raise AdapterBroken(f"backends.{name}: {what}") from error
     return adapters
