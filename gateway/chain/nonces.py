@@ -7,6 +7,7 @@ one lands. So a nonce whose transaction may be somewhere is never given to anoth
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -54,6 +55,10 @@ class NonceRow:
     state: NonceState = NonceState.HELD
     prepared: Prepared | None = None
 
+    def is_for(self, prepared: Prepared) -> bool:
+        """Say whether the nonce is this transaction's."""
+        return self.prepared is not None and self.prepared.hash == prepared.hash
+
 
 class NonceBook(Protocol):
     """Where nonces are written down. Each method is one transaction; several processes may share a book."""
@@ -65,8 +70,8 @@ class NonceBook(Protocol):
         `chain_next`, the chain's own next nonce, which may be behind the book's (pending transactions).
         """
 
-    async def put(self, key: LaneKey, row: NonceRow) -> None:
-        """Write a row, over the one of the same nonce if there is one; nonces up to it count as given out."""
+    async def put(self, key: LaneKey, rows: Sequence[NonceRow]) -> None:
+        """Write rows, over any of the same nonces; nonces up to them count as given out."""
 
     async def give_back(self, key: LaneKey, nonce: int) -> None:
         """Drop a row and let its nonce be given out again."""
@@ -108,12 +113,13 @@ class MemoryNonceBook:
         pages.rows[nonce] = NonceRow(nonce, owner)
         return nonce
 
-    async def put(self, key: LaneKey, row: NonceRow) -> None:
+    async def put(self, key: LaneKey, rows: Sequence[NonceRow]) -> None:
         """See `NonceBook.put`."""
         pages = self._open(key)
-        pages.rows[row.nonce] = row
-        pages.free.discard(row.nonce)
-        pages.following = max(pages.following, row.nonce + 1)
+        for row in rows:
+            pages.rows[row.nonce] = row
+            pages.free.discard(row.nonce)
+            pages.following = max(pages.following, row.nonce + 1)
 
     async def give_back(self, key: LaneKey, nonce: int) -> None:
         """See `NonceBook.give_back`."""
@@ -213,22 +219,32 @@ class NonceLane:
         async with self._turn:
             return await self._book.allocate(self.key, owner, self._chain_next)
 
-    async def write(self, prepared: Prepared, owner: str, state: NonceState) -> NonceState | None:
-        """Write down what was signed with a nonce, and how far it is; return what the state was before.
+    async def write_signed(self, prepared: Prepared, owner: str) -> None:
+        """Write down what was signed with a nonce that is HELD, or what replaces what was sent with it.
 
-        A row never goes back: what was SENT stays so.
+        A row never goes back: at a nonce where something was SENT, something may be on its way.
         """
         async with self._turn:
             before = await self._book.get_row(self.key, prepared.nonce)
             sent = before is not None and before.state is NonceState.SENT
-            row = NonceRow(
-                prepared.nonce,
-                owner or (before.owner if before else ""),
-                NonceState.SENT if sent else state,
-                prepared,
-            )
-            await self._book.put(self.key, row)
-        return before.state if before else None
+            state = NonceState.SENT if sent else NonceState.SIGNED
+            row = NonceRow(prepared.nonce, owner or (before.owner if before else ""), state, prepared)
+            await self._book.put(self.key, [row])
+
+    async def mark_sent(self, items: Sequence[Prepared]) -> list[NonceRow | None]:
+        """Write down that these are about to be sent; return their rows as they were before (None: unknown).
+
+        One whose nonce is another transaction's by now is left out; the row that is returned shows that.
+        """
+        async with self._turn:
+            before = [await self._book.get_row(self.key, item.nonce) for item in items]
+            rows = [
+                NonceRow(item.nonce, row.owner if row else "", NonceState.SENT, item)
+                for item, row in zip(items, before, strict=True)
+                if row is None or row.is_for(item)
+            ]
+            await self._book.put(self.key, rows)
+        return before
 
     async def give_back(self, nonce: int, *, refused: bool = False) -> None:
         """Let a nonce be given out again, because what was signed with it never reached an RPC.
@@ -270,12 +286,8 @@ class NonceLane:
         async with self._turn:
             if nonce not in await self._book.get_free(self.key):
                 return False
-            await self._book.put(self.key, NonceRow(nonce, owner))
+            await self._book.put(self.key, [NonceRow(nonce, owner)])
             return True
-
-    async def get_row(self, nonce: int) -> NonceRow | None:
-        """Return what is known of a nonce that is given out and not settled."""
-        return await self._book.get_row(self.key, nonce)
 
     async def get_rows(self) -> list[NonceRow]:
         """Return the nonces that are given out and not settled."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from gateway.chain.reverts import Reason, ReasonKind, parse_revert
@@ -146,7 +147,7 @@ def translated(what: str, *, lands: bool = False) -> Iterator[None]:
         raise Unavailable(f"{what}: the RPC can't be reached ({type(error).__name__})") from error
     except ClientResponseError as error:
         # Its text and its request both hold the URL.
-        raise _make_http_error(what, error.status, lands=lands) from None
+        raise _make_http_error(what, error.status, error.headers, lands=lands) from None
     except (ClientError, TimeoutError) as error:
         kind = InDoubt if lands else Unavailable
         raise kind(f"{what}: no answer from the RPC ({type(error).__name__})") from error
@@ -328,10 +329,14 @@ def _read_response(what: str, response: Any) -> JSON:
     return response["result"]
 
 
-def _make_http_error(what: str, status: int, *, lands: bool) -> BackendError:
+def _make_http_error(
+    what: str, status: int, headers: Mapping[str, str] | None, *, lands: bool
+) -> BackendError:
     message = f"{what}: the RPC answered HTTP {status}"
     if status == 429:
-        return Throttled(message, http_status=status)
+        seconds = (headers or {}).get("Retry-After", "")
+        wait = timedelta(seconds=int(seconds)) if seconds.isdecimal() else None
+        return Throttled(message, http_status=status, retry_after=wait)
     if status < 500:
         return Rejected(message, http_status=status)
     if lands and status != 503:

@@ -211,7 +211,7 @@ class Transactions:
         call = Call(old.get("to"), data, old["value"])
         async with self._turn:
             new = await self._sign(call, prepared.nonce, prepared.gas, fees)
-            await self.lane.write(new, "", NonceState.SIGNED)
+            await self.lane.write_signed(new, "")
         return new
 
     async def mend(self) -> int:
@@ -238,7 +238,7 @@ class Transactions:
     async def _sign_or_give_back(self, call: Call, nonce: int, gas: int, fees: Fees, owner: str) -> Prepared:
         try:
             prepared = await self._sign(call, nonce, gas, fees)
-            await self.lane.write(prepared, owner, NonceState.SIGNED)
+            await self.lane.write_signed(prepared, owner)
         except BaseException:
             await self.lane.give_back(nonce)
             raise
@@ -272,23 +272,21 @@ class Transactions:
         )
 
     async def _broadcast_now(self, items: list[Prepared]) -> list[BackendError | None]:
-        distinct = {item.hash: item for item in sorted(items, key=lambda item: item.nonce)}
+        distinct = list({item.hash: item for item in sorted(items, key=lambda item: item.nonce)}.values())
         errors: dict[str, BackendError | None] = {}
         sent_before: dict[str, bool] = {}
-        for item in distinct.values():
-            row = await self.lane.get_row(item.nonce)
-            if row is not None and (row.prepared is None or row.prepared.hash != item.hash):
+        # Written before it is done: after a crash in between, they count as sent.
+        for item, row in zip(distinct, await self.lane.mark_sent(distinct), strict=True):
+            if row is not None and not row.is_for(item):
                 errors[item.hash] = NonceTaken(f"nonce {item.nonce} is given to another transaction by now")
-                continue
-            # Written before it is done: after a crash in between, it counts as sent.
-            before = await self.lane.write(item, "", NonceState.SENT)
-            sent_before[item.hash] = before is not NonceState.SIGNED
-        told = await self._rpc.send([distinct[wanted].raw for wanted in sent_before])
-        for (wanted, before_now), outcomes in zip(sent_before.items(), told, strict=True):
-            error = judge(wanted, outcomes, sent_before=before_now)
-            errors[wanted] = error
+            else:
+                sent_before[item.hash] = row is None or row.state is NonceState.SENT
+        going = [item for item in distinct if item.hash in sent_before]
+        told = await self._rpc.send([item.raw for item in going])
+        for item, outcomes in zip(going, told, strict=True):
+            error = errors[item.hash] = judge(item.hash, outcomes, sent_before=sent_before[item.hash])
             if error is not None and error.landed is False:
-                await self.lane.give_back(distinct[wanted].nonce, refused=True)
+                await self.lane.give_back(item.nonce, refused=True)
             if isinstance(error, NonceTaken):
                 self.lane.suspect()
         return [errors[item.hash] for item in items]

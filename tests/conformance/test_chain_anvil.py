@@ -15,11 +15,12 @@ from pydantic import SecretStr
 
 from gateway.chain.fees import FeePolicy, Fees, FeeTooHigh, Market
 from gateway.chain.heads import Heads
-from gateway.chain.nonces import LaneKey, NonceLane, NonceState
+from gateway.chain.nonces import LaneKey, NonceLane
 from gateway.chain.pool import RpcPool
 from gateway.chain.prepared import Call, Prepared
 from gateway.chain.receipts import Receipts
 from gateway.chain.refusals import InsufficientFunds, NonceTaken
+from gateway.chain.replay import fetch_reason
 from gateway.chain.reverts import Reason, ReasonKind
 from gateway.chain.rpc import Log, Reverted
 from gateway.chain.scan import LogFilter, LogScan
@@ -33,6 +34,7 @@ TOPIC = bytes(range(32))
 # Emits its calldata as the data of one event with TOPIC; the other reverts with its calldata.
 EMITTER = bytes.fromhex("602c600c600039602c6000f3" + "3660006000377f" + TOPIC.hex() + "366000a100")
 REVERTER = bytes.fromhex("600a600c600039600a6000f3" + "3660006000373660" + "00fd")
+ENDLESS = bytes.fromhex("6004600c60003960046000f3" + "5b600056")
 
 
 @dataclass
@@ -228,7 +230,7 @@ async def test_without_funds_and_above_the_caps(bench: Bench) -> None:
     with pytest.raises(InsufficientFunds):
         await transactions.prepare(Call(ACCOUNTS[1].address, value=1))
     prepared = await transactions._sign(Call(ACCOUNTS[1].address), 0, 21_000, Fees(10**10, 1))
-    await lane.write(prepared, "", NonceState.SIGNED)
+    await lane.write_signed(prepared, "")
     with pytest.raises(InsufficientFunds) as caught:
         await transactions.broadcast(prepared)
     assert caught.value.landed is False
@@ -259,6 +261,22 @@ async def test_reverts_are_told_before_anything_is_signed(bench: Bench) -> None:
             await transactions.prepare(Call(contract, data))
         assert str(caught.value.explain(abi)) == words
     assert caught.value.reason == Reason(ReasonKind.EMPTY)
+
+
+async def test_why_a_transaction_reverted_in_its_block(bench: Bench) -> None:
+    from eth_abi.abi import encode
+
+    transactions = bench.transactions()
+    data = bytes.fromhex("08c379a0") + encode(["string"], ["SourceInactive"])
+    for code, words in ((REVERTER, "SourceInactive"), (ENDLESS, "out of gas")):
+        contract = await bench.create(transactions, code)
+        prepared = await transactions.prepare(Call(contract, data, gas=100_000))
+        await transactions.broadcast(prepared)
+        await bench.anvil.mine()
+        receipt = (await transactions.look_up(prepared)).receipt
+        assert receipt is not None
+        assert not receipt.succeeded
+        assert str(await fetch_reason(bench.pool, prepared, receipt)) == words
 
 
 def _keys_of(log: Log) -> list[str]:

@@ -68,7 +68,7 @@ class BookMachine(RuleBasedStateMachine):
         """A nonce that the book never gave out turns up, from before a restart."""
         everything = {*self.held, *asyncio.run(self.book.get_free(KEY))}
         if nonce == max(everything, default=self.chain - 1) + 1:
-            asyncio.run(self.book.put(KEY, NonceRow(nonce, "old")))
+            asyncio.run(self.book.put(KEY, [NonceRow(nonce, "old")]))
             self.held.add(nonce)
 
     @invariant()
@@ -127,18 +127,21 @@ async def test_a_replica_that_lags_changes_nothing_and_another_program_does() ->
 
 async def test_what_may_be_sent_is_never_given_back() -> None:
     lane = NonceLane(Counts(), KEY)
-    nonce = await lane.allocate("me")
-    assert await lane.write(make_prepared(nonce), "me", NonceState.SIGNED) is NonceState.HELD
-    assert await lane.write(make_prepared(nonce), "", NonceState.SENT) is NonceState.SIGNED
-    with pytest.raises(NonceInUse):
-        await lane.give_back(nonce)
-    assert await lane.write(make_prepared(nonce), "", NonceState.SIGNED) is NonceState.SENT
-    with pytest.raises(NonceInUse):
-        await lane.give_back(nonce)
+    prepared = make_prepared(await lane.allocate("me"))
+    await lane.write_signed(prepared, "me")
+    [before] = await lane.mark_sent([prepared])
+    assert before is not None
+    assert before.state is NonceState.SIGNED
+    for _ in range(2):
+        with pytest.raises(NonceInUse):
+            await lane.give_back(prepared.nonce)
+        await lane.write_signed(make_prepared(prepared.nonce, "replaced"), "")
     [row] = await lane.get_rows()
     assert (row.owner, row.state) == ("me", NonceState.SENT)
-    await lane.give_back(nonce, refused=True)
-    assert await lane.allocate("you") == nonce
+    [kept] = await lane.mark_sent([prepared])  # what replaced it has the nonce now
+    assert kept == row
+    await lane.give_back(prepared.nonce, refused=True)
+    assert await lane.allocate("you") == prepared.nonce
 
 
 async def test_gaps() -> None:
@@ -148,7 +151,8 @@ async def test_gaps() -> None:
         await lane.allocate("me")
     sent = [make_prepared(nonce) for nonce in (0, 2, 3, 5)]
     for prepared in sent:
-        await lane.write(prepared, "", NonceState.SENT)
+        await lane.write_signed(prepared, "me")
+    await lane.mark_sent(sent)
     await lane.give_back(1)
     assert not await lane.take(4, "gap")  # somebody has it
     rpc.latest, rpc.pending = 1, 1

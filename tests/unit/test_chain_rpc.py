@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -81,6 +82,14 @@ async def test_what_may_have_landed_is_in_doubt(server: Server, status: int, kin
     with pytest.raises(kind), rpc.translated("sending", lands=True):
         await server.web3.eth.send_raw_transaction(b"\x01")
     assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(("said", "seconds"), [("7", 7), ("soon", None)])
+async def test_how_long_to_wait(server: Server, said: str, seconds: int | None) -> None:
+    server.answer = lambda _: web.Response(status=429, headers={"Retry-After": said})
+    with pytest.raises(Throttled) as caught:
+        await rpc.request(server.web3, "eth_chainId", [])
+    assert caught.value.retry_after == (None if seconds is None else timedelta(seconds=seconds))
 
 
 @pytest.mark.parametrize("body", ["<html>", "[]", "3", "null", "{}", '"text"'])

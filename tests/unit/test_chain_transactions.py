@@ -68,6 +68,14 @@ async def test_twenty_at_once(batch_limit: int) -> None:
         assert len(node.requests) == 3  # the chain's id, all questions, all transactions
 
 
+async def test_the_lowest_nonce_goes_first() -> None:
+    node = Node(Chain())
+    async with transactions_on(node) as transactions:
+        prepared = [await transactions.prepare(CALL) for _ in range(3)]
+        await transactions.broadcast_many([prepared[2], prepared[0], prepared[2], prepared[1]])
+    assert node.chain.pool == [one.hash for one in prepared]
+
+
 async def test_a_legacy_chain() -> None:
     node = Node(Chain())
     node.chain.base_fee = None
