@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gateway.engine.recovery import Recovered
     from gateway.policy.budget import Accounting
     from gateway.policy.capacity import Capacity
+    from gateway.policy.quorum import Agreement
     from gateway.store.protocol import Store
 
 
@@ -118,6 +119,7 @@ class AsyncGateway(Reading):
         *,
         timeout: float | None = None,
         accept: Chooser | None = None,
+        agree: Agreement | None = None,
         idempotency_key: str | None = None,
     ) -> Run:
         """Run a task to its end and return the run, with `output` and what it cost.
@@ -127,6 +129,7 @@ class AsyncGateway(Reading):
             backend: "auto", "auto:cheapest", "auto:fastest", "auto:reliable", a name, or names in order.
             accept: chooses among answers that want accepting, instead of `task.accept`; called in this
                 process only, with what there is so far; None means to go on waiting.
+            agree: says whether two answers agree, instead of `limits.agree`; in this process only.
             idempotency_key: the caller's own: with the same key the same task is the same run, for ever.
             timeout: seconds to wait; the run goes on when they are over (its own end is Limits.deadline).
 
@@ -139,7 +142,7 @@ class AsyncGateway(Reading):
         from gateway.engine.waiting import wait_for_end
 
         await self._engine.start()
-        run = await self._engine.submit(task, backend, accept, idempotency_key)
+        run = await self._engine.submit(task, backend, accept, idempotency_key, agree)
         return _require_success(await wait_for_end(self._engine, run.id, timeout))
 
     async def submit(
@@ -148,11 +151,12 @@ class AsyncGateway(Reading):
         backend: Selected = "auto",
         *,
         accept: Chooser | None = None,
+        agree: Agreement | None = None,
         idempotency_key: str | None = None,
     ) -> Run:
         """Give a task to the gateway and return its run at once, stored and on its way; see `run`."""
         await self._engine.start()
-        return await self._engine.submit(task, backend, accept, idempotency_key)
+        return await self._engine.submit(task, backend, accept, idempotency_key, agree)
 
     async def wait(self, run_id: str, *, timeout: float | None = None) -> Run:
         """Wait until a run has ended, wherever it is worked on. Raises as `run` does, and RunNotFound."""

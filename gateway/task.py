@@ -98,6 +98,7 @@ class FailureKind(StrEnum):
     LOST = "lost"  # accepted, and then unknown to the backend
     UNRESOLVED = "unresolved"  # nobody knows whether it landed
     MISBEHAVED = "misbehaved"  # the backend answered what it must not
+    NO_QUORUM = "no_quorum"  # too few of the answers agree
     NO_BACKEND = "no_backend"  # every candidate was removed
     INTERNAL = "internal"  # a defect in the gateway or in an adapter
 
@@ -270,6 +271,10 @@ class Run(Value):
         task: what was asked.
         backend: the selector: "auto", "auto:cheapest", a name, or several.
         idempotency_key: the caller's own; one key is one run.
+        parent: the run whose task this one does, for hedging and quorum.
+        children: the runs that do this one's task, and `children_at`, the backend of each.
+        evidence: for a run with children: what each said, and who agreed.
+        costs_of_children: what is known of their money when this run ended.
         status: see lifecycle; `status.phase` is the coarse word.
         attempts: all tries, in order.
         output: the answer, when COMPLETED.
@@ -295,6 +300,11 @@ class Run(Value):
     deadline_at: datetime | None = None
     ended_at: datetime | None = None
     idempotency_key: str | None = None
+    parent: RunId | None = None
+    children: tuple[RunId, ...] = ()
+    children_at: tuple[str, ...] = ()
+    evidence: JSON = None
+    costs_of_children: tuple[Cost, ...] = ()
 
     @property
     def attempt(self) -> Attempt | None:
@@ -304,7 +314,8 @@ class Run(Value):
     @property
     def cost_outcome(self) -> CostOutcome:
         """Say what is known of all its attempts' money together."""
-        outcomes = {attempt.cost.outcome for attempt in self.attempts}
+        costs = (*(attempt.cost for attempt in self.attempts), *self.costs_of_children)
+        outcomes = {cost.outcome for cost in costs}
         for outcome in (CostOutcome.UNKNOWN, CostOutcome.CHARGED):
             if outcome in outcomes:
                 return outcome

@@ -17,6 +17,7 @@ from gateway.engine.accepting import Chooser
 from gateway.engine.gates import Gates
 from gateway.engine.health import Health
 from gateway.engine.journal import Journal
+from gateway.engine.leading import Leading, choose_children
 from gateway.engine.live import Live
 from gateway.engine.owner import find_dead, make_owner
 from gateway.engine.planner import Planner
@@ -28,6 +29,7 @@ from gateway.lifecycle import Phase, Status
 from gateway.limits import Limits
 from gateway.policy.budget import Accounting
 from gateway.policy.capacity import Capacity
+from gateway.policy.quorum import Agreement
 from gateway.policy.routing import Plan, Selector
 from gateway.policy.settings import check_names, merge_limits
 from gateway.policy.stages import is_worth_waiting
@@ -65,6 +67,9 @@ class Engine:
         self._worker = Worker(
             adapters, catalogue, self.planner, self._journal, clock, accounting, health, gates
         )
+        self._worker.lead = Leading(
+            self._journal, self._begin_child, store.get, self._wait_for, self.cancel
+        ).lead
         self._recovered: list[Recovered] = []
         self._starting = asyncio.Lock()
         self._beating: asyncio.Task[None] | None = None
@@ -93,6 +98,7 @@ class Engine:
         backend: str | Sequence[str],
         choose: Chooser | None = None,
         key: str | None = None,
+        agree: Agreement | None = None,
     ) -> Run:
         """Take a task in: planned and stored when this returns. With a key that was used, its run returns.
 
@@ -109,13 +115,16 @@ class Engine:
         plan = await self.planner.plan(task, selector, limits)
         if not is_worth_waiting(plan, limits):
             plan.require_best()
+        if plan.ranked and (children := choose_children(plan, limits)):
+            ids, places = zip(*children, strict=True)
+            run = replace(run, children=ids, children_at=places)
         try:
             fence = await self._journal.create(run)
         except RunExists as taken:  # by another process, just now
             return _require_same(await self.store.get(taken.run_id), run)
-        self._worker.take(
-            Live(run=run, fence=fence, selector=selector, limits=limits, plan=plan, choose=choose)
-        )
+        live = Live(run=run, fence=fence, selector=selector, limits=limits, plan=plan)
+        live.choose, live.agree = choose, agree
+        self._worker.take(live)
         return run
 
     def get_live(self, run_id: str) -> Live | None:
@@ -128,6 +137,8 @@ class Engine:
         live = self.get_live(run_id)
         if live is None:
             return run
+        for child in live.run.children:
+            await self.cancel(child)
         await self._worker.cancel(live)
         return live.run
 
@@ -176,6 +187,15 @@ class Engine:
                 await self.store.release(self._owner)
             finally:
                 await self.store.aclose()
+
+    async def _begin_child(self, run: Run, limits: Limits) -> None:
+        fence = await self._journal.create(run)
+        self._worker.take(Live(run=run, fence=fence, selector=Selector.parse(run.backend), limits=limits))
+
+    async def _wait_for(self, run_id: str) -> Run:
+        from gateway.engine.waiting import wait_for_end
+
+        return await wait_for_end(self, run_id, None)
 
     def _make_run(self, task: Task, backend: str | Sequence[str], limits: Limits, key: str | None) -> Run:
         now = self.clock.now()
@@ -236,7 +256,7 @@ class Engine:
                     if live is not None:
                         live.run = replace(live.run, accept_answer=wish.accept_answer)
                     if live is not None and wish.cancel_at is not None:
-                        await self._worker.cancel(live)
+                        await self.cancel(live.run.id)
                 await self._claim()
             except StoreError:
                 _log.exception("the store does not answer; trying again")

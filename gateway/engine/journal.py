@@ -33,6 +33,10 @@ class Journal:
         self.owner = owner
         self.on_attempt_end: Callable[[Attempt], None] | None = None
 
+    def now(self) -> datetime:
+        """Return the time that is written down."""
+        return self._clock.now()
+
     async def create(self, run: Run) -> int:
         """Write a new run down; returns its fence."""
         return await self._store.create(run, owner=self.owner)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from gateway.lifecycle import AttemptStatus
 from gateway.limits import Limits
+from gateway.policy.quorum import Agreement
 from gateway.policy.routing import Plan, Selector
 from gateway.task import Answer, Event, Run
 
@@ -29,6 +30,7 @@ class Live:
         dropped: another process took it over; nothing may be done any more.
         failed_looks: polls in a row that gave no news.
         choose: the caller's own way to choose among answers.
+        agree: the caller's own way to compare answers.
         accepting: an answer's acceptance is being sent.
         accepted: it is known to have landed.
         on_end: called once, when it is over or dropped.
@@ -47,6 +49,7 @@ class Live:
     dropped: bool = False
     failed_looks: int = 0
     choose: Callable[[Sequence[Answer]], Answer | None] | None = None
+    agree: Agreement | None = None
     accepting: bool = False
     accepted: bool = False
     cancel: asyncio.Event = field(default_factory=asyncio.Event)

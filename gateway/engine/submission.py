@@ -77,10 +77,28 @@ class Sender:
 
     async def _note_not_sent(self, live: Live, error: BackendError) -> BackendError | None:
         if error.landed is False:
+            handle = await self._look_after_refusal(live, error)
+            if handle is not None:
+                await self._note_landed(live, handle)
+                return None
             await self._note_refused(live, error)
             return error
         await self.journal.move_attempt(live, AttemptStatus.IN_DOUBT, failure=make_failure(error))
         return await self.settle_doubt(live)
+
+    async def _look_after_refusal(self, live: Live, error: BackendError) -> Handle | None:
+        """Return the job if a backend took a submission and answered "later" all the same.
+
+        A 429 or 503 that a proxy in front of it makes says nothing of what happened behind; one look does.
+        """
+        if not isinstance(error, Unavailable) or error.http_status is None:
+            return None
+        attempt = get_attempt(live)
+        try:
+            found = await self.adapters[attempt.backend].recover(get_envelope(attempt))
+        except BackendError:
+            return None
+        return found.handle if isinstance(found, Landed) else None
 
     async def _note_refused(self, live: Live, error: BackendError) -> None:
         if isinstance(error, Throttled) and error.retry_after is not None:
@@ -102,7 +120,7 @@ class Sender:
         Returns None if it landed or the run has ended, else why it did not land.
         """
         attempt = get_attempt(live)
-        envelope, adapter = _get_envelope(attempt), self.adapters[attempt.backend]
+        envelope, adapter = get_envelope(attempt), self.adapters[attempt.backend]
         if attempt.status is AttemptStatus.PREPARED:
             await self.journal.move_attempt(live, AttemptStatus.IN_DOUBT)
         found = await ask_until_known(lambda: adapter.recover(envelope), self.clock, self._make_give_up(live))
@@ -162,7 +180,8 @@ def get_attempt(live: Live) -> Attempt:
     return live.run.attempt
 
 
-def _get_envelope(attempt: Attempt) -> Envelope:
+def get_envelope(attempt: Attempt) -> Envelope:
+    """Return the envelope of an attempt that was prepared."""
     if attempt.envelope is None:
         raise RuntimeError(f"attempt {attempt.id} has no envelope")
     return attempt.envelope

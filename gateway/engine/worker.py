@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 from gateway.adapter import Adapter, Feature
@@ -45,6 +45,7 @@ class Worker:
         gates: Gates,
     ) -> None:
         self.live: dict[str, Live] = {}
+        self.lead: Callable[[Live], Awaitable[None]] | None = None
         self._adapters, self._planner, self._journal, self._clock = adapters, planner, journal, clock
         self._ending = Ending(catalogue, planner, journal, clock, self._drive_soon)
         self._health, self._gates = health, gates
@@ -117,6 +118,9 @@ class Worker:
 
     async def _bring(self, live: Live) -> None:
         """Bring a run to its backend, from wherever it is, and hand it to that backend's watcher."""
+        if live.run.children and self.lead is not None:
+            await self.lead(live)
+            return
         attempt = live.run.attempt
         landed = attempt is not None and attempt.status is AttemptStatus.SUBMITTED
         if attempt is not None and attempt.status in (AttemptStatus.PREPARED, AttemptStatus.IN_DOUBT):

@@ -13,19 +13,7 @@ from benchmarks.lost_answer.ours import KINDS, Kind, measure_cell
 
 pytestmark = pytest.mark.anyio
 
-REFUSAL_IS_BELIEVED = pytest.mark.xfail(
-    reason="a 429 is taken for a refusal, so a server that took the job and says 429 gets it again"
-)
-CELLS = [
-    pytest.param(
-        kind,
-        loss,
-        id=f"{kind.name}, {loss.value}",
-        marks=[REFUSAL_IS_BELIEVED] if loss is Loss.THROTTLED else [],
-    )
-    for kind in KINDS
-    for loss in Loss
-]
+CELLS = [pytest.param(kind, loss, id=f"{kind.name}, {loss.value}") for kind in KINDS for loss in Loss]
 
 
 @pytest.mark.parametrize(("kind", "loss"), CELLS)

@@ -1,0 +1,168 @@
+"""Hedging and quorum: a run that has its task done by several others, each at a backend of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+
+from gateway.engine.journal import Journal
+from gateway.engine.live import Live
+from gateway.errors import NoBackend, RunNotFound
+from gateway.lifecycle import Status
+from gateway.limits import Limits
+from gateway.policy.quorum import Agreement, get_agreement, judge
+from gateway.policy.routing import Plan
+from gateway.task import Cost, Failure, FailureKind, Run
+from gateway.types import JSON, RunId
+
+
+@dataclass(slots=True)
+class Leading:
+    """Leads runs that have children.
+
+    Attributes:
+        begin: stores a run as ours and lets it be worked on.
+        fetch: returns a run as it is stored.
+        wait: returns a run once it has ended, wherever it is worked on.
+        cancel: wishes for a run's end.
+    """
+
+    journal: Journal
+    begin: Callable[[Run, Limits], Awaitable[None]]
+    fetch: Callable[[str], Awaitable[Run]]
+    wait: Callable[[str], Awaitable[Run]]
+    cancel: Callable[[str], Awaitable[Run]]
+
+    async def lead(self, live: Live) -> None:
+        """Bring a run to its end through its children."""
+        for child in self._make_children(live):
+            await self._begin_once(child, live.limits)
+        if live.run.status is Status.RECEIVED:
+            await self.journal.save(live, status=Status.DISPATCHED)
+        waiting = {asyncio.ensure_future(self.wait(child)) for child in live.run.children}
+        ended: list[Run] = []
+        try:
+            while waiting:
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                ended += [task.result() for task in done]
+                ended.sort(key=lambda run: live.run.children.index(run.id))
+                if await self._decide(live, ended, len(waiting)):
+                    return
+        finally:
+            for task in waiting:
+                task.cancel()
+
+    async def _decide(self, live: Live, ended: Sequence[Run], still_to_come: int) -> bool:
+        """End the run if its children's answers allow it; says whether they did."""
+        good = [(run.id, run.output) for run in ended if run.status is Status.COMPLETED]
+        quorum = live.limits.quorum
+        wanted = quorum[0] if quorum else 1
+        agrees: Agreement = live.agree or get_agreement(live.limits.agree)
+        verdict = judge(good, wanted, still_to_come, agrees)
+        if verdict.agreed is not None:
+            output = next(output for name, output in good if name == verdict.agreed[0])
+            await self._end(live, ended, Status.COMPLETED, verdict.groups, output=output)
+        elif verdict.is_open and not (live.cancel.is_set() and not still_to_come):
+            return False
+        elif live.cancel.is_set():
+            failure = Failure(kind=FailureKind.CANCELLED, message="cancelled, with all runs of it")
+            await self._end(live, ended, Status.CANCELLED, verdict.groups, failure=failure)
+        else:
+            await self._end(live, ended, Status.FAILED, verdict.groups, failure=_tell(live, ended, wanted))
+        return True
+
+    async def _end(
+        self,
+        live: Live,
+        ended: Sequence[Run],
+        status: Status,
+        groups: Sequence[Sequence[str]],
+        *,
+        output: JSON = None,
+        failure: Failure | None = None,
+    ) -> None:
+        known = {run.id for run in ended}
+        for child in live.run.children:
+            if child not in known:
+                await self.cancel(child)  # its cost stays on the bill
+        runs = {child: await self.fetch(child) for child in live.run.children}
+        evidence = {
+            "groups": [list(group) for group in groups],
+            "runs": {name: _tell_child(run) for name, run in runs.items()},
+        }
+        costs = tuple(a.cost for run in runs.values() for a in run.attempts) or (Cost(),)
+        await self.journal.save(
+            live,
+            status=status,
+            output=output,
+            evidence=evidence,
+            costs_of_children=costs,
+            failure=failure,
+            ended_at=self.journal.now(),
+        )
+
+    async def _begin_once(self, child: Run, limits: Limits) -> None:
+        try:
+            await self.fetch(child.id)  # after a restart it may be there
+        except RunNotFound:
+            await self.begin(child, replace(limits, hedge=None, quorum=None, agree=None))
+
+    def _make_children(self, live: Live) -> list[Run]:
+        run = live.run
+        alone = replace(run.task.limits, hedge=None, quorum=None, agree=None)
+        return [
+            replace(
+                run,
+                id=child,
+                task=replace(run.task, limits=alone),
+                backend=backend,
+                parent=run.id,
+                children=(),
+                children_at=(),
+                idempotency_key=None,
+                status=Status.RECEIVED,
+                passed=((Status.RECEIVED, run.created_at),),
+            )
+            for child, backend in zip(run.children, run.children_at, strict=True)
+        ]
+
+
+def choose_children(plan: Plan, limits: Limits) -> tuple[tuple[RunId, str], ...]:
+    """Return (id, backend) for each child that a task needs; none for an ordinary run.
+
+    Raises:
+        NoBackend: a quorum has not enough different backends.
+    """
+    wanted = limits.quorum[1] if limits.quorum else limits.hedge or 1
+    if wanted == 1 and limits.quorum is None:
+        return ()
+    backends = [candidate.backend for candidate in plan.ranked][:wanted]
+    if limits.quorum and len(backends) < wanted:
+        removed = [(c.backend, c.removed_by or "", c.reason or "") for c in plan.removed]
+        raise NoBackend(
+            f"a quorum of {limits.quorum} needs {wanted} backends, {len(backends)} are left", removed
+        )
+    return tuple((RunId(f"run_{uuid.uuid4().hex}"), backend) for backend in backends)
+
+
+def _tell_child(run: Run) -> JSON:
+    return {
+        "backend": run.backend,
+        "status": run.status.name,
+        "output": run.output,
+        "failure": run.failure.message if run.failure else None,
+        "cost_outcome": run.cost_outcome.value,
+    }
+
+
+def _tell(live: Live, ended: Sequence[Run], wanted: int) -> Failure:
+    failures = "; ".join(f"{run.backend}: {run.failure.message}" for run in ended if run.failure)
+    if live.limits.quorum is None:
+        last = next((run.failure for run in ended if run.failure), None)
+        kind = last.kind if last else FailureKind.INTERNAL
+        return Failure(kind=kind, message=f"none of {len(ended)} backends succeeded: {failures}")
+    answers = sum(run.status is Status.COMPLETED for run in ended)
+    message = f"no {wanted} of {answers} answers agree" + (f"; {failures}" if failures else "")
+    return Failure(kind=FailureKind.NO_QUORUM, message=message)

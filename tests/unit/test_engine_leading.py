@@ -1,0 +1,168 @@
+"""Hedging and quorum."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from engine_setup import make_task, open_gateway, run_to_end
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway import CostOutcome, FailureKind, NoBackend, Status
+from gateway.errors import InvalidInput
+from gateway.policy.quorum import is_exactly, is_nearly, judge
+from gateway.store.memory import MemoryStore
+from gateway.testing import FakeAdapter, FakeClock
+from gateway.types import Money
+
+pytestmark = pytest.mark.anyio
+
+NUMBERS = st.integers() | st.floats(allow_nan=True)
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | NUMBERS | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(JSON_VALUES)
+def test_everything_agrees_with_itself(value: Any) -> None:
+    assert is_exactly(value, value)
+    assert is_nearly(value, value)
+
+
+def test_what_agrees_exactly_and_what_nearly() -> None:
+    assert not is_exactly(True, 1)
+    assert not is_nearly({"a": True}, {"a": 1})
+    assert is_exactly({"a": [1, "x"]}, {"a": [1.0, "x"]})
+    assert not is_exactly({"a": 0.1 + 0.2}, {"a": 0.3})
+    assert is_nearly({"a": 0.1 + 0.2}, {"a": 0.3})
+    assert not is_nearly({"a": 0.3}, {"a": 0.31})
+    assert not is_nearly([1], [1, 2])
+    assert not is_nearly({"a": 1}, {"b": 1})
+
+
+@given(st.lists(st.integers(0, 2), max_size=6), st.integers(1, 6), st.integers(0, 4))
+def test_a_verdict_is_open_only_while_more_answers_can_help(rows: list[int], wanted: int, more: int) -> None:
+    answers = [(str(n), value) for n, value in enumerate(rows)]
+    verdict = judge(answers, wanted, more, is_exactly)
+    best = max((rows.count(value) for value in rows), default=0)
+    assert (verdict.agreed is not None) == (best >= wanted)
+    assert verdict.is_open == (best < wanted <= best + more)
+    assert sorted(name for group in verdict.groups for name in group) == sorted(name for name, _ in answers)
+
+
+def make(clock: FakeClock, name: str, seconds: float, answer: Any = "same", **more: Any) -> FakeAdapter:
+    steps = [(0.5, Status.RUNNING), (seconds, Status.COMPLETED)]
+    return FakeAdapter(name, clock=clock, steps=steps, answer=lambda _: answer, **more)
+
+
+async def test_the_first_success_wins_and_the_loser_is_cancelled() -> None:
+    clock = FakeClock()
+    slow, quick = make(clock, "slow", 600.0, "late"), make(clock, "quick", 5.0, "first")
+    async with open_gateway(slow, quick, clock=clock) as gateway:
+        run = await gateway.run(make_task(hedge=2, idempotent=True))
+        await clock.sleep(10)
+        children = [await gateway.get(child) for child in run.children]
+    assert (run.output, run.status) == ("first", Status.COMPLETED)
+    assert [child.status for child in children] == [Status.CANCELLED, Status.COMPLETED]
+    assert (len(slow.accepted), len(quick.accepted), slow.calls["cancel"]) == (1, 1, 1)
+    assert run.updated_at - run.created_at < children[0].updated_at - run.created_at + (
+        run.updated_at - run.created_at
+    )
+
+
+async def test_a_hedge_survives_the_failure_of_one_and_fails_with_both() -> None:
+    clock = FakeClock()
+    a, b = make(clock, "a", 1.0), make(clock, "b", 2.0, "good")
+    a.arm("fail_job", 2)
+    async with open_gateway(a, b, clock=clock) as gateway:
+        assert (await gateway.run(make_task(hedge=2, idempotent=True))).output == "good"
+        b.arm("fail_job", 1)
+        run = await run_to_end(gateway, make_task(hedge=2, idempotent=True))
+    assert run.failure is not None
+    assert run.failure.kind is FailureKind.JOB
+    assert "none of 2 backends succeeded" in run.failure.message
+
+
+async def test_a_hedge_at_a_price_needs_a_bound_that_covers_all() -> None:
+    clock = FakeClock()
+    price = Money.parse("1 USD")
+    a, b = make(clock, "a", 1.0, price=price), make(clock, "b", 2.0, price=price)
+    async with open_gateway(a, b, clock=clock) as gateway:
+        with pytest.raises(InvalidInput, match="max_cost"):
+            await gateway.run(make_task(hedge=2))
+        with pytest.raises(NoBackend, match="2 times 1 USD"):
+            await gateway.run(make_task(hedge=2, max_cost=Money.parse("1.5 USD")))
+        run = await gateway.run(make_task(hedge=2, max_cost=Money.parse("2 USD")))
+    assert run.status is Status.COMPLETED
+    assert run.cost_outcome in (CostOutcome.CHARGED, CostOutcome.UNKNOWN)
+
+
+async def test_a_quorum_returns_what_enough_agree_on_with_the_evidence() -> None:
+    clock = FakeClock()
+    a, b = make(clock, "a", 1.0, {"x": 0.3}), make(clock, "b", 2.0, {"x": 0.5})
+    c = make(clock, "c", 3.0, {"x": 0.1 + 0.2})
+    async with open_gateway(a, b, c, clock=clock) as gateway:
+        run = await gateway.run(make_task(quorum=(2, 3), agree="numeric"))
+    assert run.output == {"x": 0.3}
+    first, other = run.evidence["groups"]
+    assert [run.evidence["runs"][name]["backend"] for name in first] == ["a", "c"]
+    assert [run.evidence["runs"][name]["output"] for name in other] == [{"x": 0.5}]
+
+
+async def test_no_quorum_is_said_as_soon_as_it_is_known() -> None:
+    clock = FakeClock()
+    a, b, c = make(clock, "a", 1.0, 1), make(clock, "b", 2.0, 2), make(clock, "c", 600.0, 3)
+    async with open_gateway(a, b, c, clock=clock) as gateway:
+        run = await run_to_end(gateway, make_task(quorum=(3, 3)))
+    assert run.failure is not None
+    assert run.failure.kind is FailureKind.NO_QUORUM
+    assert (run.updated_at - run.created_at).total_seconds() < 10
+    assert len(run.evidence["groups"]) == 2
+
+
+async def test_a_callable_says_what_agrees() -> None:
+    clock = FakeClock()
+    a, b = make(clock, "a", 1.0, "Yes"), make(clock, "b", 2.0, "yes")
+    async with open_gateway(a, b, clock=clock) as gateway:
+        task = make_task(quorum=(2, 2))
+        run = await gateway.run(task, agree=lambda one, other: one.lower() == other.lower())
+    assert run.output == "Yes"
+
+
+async def test_a_quorum_needs_that_many_backends() -> None:
+    clock = FakeClock()
+    a, b = make(clock, "a", 1.0), make(clock, "b", 1.0)
+    b.backend.is_down = True
+    async with open_gateway(a, b, clock=clock) as gateway:
+        with pytest.raises(NoBackend, match="needs 2 backends, 1 are left"):
+            await gateway.run(make_task(quorum=(2, 2)))
+    assert a.accepted == []
+
+
+async def test_cancelling_the_parent_cancels_the_children() -> None:
+    clock = FakeClock()
+    a, b = make(clock, "a", 600.0), make(clock, "b", 600.0)
+    async with open_gateway(a, b, clock=clock) as gateway:
+        run = await gateway.submit(make_task(hedge=2, idempotent=True))
+        await clock.sleep(5)
+        await gateway.cancel(run.id)
+        await clock.sleep(5)
+        run = await gateway.get(run.id)
+    assert run.status is Status.CANCELLED
+    assert a.calls["cancel"] + b.calls["cancel"] == 2
+
+
+async def test_a_quorum_goes_on_after_a_restart_and_submits_nothing_twice() -> None:
+    clock = FakeClock()
+    store = MemoryStore()
+    a, b = make(clock, "a", 60.0), make(clock, "b", 90.0)
+    async with open_gateway(a, b, clock=clock, store=store) as gateway:
+        run = await gateway.submit(make_task(quorum=(2, 2)))
+        await clock.sleep(10)
+    again = [FakeAdapter(x.name, clock=clock, backend=x.backend) for x in (a, b)]
+    async with open_gateway(*again, clock=clock, store=store) as gateway:
+        run = await gateway.wait(run.id)
+    assert (run.output, len(a.accepted), len(b.accepted)) == ("same", 1, 1)
