@@ -17,10 +17,11 @@ class Work:
     def __init__(self) -> None:
         self.lists: list[list[int]] = []
         self.running = self.most = 0
-        self.go = asyncio.Event()
+        self.begun, self.go = asyncio.Event(), asyncio.Event()
 
     async def __call__(self, items: list[int]) -> list[int]:
         self.lists.append(items)
+        self.begun.set()
         self.running += 1
         self.most = max(self.most, self.running)
         await self.go.wait()
@@ -43,8 +44,7 @@ async def test_in_turn(in_turn: bool, most: int) -> None:  # noqa: FBT001  a tab
     work = Work()
     gather = Gather[int, int](work, in_turn=in_turn, window_seconds=0)
     first = asyncio.create_task(gather.ask([1]))
-    while not work.lists:
-        await asyncio.sleep(0)
+    await work.begun.wait()
     others = [asyncio.create_task(gather.ask([number])) for number in (2, 3)]
     for _ in range(20):
         await asyncio.sleep(0)
@@ -67,8 +67,7 @@ async def test_who_leaves_takes_nobody_along() -> None:
     work = Work()
     gather = Gather[int, int](work)
     leaving, staying = asyncio.create_task(gather.ask([1])), asyncio.create_task(gather.ask([2]))
-    while not work.lists:
-        await asyncio.sleep(0.001)
+    await work.begun.wait()
     leaving.cancel()
     work.go.set()
     assert await staying == [4]
