@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.chain.rpc import Asks, Question, request, request_many
+from gateway.chain.rpc import Asks, Question, RpcRefused, request_many
 from gateway.errors import Misbehaved, Unavailable
 
 _FARTHEST = 14  # powers of two that are looked back: 8,192 blocks
-_PROBES = 16  # blocks per batch while narrowing down
+_PROBES = 16  # blocks per batch
+_WALKED = 256  # blocks that are looked through where old states are not kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,33 +22,59 @@ class Spender:
     block_number: int
 
 
+class NotFinalYet(Unavailable):
+    """The nonce is spent in a block that may still be undone."""
+
+
 async def find_spender(rpc: Asks, sender: str, nonce: int, *, height: int) -> Spender:
     """Find the transaction of `sender` with this nonce, in a block at or below `height`.
 
-    Needs the account's nonce at older blocks, which nodes keep for some hundred blocks at least. It takes a
-    few batches, whatever the distance.
+    The account's nonce at older blocks leads to it, in a few batches whatever the distance. An RPC that does
+    not keep old states, or answers from the newest, is asked for the newest blocks themselves.
 
-    Raises Unavailable if it can't be found (old state is gone, replicas disagree); else as `rpc.request`.
+    Raises Unavailable if it can't be found, NotFinalYet if it lies higher; else as `rpc.request`.
     """
-    low, high = await _bracket(rpc, sender, nonce, height)
-    while high - low > 1:
-        step = max(1, (high - low) // (_PROBES + 1))
-        probes = list(range(low + step, high, step))
-        counts = await _fetch_counts(rpc, sender, probes)
-        low = max((probe for probe, count in zip(probes, counts, strict=True) if count <= nonce), default=low)
-        high = min(
-            (probe for probe, count in zip(probes, counts, strict=True) if count > nonce), default=high
-        )
-        if low >= high:
-            raise Unavailable("the RPC contradicts itself about an account's nonce")
-    block: Any = await request(rpc, "eth_getBlockByNumber", [hex(high), True])
     try:
-        for transaction in block["transactions"]:
-            if transaction["from"].lower() == sender.lower() and int(transaction["nonce"], 16) == nonce:
-                return Spender(str(transaction["hash"]), high)
+        low, high = await _bracket(rpc, sender, nonce, height)
+        while high - low > 1:
+            low, high = await _narrow(rpc, sender, nonce, low, high)
+        spender = await _find_in_blocks(rpc, sender, nonce, [high])
+    except NotFinalYet:
+        raise
+    except (Unavailable, RpcRefused):
+        spender = None
+    for top in range(height, max(-1, height - _WALKED), -_PROBES):
+        if spender is not None:
+            return spender
+        spender = await _find_in_blocks(rpc, sender, nonce, range(top, max(-1, top - _PROBES), -1))
+    if spender is None:
+        raise Unavailable(f"nonce {nonce} is spent, and the RPC does not show by what")
+    return spender
+
+
+async def _narrow(rpc: Asks, sender: str, nonce: int, low: int, high: int) -> tuple[int, int]:
+    step = max(1, (high - low) // (_PROBES + 1))
+    probes = list(range(low + step, high, step))
+    counts = await _fetch_counts(rpc, sender, probes)
+    for probe, count in zip(probes, counts, strict=True):
+        low = max(low, probe) if count <= nonce else low
+        high = min(high, probe) if count > nonce else high
+    if low >= high:
+        raise Unavailable("the RPC contradicts itself about an account's nonce")
+    return low, high
+
+
+async def _find_in_blocks(rpc: Asks, sender: str, nonce: int, numbers: Sequence[int]) -> Spender | None:
+    questions: list[Question] = [("eth_getBlockByNumber", [hex(number), True]) for number in numbers]
+    blocks: list[Any] = await request_many(rpc, questions)
+    try:
+        for number, block in zip(numbers, blocks, strict=True):
+            for transaction in block["transactions"] if block is not None else ():
+                if transaction["from"].lower() == sender.lower() and int(transaction["nonce"], 16) == nonce:
+                    return Spender(str(transaction["hash"]), number)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise Misbehaved(f"the RPC sent a block that is none ({error!r})") from error
-    raise Unavailable(f"nonce {nonce} is spent, and the RPC does not show by what")
+    return None
 
 
 async def _bracket(rpc: Asks, sender: str, nonce: int, height: int) -> tuple[int, int]:
@@ -63,7 +90,7 @@ async def _bracket(rpc: Asks, sender: str, nonce: int, height: int) -> tuple[int
         counts = await _fetch_counts(rpc, sender, probes)
         for probe, count in zip(probes, counts, strict=True):
             if probe == height and count <= nonce:
-                raise Unavailable(f"nonce {nonce} is not spent yet at block {height}")
+                raise NotFinalYet(f"nonce {nonce} is not spent yet at block {height}")
             if count <= nonce:
                 return probe, high
             high = min(high, probe)

@@ -111,6 +111,7 @@ class Node:
     hidden: int = 0  # so many looks for receipts and transactions find nothing
     stale: int = 0  # so many questions are answered "block not found"
     widest_logs: int = 10**9
+    old_states: str = "kept"  # or "newest": answered from that one; or "gone": refused
     requests: list[list[str]] = field(default_factory=list)
     url: str = ""
 
@@ -197,6 +198,10 @@ class Node:
         if at == "pending" and not self.lag:
             return hex(self.chain.count_pending(address))
         number = int(at, 16) if at.startswith("0x") else self.height
+        if number < self.height and self.old_states == "gone":
+            raise KeyError("missing trie node 0xabc")
+        if self.old_states == "newest":
+            number = self.height
         return hex(self.chain.count(address, number))
 
     def on_sendRawTransaction(self, raw: str) -> str:  # noqa: N802

@@ -247,6 +247,23 @@ async def test_dead_is_proven(distance: int) -> None:
         assert (await careful.look_up(prepared)).where is Whereabouts.UNKNOWN
 
 
+@pytest.mark.parametrize("old_states", ["newest", "gone"])
+@pytest.mark.parametrize("distance", [0, 1, 40, 200])
+async def test_dead_is_proven_without_old_states(old_states: str, distance: int) -> None:
+    node = Node(Chain(), old_states=old_states)
+    node.chain.mine(30)
+    async with transactions_on(node) as transactions:
+        prepared = await transactions.prepare(CALL)
+        rival = await make_transactions(transactions._rpc).prepare(Call(TO, value=5))
+        await make_transactions(transactions._rpc).broadcast(rival)
+        node.chain.mine(1 + distance)
+        careful = make_transactions(transactions._rpc, confirmations=distance + 2)
+        assert (await careful.look_up(prepared)).where is Whereabouts.UNKNOWN
+        assert (await transactions.look_up(prepared)).by == rival.hash
+        node.chain.mine(300)
+        assert (await transactions.look_up(prepared)).where is Whereabouts.UNKNOWN  # too far away to see
+
+
 async def test_a_rival_in_the_first_blocks() -> None:
     node = Node(Chain())
     async with transactions_on(node) as transactions:
