@@ -128,7 +128,11 @@ class Catalogue:
         if task.model is None:
             raise InvalidInput("a task needs a model, or a target and a named backend")
         targets = self.get_model(task.model).targets
-        return [target for name, target in targets.items() if backends is None or name in backends]
+        found = [target for name, target in targets.items() if backends is None or name in backends]
+        if not found:
+            has, named = ", ".join(sorted(targets)), " or ".join(backends or ())
+            raise InvalidInput(f"the model {task.model!r} has no target at {named}; it has one at {has}")
+        return found
 
     def get_model(self, name: str) -> Model:
         """Return one model. Raises UnknownModel with the nearest right name."""

@@ -155,9 +155,8 @@ class RunFailed(RunError):
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        failure = run.failure
-        why = f"{failure.kind}: {failure.message}" if failure else run.status.name
-        super().__init__(f"run {run.id} ended {run.status.name} ({why})", run_id=run.id)
+        why = f": {run.failure.message}" if run.failure else ""
+        super().__init__(f"run {run.id} ended {run.status.name}{why}", run_id=run.id)
         self.cost_outcome = run.cost_outcome
 
 

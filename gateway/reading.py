@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gateway.adapter import Capabilities
+from gateway.limits import Limits
 from gateway.task import Quote, Run, Task
 
 if TYPE_CHECKING:
@@ -37,6 +38,19 @@ class Reading:
     async def plan(self, task: Task, backend: Selected = "auto") -> Plan:
         """Say where a task would go, and why not elsewhere. Nothing is submitted, nothing is stored."""
         return await self._engine.plan(task, backend)
+
+    async def replan(
+        self, run_id: str, *, backend: Selected | None = None, limits: Limits | None = None
+    ) -> Plan:
+        """Play a past run's plan again under other limits, or another way to sort: the same facts as then.
+
+        Raises RunNotFound, InvalidInput for a run that has no plan.
+        """
+        from gateway.policy.replay import replay_plan
+
+        await self._engine.start()
+        run = await self._engine.store.get(run_id)
+        return replay_plan(run, backend or run.backend, limits or run.task.limits, self._engine.rates)
 
     async def quote(self, task: Task, backend: Selected = "auto") -> dict[str, Quote]:
         """Return what a task would cost, by backend. Raises NoBackend if nobody could run it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -14,6 +15,8 @@ from gateway.reading import Selected
 from gateway.task import Run, Task
 
 if TYPE_CHECKING:
+    from anyio.from_thread import BlockingPortal
+
     from gateway.catalogue import Model
 
 P = ParamSpec("P")
@@ -54,6 +57,11 @@ def _carry_iterator(
 class Gateway:
     """The same as AsyncGateway, without async, for any number of threads. Use it as `with`, or `close` it."""
 
+    _gateway: AsyncGateway
+    _portal: BlockingPortal
+    _stack: ExitStack
+    _is_closed: bool
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Take what AsyncGateway takes."""
         self._start(lambda: AsyncGateway(*args, **kwargs))
@@ -73,6 +81,7 @@ class Gateway:
     accept = _carry(AsyncGateway.accept)
     list_runs = _carry(AsyncGateway.list_runs)
     plan = _carry(AsyncGateway.plan)
+    replan = _carry(AsyncGateway.replan)
     quote = _carry(AsyncGateway.quote)
     map = _carry(AsyncGateway.map)
     backends = _carry(AsyncGateway.backends)
@@ -86,8 +95,11 @@ class Gateway:
 
     def close(self) -> None:
         """As AsyncGateway.aclose."""
-        self._call(self._gateway.aclose)
-        self._stack.close()
+        if not self._is_closed:
+            self._is_closed = True
+            atexit.unregister(self.close)
+            self._call(self._gateway.aclose)
+            self._stack.close()
 
     def __enter__(self) -> Self:
         return self
@@ -99,8 +111,10 @@ class Gateway:
         from anyio.from_thread import start_blocking_portal
 
         self._stack = ExitStack()
+        self._is_closed = False
         self._gateway = make()  # before the loop is started: a wrong configuration leaves no thread behind
         self._portal = self._stack.enter_context(start_blocking_portal("asyncio"))
+        atexit.register(self.close)  # one that nobody closes must not keep the interpreter from ending
 
     def _call(self, work: Callable[[], Awaitable[R]]) -> R:
         return self._portal.call(work)
@@ -112,24 +126,13 @@ _default_lock = threading.Lock()
 
 def get_default() -> Gateway:
     """Return the gateway of the configuration that is found, made once. Raises ConfigError."""
-    import atexit
-
     global _default  # noqa: PLW0603  one default gateway per process, like logging's root
     with _default_lock:
         if _default is None:
             _default = Gateway.from_config()
-            atexit.register(_close_default)
         return _default
 
 
 def run(task: Task, backend: Selected = "auto", *, timeout: float | None = None) -> Run:
     """Run a task on the default gateway, that of the configuration found; see AsyncGateway.run."""
     return get_default().run(task, backend, timeout=timeout)
-
-
-def _close_default() -> None:
-    global _default  # noqa: PLW0603  see get_default
-    with _default_lock:
-        if _default is not None:
-            _default.close()
-            _default = None

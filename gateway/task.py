@@ -271,6 +271,7 @@ class Run(Value):
         task: what was asked.
         backend: the selector: "auto", "auto:cheapest", a name, or several.
         idempotency_key: the caller's own; one key is one run.
+        plan: the plan that it was taken in with, as JSON; `gateway.replan` plays it again.
         parent: the run whose task this one does, for hedging and quorum.
         children: the runs that do this one's task, and `children_at`, the backend of each.
         evidence: for a run with children: what each said, and who agreed.
@@ -300,6 +301,7 @@ class Run(Value):
     deadline_at: datetime | None = None
     ended_at: datetime | None = None
     idempotency_key: str | None = None
+    plan: JSON = None
     parent: RunId | None = None
     children: tuple[RunId, ...] = ()
     children_at: tuple[str, ...] = ()

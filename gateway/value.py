@@ -53,6 +53,12 @@ class Value:
         return value
 
     @classmethod
+    def model_validate(cls, data: JSON) -> Self:
+        """Read back what `model_dump` gave. Raises pydantic.ValidationError."""
+        value: Self = _make_type_adapter(cls).validate_python(data)
+        return value
+
+    @classmethod
     def model_json_schema(cls) -> dict[str, JSON]:
         """Return the JSON Schema of the type."""
         return _make_type_adapter(cls).json_schema()

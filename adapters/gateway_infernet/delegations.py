@@ -90,8 +90,8 @@ class Delegations:
     async def look(self, handles: Sequence[Handle]) -> dict[Handle, Snapshot]:
         """Follow them on the chain, all in a few requests."""
         delegations = {handle: Delegation.parse(handle.detail["delegation"]) for handle in handles}
-        reader = self._get_reader()
-        if reader is None or not handles:
+        reader = self._get_reader() if handles else None  # it imports web3
+        if reader is None:
             return {handle: self._look_blindly(handle, delegations[handle]) for handle in handles}
         async with self._named():
             progress = await reader.fetch_progress(list(delegations.values()))

@@ -58,6 +58,7 @@ class Engine:
         self.adapters, self.catalogue, self.store, self.clock = adapters, catalogue, store, clock
         accounting = accounting or Accounting()
         health = Health(clock)
+        self.rates = accounting.rates
         self.planner = Planner(adapters, catalogue, clock, accounting, health)
         self._limits = limits
         self._owner = make_owner()
@@ -115,6 +116,7 @@ class Engine:
         plan = await self.planner.plan(task, selector, limits)
         if not is_worth_waiting(plan, limits):
             plan.require_best()
+        run = replace(run, plan=plan.model_dump())
         if plan.ranked and (children := choose_children(plan, limits)):
             ids, places = zip(*children, strict=True)
             run = replace(run, children=ids, children_at=places)

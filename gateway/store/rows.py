@@ -24,8 +24,15 @@ def encode_task(task: Task) -> bytes:
 
 
 def encode_run(run: Run) -> bytes:
-    """Return the part of a run that changes, without its task and attempts."""
-    return replace(run, task=_EMPTY, attempts=()).model_dump_json()
+    """Return the part of a run that changes, without its task, plan and attempts."""
+    return replace(run, task=_EMPTY, attempts=(), plan=None).model_dump_json()
+
+
+def encode_plan(run: Run) -> bytes | None:
+    """Return the plan of a run, which is written once."""
+    from pydantic_core import to_json
+
+    return None if run.plan is None else to_json(run.plan, inf_nan_mode="constants")
 
 
 def decode_entry(run_id: str, model: str | None, state: bytes) -> Entry:
@@ -63,11 +70,16 @@ def encode_attempt(run: Run, attempt: Attempt) -> tuple[object, ...]:
     )
 
 
-def decode_run(task: bytes, state: bytes, attempts: Sequence[tuple[bytes | None, bytes]]) -> Run:
+def decode_run(
+    task: bytes, plan: bytes | None, state: bytes, attempts: Sequence[tuple[bytes | None, bytes]]
+) -> Run:
     """Put a run together again."""
+    from pydantic_core import from_json
+
     return replace(
         Run.model_validate_json(state),
         task=Task.model_validate_json(task),
+        plan=None if plan is None else from_json(plan),
         attempts=tuple(_decode_attempt(envelope, doc) for envelope, doc in attempts),
     )
 

@@ -13,7 +13,7 @@ from gateway.policy.budget import Spend
 from gateway.policy.learning import Outcome
 from gateway.store.ledger import Entry, Ledger, book
 from gateway.store.protocol import SCHEMA_VERSION, Claimed, RunFilter, Scope, Wish
-from gateway.store.rows import decode_entry, decode_run, encode_attempt, encode_run, encode_task
+from gateway.store.rows import decode_entry, decode_run, encode_attempt, encode_plan, encode_run, encode_task
 from gateway.store.writer import Writer
 from gateway.task import Event, Run
 
@@ -32,6 +32,7 @@ CREATE TABLE IF NOT EXISTS runs (
     accept_answer TEXT,
     idempotency_key TEXT UNIQUE,
     task BLOB NOT NULL,
+    plan BLOB,
     state BLOB NOT NULL
 );
 CREATE INDEX IF NOT EXISTS runs_by_time ON runs (created_at);
@@ -92,7 +93,7 @@ class SqliteStore:
         """See Store."""
         times = (run.created_at.timestamp(), _get_time(run.cancel_requested_at))
         row = (run.id, *times, run.status, run.status.phase, run.task.model, owner)
-        blobs = (encode_task(run.task), encode_run(run))
+        blobs = (encode_task(run.task), encode_plan(run), encode_run(run))
 
         def work(db: sqlite3.Connection) -> int:
             key = run.idempotency_key
@@ -101,7 +102,7 @@ class SqliteStore:
                 raise RunExists(f"the key {key!r} has run {taken[0]}", run_id=taken[0])
             db.execute(
                 "INSERT INTO runs (id, created_at, cancel_requested_at, status, phase, model, owner,"
-                " idempotency_key, task, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " idempotency_key, task, plan, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (*row, key, *blobs),
             )
             return 1
@@ -329,15 +330,15 @@ def _marks(values: Collection[object]) -> str:
 
 
 def _load_run(db: sqlite3.Connection, run_id: str) -> Run:
-    query = "SELECT task, state, cancel_requested_at, accept_answer FROM runs WHERE id = ?"
+    query = "SELECT task, plan, state, cancel_requested_at, accept_answer FROM runs WHERE id = ?"
     row = db.execute(query, (run_id,)).fetchone()
     if row is None:
         raise RunNotFound(f"there is no run {run_id}", run_id=run_id)
-    task, state, cancel, answer = row
+    task, plan, state, cancel, answer = row
     attempts = db.execute(
         "SELECT envelope, state FROM attempts WHERE run_id = ? ORDER BY number", (run_id,)
     ).fetchall()
-    run = decode_run(task, state, attempts)
+    run = decode_run(task, plan, state, attempts)
     return replace(run, cancel_requested_at=_parse_time(cancel), accept_answer=answer)
 
 

@@ -60,7 +60,8 @@ class Writer:
         thread, self._thread = self._thread, None
         if thread is not None:
             self._queue.put(None)
-            await asyncio.to_thread(thread.join)
+            while thread.is_alive():  # noqa: ASYNC110  at the interpreter's end no pool can join it for us
+                await asyncio.sleep(0.001)
 
     def _run(self) -> None:
         connection: sqlite3.Connection | None = None

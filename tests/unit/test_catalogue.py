@@ -83,12 +83,16 @@ def test_a_model_has_its_targets_and_limits() -> None:
         ((), ["node1", "hosted"]),
         (("hosted",), ["hosted"]),
         (("hosted", "node1"), ["node1", "hosted"]),
-        (("node2",), []),
         (("node2", "hosted"), ["hosted"]),
     ],
 )
 def test_targets_are_found_among_the_named_backends(backends: tuple[str, ...], found: list[str]) -> None:
     assert [target.backend for target in find(Task(model="sentiment"), *backends)] == found
+
+
+def test_a_named_backend_without_a_target_is_said_so() -> None:
+    with pytest.raises(InvalidInput, match="no target at node2; it has one at hosted, node1"):
+        find(Task(model="sentiment"), "node2")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from engine_setup import make_task, run_to_end
 
-from gateway import AsyncGateway, CostOutcome, FailureKind, Status, Task
+from gateway import AsyncGateway, CostOutcome, FailureKind, Limits, Status, Task
 from gateway.errors import IdempotencyConflict
 from gateway.policy.budget import Accounting, Budget
 from gateway.policy.rates import Rate, Rates
@@ -157,3 +157,17 @@ async def test_one_key_at_once_from_two_gateways_is_one_run() -> None:
         )
     assert len({run.id for run in runs}) == 1
     assert len(a.accepted) == 1
+
+
+async def test_a_past_plan_is_played_again_under_another_policy(tmp_path: Path) -> None:
+    clock = FakeClock(settle_seconds=0.002)
+    dear = FakeAdapter("dear", clock=clock, price=USD("2 USD"))
+    cheap = FakeAdapter("cheap", clock=clock, price=USD("1 USD"))
+    store = f"sqlite:///{tmp_path / 'runs.db'}"
+    async with make_gateway(dear, cheap, clock=clock, store=store) as gateway:
+        run = await gateway.run(make_task(), ["dear", "cheap"])
+        assert run.attempts[0].backend == "dear"
+        dear.backend.price = USD("9 USD")
+        again = await gateway.replan(run.id, backend="auto:cheapest", limits=Limits(max_cost=USD("1.5 USD")))
+    assert [(c.backend, c.removed_by) for c in again.candidates] == [("cheap", None), ("dear", "max_cost")]
+    assert "2 USD" in (again.removed[0].reason or "")
