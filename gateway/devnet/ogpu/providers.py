@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -81,7 +81,7 @@ class Providers:
         self._next_block = 0
         self._jobs: set[asyncio.Task[None]] = set()
         self._scan: asyncio.Task[None] | None = None
-        self._registering = asyncio.Lock()
+        self._registrations: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     async def start(self) -> None:
         """Register for all sources that there are, then watch for more of them and for tasks."""
@@ -125,21 +125,25 @@ class Providers:
         sources = await self._contracts.fetch_events(nexus, "SourcePublished", **window)
         tasks = await self._contracts.fetch_events(nexus, "TaskPublished", **window)
         for provider in self.providers:
-            if sources:
-                self._begin(self._register(provider, [source for (source,) in sources]))
-            for task, _source in tasks:
-                self._begin(self._work(provider, task))
+            for (source,) in sources:
+                key = (provider.account.address, source)
+                self._registrations[key] = self._begin(self._register(provider, source))
+            for task, source in tasks:
+                self._begin(self._work(provider, task, source))
 
-    def _begin(self, work: asyncio._CoroutineLike[None]) -> None:
+    def _begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         job = asyncio.create_task(work)
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
+        return job
 
-    async def _register(self, provider: Provider, sources: Sequence[str]) -> None:
-        for source in sources:
-            await self._try(provider, source, "register", source, provider.account.address, _CPU)
+    async def _register(self, provider: Provider, source: str) -> None:
+        await self._try(provider, source, "register", source, provider.account.address, _CPU)
 
-    async def _work(self, provider: Provider, task: str) -> None:
+    async def _work(self, provider: Provider, task: str, source: str) -> None:
+        registration = self._registrations.get((provider.account.address, source))
+        if registration is not None:
+            await asyncio.wait([registration])
         await provider.awake.wait()
         if provider.manner is Manner.IGNORE:
             return
