@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeAlias
 
-from gateway.errors import BackendError, Rejected, Throttled, Unavailable
+from gateway.errors import BackendError, InDoubt, Rejected, Throttled, Unavailable
 from gateway.lifecycle import AttemptStatus
 from gateway.limits import Limits
 from gateway.task import Attempt, Failure, FailureKind
@@ -18,6 +18,7 @@ _KINDS: tuple[tuple[type[BackendError], FailureKind], ...] = (
     (Throttled, FailureKind.THROTTLED),
     (Unavailable, FailureKind.UNAVAILABLE),
     (Rejected, FailureKind.REJECTED),
+    (InDoubt, FailureKind.UNRESOLVED),
 )
 
 

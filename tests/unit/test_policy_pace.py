@@ -1,0 +1,108 @@
+"""Waits are bounded, grow with the job's age, and are never shorter than the backend asked."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.policy.pace import (
+    FIRST_LOOK_SECONDS,
+    LONGEST_LOOK_SECONDS,
+    LONGEST_SILENT_LOOK_SECONDS,
+    SHARE_OF_AGE,
+    get_look_delay,
+    get_retry_delay,
+)
+
+ages = st.floats(0, 1e9)
+failures = st.integers(0, 100_000)
+
+
+@given(ages, failures)
+def test_a_look_comes_neither_at_once_nor_never(age: float, silent: int) -> None:
+    assert FIRST_LOOK_SECONDS <= get_look_delay(age, silent) <= LONGEST_SILENT_LOOK_SECONDS
+    assert get_look_delay(age) <= LONGEST_LOOK_SECONDS
+
+
+@given(ages, ages, failures)
+def test_looks_are_rarer_the_older_the_job(one: float, other: float, silent: int) -> None:
+    younger, older = sorted((one, other))
+    assert get_look_delay(younger, silent) <= get_look_delay(older, silent)
+
+
+@given(ages, failures, failures)
+def test_looks_are_rarer_the_longer_the_backend_is_silent(age: float, one: int, other: int) -> None:
+    fewer, more = sorted((one, other))
+    assert get_look_delay(age, fewer) <= get_look_delay(age, more)
+
+
+def test_the_first_looks_come_after_tens_of_milliseconds() -> None:
+    age, looks = 0.0, []
+    while age < 1.0:
+        age += get_look_delay(age)
+        looks.append(age)
+    assert looks[0] == pytest.approx(0.03)
+    assert sum(look < 0.2 for look in looks) >= 5
+    assert len(looks) < 30
+
+
+@given(st.floats(0.25, 80))
+def test_a_result_is_seen_late_by_a_share_of_its_age_at_most(age: float) -> None:
+    assert get_look_delay(age) == pytest.approx(age * SHARE_OF_AGE)
+
+
+def test_a_day_of_waiting_takes_thousands_of_looks_and_not_more() -> None:
+    age, looks = 0.0, 0
+    while age < 86_400:
+        age += get_look_delay(age)
+        looks += 1
+    assert looks < 9_000
+
+
+def test_an_outage_of_weeks_is_looked_at_on() -> None:
+    assert get_look_delay(1e6, 10**6) == LONGEST_SILENT_LOOK_SECONDS
+
+
+dice = st.floats(0, 1, exclude_max=True)
+waits = st.floats(0, 1e6)
+asked = st.none() | st.timedeltas(timedelta(0), timedelta(days=30))
+
+
+@given(waits, dice, asked)
+def test_a_retry_waits_at_least_as_long_as_asked(
+    previous: float, die: float, retry_after: timedelta | None
+) -> None:
+    least = retry_after.total_seconds() if retry_after else 0.0
+    assert max(0.2, least) <= get_retry_delay(previous, die, retry_after) <= max(30.0, least)
+
+
+@given(waits, dice, st.floats(0.001, 1), st.floats(1, 100))
+def test_base_and_cap_bound_the_wait(previous: float, die: float, base: float, cap: float) -> None:
+    assert base <= get_retry_delay(previous, die, None, base=base, cap=cap) <= cap
+
+
+@given(waits, dice, dice)
+def test_the_dice_alone_decide_between_the_bounds(previous: float, one: float, other: float) -> None:
+    low, high = sorted((one, other))
+    assert get_retry_delay(previous, low, None) <= get_retry_delay(previous, high, None)
+    assert get_retry_delay(previous, 0.0, None) == 0.2
+
+
+def test_waits_grow_threefold_at_most_up_to_the_cap() -> None:
+    waited, waits = 0.0, []
+    for _ in range(8):
+        waited = get_retry_delay(waited, 0.999999, None)
+        waits.append(waited)
+    assert waits[0] == pytest.approx(0.2)
+    assert all(b <= a * 3 + 1e-6 for a, b in pairwise(waits))
+    assert waits[-1] == 30.0
+
+
+def test_a_long_retry_after_is_kept_beyond_the_cap_and_not_remembered_as_more() -> None:
+    long = get_retry_delay(0.0, 0.5, timedelta(hours=2))
+    assert long == 7200.0
+    assert get_retry_delay(long, 0.999, None) == 30.0
