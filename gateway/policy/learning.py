@@ -68,7 +68,8 @@ def observe(outcomes: Sequence[Outcome], now: datetime) -> Observed:
     """Sum up outcomes, each weighted by its age."""
     if not outcomes:
         return Observed()
-    weighted = [(0.5 ** ((now - outcome.at) / HALF_LIFE), outcome) for outcome in outcomes]
+    # An outcome of the future (the machine's clock was set back) counts as new.
+    weighted = [(0.5 ** max(0.0, (now - outcome.at) / HALF_LIFE), outcome) for outcome in outcomes]
     total = sum(weight for weight, _ in weighted)
     if total <= 0.0:
         return Observed()
