@@ -35,7 +35,7 @@ class Blockchain:
         self._ahead_seconds = 0 if timestamp is None else timestamp - int(time.time())
         self._next_timestamp: int | None = timestamp
         self._salt = 0
-        self.ledger = self._make_ledger()
+        self.ledger = _make_ledger(self.chain_id)
         self.blocks = [Block(0, self._take_timestamp(0), "0x" + "00" * 32, self.base_fee)]
         self.head.seal()
         self.ledger.enter_block(1, self.head.timestamp)
@@ -168,7 +168,7 @@ class Blockchain:
         self.ledger.enter_block(block.number + 1, block.timestamp)
 
     def _replay(self, blocks: list[Block]) -> None:
-        self.ledger = self._make_ledger()
+        self.ledger = _make_ledger(self.chain_id)
         self.blocks = []
         self.places = {}
         for block in blocks:
@@ -181,16 +181,17 @@ class Blockchain:
                 if number == block.number:
                     self.ledger.set_balance(address, wei)
 
-    def _make_ledger(self) -> Ledger:
-        ledger = Ledger(self.chain_id)
-        for account in ACCOUNTS:
-            ledger.set_balance(account.address, FUNDS_WEI)
-        return ledger
-
     def _take_timestamp(self, parent: int) -> int:
         """Say when the next block is: by the clock, and never before its parent."""
         chosen, self._next_timestamp = self._next_timestamp, None
         return max(parent, int(time.time()) + self._ahead_seconds) if chosen is None else chosen
+
+
+def _make_ledger(chain_id: int) -> Ledger:
+    ledger = Ledger(chain_id)
+    for account in ACCOUNTS:
+        ledger.set_balance(account.address, FUNDS_WEI)
+    return ledger
 
 
 def _outbids(new: Transaction, old: Transaction) -> bool:
