@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from gateway.limits import Sort
 from gateway.policy.learning import Observed
+
+Parts: TypeAlias = Mapping[str, float | str | None]
+"""What a score is made of, by name."""
 
 _IMAGINED_LOOKS = 1.0  # a backend that was never tried counts as if it had worked this often
 
@@ -28,7 +32,7 @@ class Facts:
     value_of_second: float = 0.0
 
 
-def score(facts: Facts, sort: Sort) -> tuple[float | None, Mapping[str, float | None]]:
+def score(facts: Facts, sort: Sort) -> tuple[float | None, Parts]:
     """Return the score for one way to sort, and the parts it is made of.
 
     "balanced" is the expected cost of one good result:
@@ -40,7 +44,7 @@ def score(facts: Facts, sort: Sort) -> tuple[float | None, Mapping[str, float | 
     doubt_cost = seen.doubt_rate * (facts.exposure or 0.0)
     time_cost = facts.value_of_second * (latency or 0.0)
     balanced = None if facts.price is None else (facts.price + doubt_cost) / success + time_cost
-    parts = {
+    parts: Parts = {
         "price": facts.price,
         "p_success": success,
         "p_doubt": seen.doubt_rate,

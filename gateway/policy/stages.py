@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date
 
 from gateway.adapter import Feature
 from gateway.errors import InvalidInput, NoRate
 from gateway.limits import Limits, Sort
 from gateway.policy.rates import Rates
-from gateway.policy.routing import Candidate, Plan, Selector
-from gateway.policy.scoring import Facts, score
+from gateway.policy.routing import Candidate, Plan, Selector, Stage
+from gateway.policy.scoring import Facts, Parts, score
 from gateway.task import Task
 from gateway.types import DECIMALS, Money
+
+_FEATURES = frozenset(feature.value for feature in Feature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,56 +49,56 @@ def make_plan(candidates: Sequence[Candidate], task: Task, setting: Setting) -> 
 def check_capability(candidate: Candidate, task: Task, limits: Limits) -> Candidate:
     """Stage 1: the backend is there and can run this, with the features that the task needs."""
     facts = candidate.capabilities
-    candidate = replace(candidate, stage="capability")
-    needed = {*limits.require, *(("stream",) if task.stream else ())}
-    known = {feature.value for feature in Feature}
-    for word in sorted(needed - known):
-        raise InvalidInput(f"require: there is no feature {word!r}; known: {', '.join(sorted(known))}")
+    missing: set[str] = set()
+    if limits.require or task.stream:
+        needed = {*limits.require, *(("stream",) if task.stream else ())}
+        for word in sorted(needed - _FEATURES):
+            known = ", ".join(sorted(_FEATURES))
+            raise InvalidInput(f"require: there is no feature {word!r}; known: {known}")
+        missing = needed - facts.features
     if not facts.healthy:
-        return candidate.remove("unhealthy", facts.reason or "it is not healthy")
-    missing = needed - {feature.value for feature in facts.features}
+        return _remove(candidate, "capability", "unhealthy", facts.reason or "it is not healthy")
     if missing:
-        return candidate.remove("feature", f"it can't {' or '.join(sorted(missing))}")
+        return _remove(candidate, "capability", "feature", f"it can't {' or '.join(sorted(missing))}")
     return candidate
 
 
 def check_constraints(candidate: Candidate, setting: Setting) -> Candidate:
     """Stage 2, hard and fail-closed: only, ignore, breakers, max_cost."""
     limits = setting.limits
-    candidate = replace(candidate, stage="constraint")
     if limits.only is not None and candidate.backend not in limits.only:
-        return candidate.remove("only", f"only {', '.join(limits.only)} may be used")
+        return _remove(candidate, "constraint", "only", f"only {', '.join(limits.only)} may be used")
     if candidate.backend in limits.ignore:
-        return candidate.remove("ignore", "it is to be ignored")
+        return _remove(candidate, "constraint", "ignore", "it is to be ignored")
     if candidate.blocked is not None:
-        return candidate.remove(*candidate.blocked)
-    if limits.max_cost is None:
-        return candidate
-    return _check_cost(candidate, limits.max_cost, setting)
+        return _remove(candidate, "constraint", *candidate.blocked)
+    too_dear = None if limits.max_cost is None else _check_cost(candidate, limits.max_cost, setting)
+    return _remove(candidate, "constraint", "max_cost", too_dear) if too_dear else candidate
 
 
-def _check_cost(candidate: Candidate, max_cost: Money, setting: Setting) -> Candidate:
+def _remove(candidate: Candidate, stage: Stage, rule: str, reason: str) -> Candidate:
+    return candidate.move(stage, removed_by=rule, reason=reason, rank=0)
+
+
+def _check_cost(candidate: Candidate, max_cost: Money, setting: Setting) -> str | None:
+    """Say why a candidate may cost too much, or None."""
     quote = candidate.quote
     if quote is not None and quote.confidence == "free":
-        return candidate
+        return None
     if quote is None or quote.upper is None:
         why = candidate.quote_error or "its quote has no upper bound"
-        return candidate.remove(
-            "max_cost", f"max_cost is {max_cost} and what it would cost is unknown: {why}"
-        )
+        return f"max_cost is {max_cost} and what it would cost is unknown: {why}"
     upper, most = quote.upper, max_cost
     if upper.asset != most.asset:
         try:
             upper, most = (setting.rates.convert(money, setting.today) for money in (upper, most))
         except NoRate as error:
-            return candidate.remove(
-                "max_cost", f"it asks {upper}, which can't be held against {most}: {error}"
-            )
+            return f"it asks {upper}, which can't be held against {most}: {error}"
     times = (setting.limits.hedge or 1) if not setting.limits.idempotent else 1
     if most.amount < upper.amount * times:
         what = f"{times} times {quote.upper}" if times > 1 else str(quote.upper)
-        return candidate.remove("max_cost", f"it may cost {what}, more than {max_cost}")
-    return candidate
+        return f"it may cost {what}, more than {max_cost}"
+    return None
 
 
 def order(candidates: Sequence[Candidate], setting: Setting) -> list[Candidate]:
@@ -107,15 +109,18 @@ def order(candidates: Sequence[Candidate], setting: Setting) -> list[Candidate]:
     tiers = {name: number for number, name in reversed(list(enumerate(explicit)))}
     weights = limits.weights or {}
 
-    def place(candidate: Candidate) -> tuple[int, bool, float, float]:
-        tier = tiers.get(candidate.backend, len(explicit))
-        return tier, candidate.score is None, candidate.score or 0.0, -weights.get(candidate.backend, 1.0)
+    def place(item: tuple[Candidate, float | None, Parts]) -> tuple[int, bool, float, float]:
+        backend, value = item[0].backend, item[1]
+        return tiers.get(backend, len(explicit)), value is None, value or 0.0, -weights.get(backend, 1.0)
 
-    ranked = sorted((_score(candidate, setting) for candidate in candidates), key=place)
-    return [replace(candidate, rank=number) for number, candidate in enumerate(ranked, start=1)]
+    ranked = sorted(((c, *score(_tell_facts(c, setting), setting.sort)) for c in candidates), key=place)
+    return [
+        candidate.move("order", rank=number, score=value, parts=parts)
+        for number, (candidate, value, parts) in enumerate(ranked, start=1)
+    ]
 
 
-def _score(candidate: Candidate, setting: Setting) -> Candidate:
+def _tell_facts(candidate: Candidate, setting: Setting) -> Facts:
     quote, worth = candidate.quote, setting.limits.value_of_time
     price = exposure = None
     if quote is not None and quote.confidence == "free":
@@ -124,9 +129,7 @@ def _score(candidate: Candidate, setting: Setting) -> Candidate:
         price = _tell_amount(quote.expected or quote.upper, setting)
         exposure = _tell_amount(quote.upper or quote.expected, setting)
     per_hour = _tell_amount(worth, setting) or 0.0
-    facts = Facts(price, exposure, candidate.observed, per_hour / 3600)
-    value, parts = score(facts, setting.sort)
-    return replace(candidate, stage="order", score=value, parts=dict(parts))
+    return Facts(price, exposure, candidate.observed, per_hour / 3600)
 
 
 def _tell_amount(money: Money | None, setting: Setting) -> float | None:
@@ -145,17 +148,17 @@ def reserve(candidate: Candidate, setting: Setting) -> Candidate:
     quote = candidate.quote
     upper = None if quote is None else quote.upper
     if upper is None:
-        return replace(candidate, stage="reserve", parts={**candidate.parts, "reserve": None})
+        return candidate.move("reserve", parts={**candidate.parts, "reserve": None})
     try:
         told = str(setting.rates.convert(upper, setting.today))
     except NoRate:
         told = str(upper)
-    return replace(candidate, stage="reserve", parts={**candidate.parts, "reserve": told})
+    return candidate.move("reserve", parts={**candidate.parts, "reserve": told})
 
 
 def commit(candidate: Candidate) -> Candidate:
     """Stage 5: it may be sent, once its envelope is stored."""
-    return replace(candidate, stage="commit")
+    return candidate.move("commit")
 
 
 def is_worth_waiting(plan: Plan, limits: Limits) -> bool:
