@@ -22,11 +22,12 @@ from gateway.testing.store_promises.asking import Looking, Wishing
 from gateway.testing.store_promises.keeping import Keeping
 from gateway.testing.store_promises.owning import Owning
 from gateway.testing.store_promises.samples import StoreMaker
+from gateway.testing.store_promises.spending import Spending
 
 __all__ = ["StoreConformance", "StoreMaker"]
 
 
-class StoreConformance(Keeping, Owning, Wishing, Looking):
+class StoreConformance(Keeping, Owning, Wishing, Looking, Spending):
     """Inherit it with one fixture: `make_store`."""
 
     pytestmark: ClassVar = [pytest.mark.anyio]

@@ -262,7 +262,7 @@ def test_balanced_pays_for_failures_doubts_and_time() -> None:
 def test_the_explicit_order_comes_first_and_then_the_score() -> None:
     assert get_order(plan(*FIELD, order=("unknown", "solid")))[:3] == ["unknown", "solid", "free flaky"]
     assert get_order(plan(*FIELD, backend=["solid", "cheap slow"]))[:2] == ["solid", "cheap slow"]
-    assert get_order(plan(*FIELD, backend=["solid", "solid", "unknown"], order=("free flaky",)))[:2] == [
+    assert get_order(plan(*FIELD, backend=["solid", "unknown", "solid"], order=("free flaky",)))[:2] == [
         "solid",
         "unknown",
     ]

@@ -26,6 +26,9 @@ class Good(FakeAdapter):
 class Abstract(Adapter):
     config_type = FakeConfig
 
+class HalfDone(Adapter):
+    config_type = target_type = FakeConfig
+
 class Stubborn(FakeAdapter):
     def __init__(self, name, config, **words):
         raise RuntimeError("I won't")
@@ -95,6 +98,7 @@ def test_a_good_plugin_is_its_class() -> None:
         ("strangers", "it is not a subclass of gateway.adapter.Adapter"),
         ("builtins:dict", "it is not a subclass of gateway.adapter.Adapter"),
         ("gateway.adapter:Adapter", "it lacks config_type, target_type, capabilities, poll, prepare"),
+        ("strangers:HalfDone", "it lacks capabilities, poll, prepare, recover, submit"),
         ("strangers:Abstract", "it lacks target_type, capabilities, poll, prepare, recover, submit"),
     ],
 )

@@ -49,6 +49,8 @@ class Owning:
         (claimed,) = await store.claim("you", HERE, now=START_AT, limit=9, dead=["me"])
         expect(claimed.fence > old, "the fence did not grow")
         late = make_end(run)
+        guessing = store.save(late, fence=claimed.fence + 1)
+        await expect_raises(RunTakenOver, guessing, "a fence that nobody was given could write")
         writing = store.save(late, fence=old, events=[make_event(run, 2)])
         error = await expect_raises(RunTakenOver, writing, "an old fence could write")
         expect(getattr(error, "run_id", "") == run.id, "the error does not say whose fence")
