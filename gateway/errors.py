@@ -40,6 +40,8 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from gateway.types import Money
+
 if TYPE_CHECKING:
     from gateway.task import Run
 
@@ -102,13 +104,17 @@ class BudgetExceeded(GatewayError):
 
     Attributes:
         budget: the budget in words.
-        used: what is reserved and settled, in the reporting currency's smallest unit.
+        wanted: what would have been reserved, in the reporting currency's smallest unit.
+        used: what is reserved and settled.
         limit: the most it may be.
     """
 
-    def __init__(self, budget: str, *, wanted: int, used: int, limit: int) -> None:
+    def __init__(self, budget: str, *, wanted: int, used: int, limit: int, asset: str = "") -> None:
+        used_of_it, need, most = (
+            str(Money(amount, asset)) if asset else str(amount) for amount in (used, wanted, limit)
+        )
         super().__init__(
-            f"the budget of {budget} has not enough left: {used} of {limit} is used, {wanted} is needed"
+            f"the budget of {budget} has not enough left: {used_of_it} of {most} is used, {need} is needed"
         )
         self.budget, self.wanted, self.used, self.limit = budget, wanted, used, limit
 

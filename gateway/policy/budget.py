@@ -70,13 +70,14 @@ class Spend:
         scope: the account.
         amount: added to what is used; negative to give back.
         limit: what may not be exceeded, or None to add in any case.
-        budget: the budget's name, for the refusal.
+        budget: the budget's name, and asset, the reporting currency, for the refusal.
     """
 
     scope: str
     amount: int
     limit: int | None = None
     budget: str = ""
+    asset: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +98,11 @@ class Accounting:
             return []
         if upper is None:
             raise NoRate(f"what it would cost is unknown, and a budget applies: {scopes[0][0].name}")
-        amount = self.rates.convert(upper, spender.day).amount
-        return [Spend(scope, amount, budget.limit.amount, budget.name) for budget, scope in scopes]
+        money = self.rates.convert(upper, spender.day)
+        return [
+            Spend(scope, money.amount, budget.limit.amount, budget.name, money.asset)
+            for budget, scope in scopes
+        ]
 
     def settle(self, attempt: Attempt, now: datetime) -> list[Spend]:
         """Return the changes when an attempt has ended: what it did not cost is given back.

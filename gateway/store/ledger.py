@@ -43,5 +43,7 @@ def book(spends: Sequence[Spend], read: Callable[[str], int], write: Callable[[s
     for spend in spends:
         used = read(spend.scope)
         if spend.limit is not None and used + spend.amount > spend.limit:
-            raise BudgetExceeded(spend.budget, wanted=spend.amount, used=used, limit=spend.limit)
+            raise BudgetExceeded(
+                spend.budget, wanted=spend.amount, used=used, limit=spend.limit, asset=spend.asset
+            )
         write(spend.scope, used + spend.amount)

@@ -170,7 +170,7 @@ def test_a_failed_run_tells_its_story_and_its_cost(outcome: CostOutcome) -> None
     assert error.run is run
     assert error.run_id == "run_1"
     assert error.cost_outcome is outcome
-    assert str(error) == "run run_1 ended FAILED (job: it broke)"
+    assert str(error) == "run run_1 ended FAILED: it broke"
     assert "FAILED" in str(RunFailed(make_run()))
 
 
