@@ -133,10 +133,8 @@ def _do_together(connection: sqlite3.Connection, jobs: list[_Job]) -> list[Any]:
             try:
                 results.append(work(connection))
             except Exception as error:
-                if (
-                    not connection.in_transaction
-                ):  # SQLite gave the whole transaction up: a full disk, for one
-                    raise
+                if not connection.in_transaction:
+                    raise  # SQLite gave the whole transaction up: a full disk, for one
                 connection.execute("ROLLBACK TO job")
                 results.append(error)
             connection.execute("RELEASE job")
