@@ -175,7 +175,7 @@ class Dispatcher:
     def _reserve(self, live: Live, candidate: Candidate) -> list[Spend]:
         """Return what must be set aside for an attempt there. Raises Rejected if that can't be told."""
         run, quote = live.run, candidate.quote
-        if candidate.capabilities.free or (quote is not None and quote.confidence == "free"):
+        if _is_free(candidate):
             return []
         spender = Spender(
             run_id=run.id,
@@ -269,7 +269,14 @@ class Dispatcher:
 
 
 def _make_cost(candidate: Candidate) -> Cost:
-    if candidate.capabilities.free or (candidate.quote and candidate.quote.confidence == "free"):
+    if _is_free(candidate):
         return Cost(outcome=CostOutcome.NOT_CHARGED, evidence={"from": "the backend is free"})
     quote = candidate.quote
     return Cost() if quote is None else Cost(quoted=quote.expected or quote.upper, reserved=quote.upper)
+
+
+def _is_free(candidate: Candidate) -> bool:
+    """Say whether it costs nothing: its quote knows it of this task, the backend only in general."""
+    if candidate.quote is not None:
+        return candidate.quote.confidence == "free"
+    return candidate.capabilities.free and candidate.quote_error is None

@@ -120,7 +120,8 @@ class Planner:
     async def _make_candidate(self, target: Target, task: Task, quotes: bool) -> Candidate:  # noqa: FBT001
         capabilities = await self.fetch_capabilities(target.backend)
         quote, quote_error = None, None
-        if capabilities.healthy and (quotes or target.cost is not None):  # a configured price is at hand
+        known = target.cost is not None or capabilities.free  # at hand; and free backends may have paid tasks
+        if capabilities.healthy and (quotes or known):
             quote, quote_error = await self._quotes.fetch(target, task, capabilities)
         return self._check_target(
             Candidate(
