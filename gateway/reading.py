@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from gateway.adapter import Capabilities
+from gateway.errors import InvalidInput
 from gateway.limits import Limits
 from gateway.task import Quote, Run, Task
 
 if TYPE_CHECKING:
     from gateway.engine.engine import Engine
     from gateway.policy.routing import Plan
+    from gateway.store.bill import BillLine, By
     from gateway.store.protocol import RunFilter
 
 Selected = str | Sequence[str]
@@ -44,13 +48,44 @@ class Reading:
     ) -> Plan:
         """Play a past run's plan again under other limits, or another way to sort: the same facts as then.
 
-        Raises RunNotFound, InvalidInput for a run that has no plan.
+        Args:
+            run_id: of the past run.
+            backend: instead of the run's own.
+            limits: instead of the run's own; those of its model and of the gateway lie under them.
+
+        Raises:
+            RunNotFound: the store has no such run.
+            TaskError: it has kept no plan, or the limits can't be kept.
         """
         from gateway.policy.replay import replay_plan
 
         await self._engine.start()
         run = await self._engine.store.get(run_id)
-        return replay_plan(run, backend or run.backend, limits or run.task.limits, self._engine.rates)
+        task = run.task if limits is None else replace(run.task, limits=limits)
+        laid = self._engine.lay_limits(task)
+        return replay_plan(run, backend or run.backend, laid, self._engine.rates)
+
+    async def costs(
+        self, since: datetime, *, by: Sequence[By] = ("backend", "model", "day")
+    ) -> list[BillLine]:
+        """Sum up what was quoted, is reserved and was settled; what is unknown is counted, and never 0.
+
+        Args:
+            since: attempts that began since then; aware.
+            by: what the lines are told apart by.
+
+        Raises:
+            InvalidInput: a time without a zone, or another word in `by`.
+        """
+        from gateway.store.bill import BY, make_bill
+
+        if since.tzinfo is None:
+            raise InvalidInput(f"since={since.isoformat()} has no time zone")
+        for word in by:
+            if word not in BY:
+                raise InvalidInput(f"by: {word!r} is not known; known: {', '.join(BY)}")
+        await self._engine.start()
+        return make_bill(await self._engine.store.ledger.list_entries(since), by)
 
     async def quote(self, task: Task, backend: Selected = "auto") -> dict[str, Quote]:
         """Return what a task would cost, by backend. Raises NoBackend if nobody could run it."""

@@ -83,6 +83,7 @@ class Gateway:
     plan = _carry(AsyncGateway.plan)
     replan = _carry(AsyncGateway.replan)
     quote = _carry(AsyncGateway.quote)
+    costs = _carry(AsyncGateway.costs)
     map = _carry(AsyncGateway.map)
     backends = _carry(AsyncGateway.backends)
     recover = _carry(AsyncGateway.recover)

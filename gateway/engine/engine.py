@@ -91,7 +91,7 @@ class Engine:
     async def plan(self, task: Task, backend: str | Sequence[str]) -> Plan:
         """Return the plan for a task, with every quote; nothing is submitted."""
         task = replace(task, input=encode_files(task.input))
-        return await self.planner.plan(task, Selector.parse(backend), self._merge(task), quotes=True)
+        return await self.planner.plan(task, Selector.parse(backend), self.lay_limits(task), quotes=True)
 
     async def submit(
         self,
@@ -108,7 +108,7 @@ class Engine:
             StoreError: it could not be written down; nothing was submitted.
         """
         task = replace(task, input=encode_files(task.input))
-        selector, limits = Selector.parse(backend), self._merge(task)
+        selector, limits = Selector.parse(backend), self.lay_limits(task)
         run = self._make_run(task, backend, limits, key)
         if key is not None:
             for known in await self.store.list_runs(RunFilter(idempotency_key=key, limit=1)):
@@ -213,11 +213,18 @@ class Engine:
             idempotency_key=key,
         )
 
-    def _merge(self, task: Task) -> Limits:
+    def lay_limits(self, task: Task, *, is_new: bool = True) -> Limits:
+        """Lay a task's limits over its model's and the gateway's.
+
+        Raises:
+            InvalidInput: they contradict each other.
+            UnknownBackend: a new task's name a backend that there is none of; an old run's may be gone since.
+        """
         model = self.catalogue.models.get(task.model) if task.model is not None else None
         layers = (task.limits, model.limits, self._limits) if model else (task.limits, self._limits)
         limits = merge_limits(*layers)
-        check_names(limits, self.adapters)
+        if is_new:
+            check_names(limits, self.adapters)
         return limits
 
     def _get_scope(self) -> Scope:
@@ -238,7 +245,7 @@ class Engine:
                     run=run,
                     fence=claim.fence,
                     selector=Selector.parse(run.backend),
-                    limits=self._merge(run.task),
+                    limits=self.lay_limits(run.task, is_new=False),
                 )
                 events = await self.store.list_events(run.id)
                 live.seq = events[-1].seq if events else 0

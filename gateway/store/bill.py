@@ -1,0 +1,89 @@
+"""The bill: what was quoted, is reserved and was settled, summed up, with what nobody knows counted apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date
+from typing import Literal
+
+from gateway.errors import CostOutcome
+from gateway.store.ledger import Entry
+from gateway.types import Money, sum_money
+from gateway.value import Value
+
+By = Literal["backend", "model", "day"]
+BY: tuple[By, ...] = ("backend", "model", "day")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Total(Value):
+    """A sum that does not hide what is not in it.
+
+    Attributes:
+        known: the sum of the known amounts, one per asset.
+        unknown: how many attempts have an amount that nobody knows.
+    """
+
+    known: tuple[Money, ...] = ()
+    unknown: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BillLine(Value):
+    """The costs of some attempts.
+
+    Attributes:
+        backend: whose they are; None if the lines are not told apart by it.
+        model: likewise; None also for tasks that name no model.
+        day: on which they began (UTC), likewise.
+        attempts: how many there are, and `under_way`, how many of them have not ended.
+        quoted: what they would cost, as quoted.
+        reserved: the most that may still be charged: for those under way, and for those that ended without
+            anybody knowing what they cost.
+        settled: what they did cost, from evidence. An attempt under way is not unknown yet.
+    """
+
+    backend: str | None = None
+    model: str | None = None
+    day: date | None = None
+    attempts: int = 0
+    under_way: int = 0
+    quoted: Total = field(default_factory=Total)
+    reserved: Total = field(default_factory=Total)
+    settled: Total = field(default_factory=Total)
+
+
+def make_bill(entries: Iterable[Entry], by: Sequence[By] = BY) -> list[BillLine]:
+    """Sum entries up: a line for each backend, model and day, or what else `by` names, in that order.
+
+    Lines are sorted by what they are told apart by. Without entries there is no line.
+    """
+    groups: dict[tuple[str | date | None, ...], list[Entry]] = {}
+    for entry in entries:
+        names = {"backend": entry.backend, "model": entry.model, "day": entry.at.astimezone(UTC).date()}
+        groups.setdefault(tuple(names[word] for word in by), []).append(entry)
+    ordered = sorted(groups.items(), key=lambda item: [str(value or "") for value in item[0]])
+    return [_sum_up(dict(zip(by, names, strict=True)), group) for names, group in ordered]
+
+
+def _sum_up(names: dict[By, str | date | None], entries: Sequence[Entry]) -> BillLine:
+    free = CostOutcome.NOT_CHARGED
+    costing = [e for e in entries if e.cost.outcome is not free]
+    unsettled = [e for e in costing if e.cost.settled is None]
+    quotes = [e.cost.quoted for e in entries if e.cost.quoted is not None or e.cost.outcome is not free]
+    settled = [e.cost.settled for e in costing if e.ended or e.cost.settled is not None]
+    return BillLine(
+        **names,  # type: ignore[arg-type]  # each name has its own type
+        attempts=len(entries),
+        under_way=sum(not entry.ended for entry in entries),
+        quoted=_add(quotes),
+        reserved=_add([entry.cost.reserved for entry in unsettled]),
+        settled=_add(settled),
+    )
+
+
+def _add(amounts: Sequence[Money | None]) -> Total:
+    sums = sum_money([amount for amount in amounts if amount is not None])
+    known = tuple(sums[asset] for asset in sorted(sums))
+    return Total(known=known, unknown=sum(amount is None for amount in amounts))
