@@ -117,6 +117,29 @@ async def test_work_that_raises_undoes_only_itself(store: SqliteStore) -> None:
     assert await store.list_events(half.id) == []
 
 
+async def test_a_transaction_that_sqlite_gave_up_is_given_up_for_all_and_says_why(store: SqliteStore) -> None:
+    """As SQLite may do when the disk is full, whichever statement met it."""
+    before, after_it = make_run(), make_run()
+
+    def give_up(db: sqlite3.Connection) -> None:
+        db.execute("ROLLBACK")
+        raise sqlite3.OperationalError("database or disk is full")
+
+    async with hold_writer(store, 3):
+        work = [
+            asyncio.ensure_future(one)
+            for one in (
+                store.create(before, owner="me"),
+                store._writer.call(give_up),
+                store.create(after_it, owner="me"),
+            )
+        ]
+    done = await asyncio.gather(*work, return_exceptions=True)
+    assert all(isinstance(error, StoreError) and "disk is full" in str(error) for error in done)
+    assert await store.list_runs(RunFilter()) == []
+    assert await store.create(before, owner="me") == 1
+
+
 async def test_each_that_fails_gets_an_error_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "runs.db").mkdir()
     store = SqliteStore(tmp_path / "runs.db")
