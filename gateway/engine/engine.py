@@ -17,15 +17,16 @@ from gateway.engine.accepting import Chooser
 from gateway.engine.gates import Gates
 from gateway.engine.health import Health
 from gateway.engine.journal import Journal
+from gateway.engine.keeper import Keeper
 from gateway.engine.leading import Leading, choose_children
 from gateway.engine.live import Live
-from gateway.engine.owner import find_dead, make_owner
+from gateway.engine.owner import make_owner
 from gateway.engine.planner import Planner
-from gateway.engine.recovery import Recovered, tell_left_alone, tell_recovery
+from gateway.engine.recovery import Recovered
 from gateway.engine.worker import Worker
-from gateway.errors import IdempotencyConflict, RunExists, StoreError
+from gateway.errors import IdempotencyConflict, RunExists
 from gateway.files import encode_files
-from gateway.lifecycle import Phase, Status
+from gateway.lifecycle import Status
 from gateway.limits import Limits
 from gateway.policy.budget import Accounting
 from gateway.policy.capacity import Capacity
@@ -33,7 +34,7 @@ from gateway.policy.quorum import Agreement
 from gateway.policy.routing import Plan, Selector
 from gateway.policy.settings import check_names, merge_limits
 from gateway.policy.stages import is_worth_waiting
-from gateway.store.protocol import BEAT_EVERY, LEASE_LASTS, RunFilter, Scope, Store, Wish
+from gateway.store.protocol import Claimed, RunFilter, Scope, Store, Wish
 from gateway.task import Event, Run, Task
 from gateway.types import RunId
 
@@ -71,22 +72,23 @@ class Engine:
         self._worker.lead = Leading(
             self._journal, self._begin_child, store.get, self._wait_for, self.cancel
         ).lead
-        self._recovered: list[Recovered] = []
+        scope = Scope(
+            frozenset((name, adapter.address) for name, adapter in adapters.items()),
+            frozenset(catalogue.models),
+        )
+        self._keeper = Keeper(store, clock, self._owner, scope, self._take_over, self._hear)
         self._starting = asyncio.Lock()
-        self._beating: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Open the store and begin to work; picks up the runs that nobody looks after."""
         async with self._starting:
-            if self._beating is not None:
+            if self._keeper.beating is not None:
                 return
             await self.store.open()
-            await self._beat()
             since = self.clock.now() - _LEARN_FROM
             for backend, model, outcome in await self.store.list_outcomes(since):
                 self.planner.learn(backend, model, outcome)
-            await self._claim()
-            self._beating = asyncio.create_task(self._keep_beating())
+            await self._keeper.start()
 
     async def plan(self, task: Task, backend: str | Sequence[str]) -> Plan:
         """Return the plan for a task, with every quote; nothing is submitted."""
@@ -154,11 +156,8 @@ class Engine:
 
     async def recover(self) -> list[Recovered]:
         """Take over every open run that nobody looks after; tells of all since the start, once."""
-        await self._claim()
-        found, self._recovered = self._recovered, []
-        open_runs = await self.store.list_runs(RunFilter(phase=Phase.RUNNING, limit=_CLAIM_AT_ONCE))
-        scope = self._get_scope()
-        return found + [tell_left_alone(run) for run in open_runs if not scope.covers(run)]
+        await self._keeper.claim()
+        return await self._keeper.tell()
 
     async def events(self, live: Live) -> AsyncIterator[Event]:
         """Yield a run's events from the first stored one to its end, pieces as they come."""
@@ -177,14 +176,11 @@ class Engine:
 
     async def aclose(self) -> None:
         """Let submissions under way finish (bounded), give the open runs back, and close everything."""
-        if self._beating is not None:
-            self._beating.cancel()
-            await asyncio.gather(self._beating, return_exceptions=True)
+        was_open = await self._keeper.stop()
         await self._worker.aclose()
         for adapter in self.adapters.values():
             await adapter.aclose()
-        if self._beating is not None:
-            self._beating = None
+        if was_open:
             try:
                 await self.store.release(self._owner)
             finally:
@@ -227,51 +223,28 @@ class Engine:
             check_names(limits, self.adapters)
         return limits
 
-    def _get_scope(self) -> Scope:
-        places = frozenset((name, adapter.address) for name, adapter in self.adapters.items())
-        return Scope(places, frozenset(self.catalogue.models))
+    async def _take_over(self, claim: Claimed) -> None:
+        """Go on where a run was left."""
+        run = claim.run
+        live = Live(
+            run=run,
+            fence=claim.fence,
+            selector=Selector.parse(run.backend),
+            limits=self.lay_limits(run.task, is_new=False),
+        )
+        events = await self.store.list_events(run.id)
+        live.seq = events[-1].seq if events else 0
+        if run.cancel_requested_at is not None:
+            live.cancel.set()
+        self._worker.take(live)
 
-    async def _claim(self) -> None:
-        """Take over what nobody looks after, and go on where each run was left."""
-        while True:
-            dead = find_dead(await self.store.list_owners())
-            claimed = await self.store.claim(
-                self._owner, self._get_scope(), now=self.clock.now(), limit=_CLAIM_AT_ONCE, dead=dead
-            )
-            for claim in claimed:
-                run = claim.run
-                self._recovered.append(tell_recovery(run))
-                live = Live(
-                    run=run,
-                    fence=claim.fence,
-                    selector=Selector.parse(run.backend),
-                    limits=self.lay_limits(run.task, is_new=False),
-                )
-                events = await self.store.list_events(run.id)
-                live.seq = events[-1].seq if events else 0
-                if run.cancel_requested_at is not None:
-                    live.cancel.set()
-                self._worker.take(live)
-            if len(claimed) < _CLAIM_AT_ONCE:
-                return
-
-    async def _keep_beating(self) -> None:
-        while True:
-            await self.clock.sleep(BEAT_EVERY.total_seconds())
-            try:
-                await self._beat()
-                for wish in await self.store.list_wishes(self._owner):
-                    live = self.get_live(wish.run_id)
-                    if live is not None:
-                        live.run = replace(live.run, accept_answer=wish.accept_answer)
-                    if live is not None and wish.cancel_at is not None:
-                        await self.cancel(live.run.id)
-                await self._claim()
-            except StoreError:
-                _log.exception("the store does not answer; trying again")
-
-    async def _beat(self) -> None:
-        await self.store.beat(self._owner, until=self.clock.now() + LEASE_LASTS)
+    async def _hear(self, wish: Wish) -> None:
+        live = self.get_live(wish.run_id)
+        if live is None:
+            return
+        live.run = replace(live.run, accept_answer=wish.accept_answer)
+        if wish.cancel_at is not None:
+            await self.cancel(wish.run_id)
 
 
 def _require_same(known: Run, asked: Run) -> Run:

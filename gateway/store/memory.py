@@ -9,7 +9,7 @@ from datetime import datetime
 from gateway.errors import RunExists, RunNotFound, RunTakenOver, StoreError
 from gateway.policy.budget import Spend
 from gateway.policy.learning import Outcome, make_outcome
-from gateway.store.ledger import Entry, book
+from gateway.store.ledger import Entry, Ledger, book
 from gateway.store.protocol import Claimed, RunFilter, Scope, Wish
 from gateway.store.rows import encode_task, make_entry
 from gateway.task import Event, Run
@@ -33,7 +33,8 @@ class MemoryStore:
     def __init__(self) -> None:
         self._rows: dict[str, _Row] = {}
         self._beats: dict[str, datetime] = {}
-        self.ledger = MemoryLedger(self._rows)
+        self._ledger = MemoryLedger(self._rows)
+        self.ledger: Ledger = self._ledger
 
     async def open(self) -> None:
         """Nothing to make ready."""
@@ -56,7 +57,7 @@ class MemoryStore:
         row = self._rows.get(run.id)
         if row is None or row.fence != fence:
             raise RunTakenOver(f"run {run.id} was taken over by another process", run_id=run.id)
-        accounts = self.ledger.accounts
+        accounts = self._ledger.accounts
         changed: dict[str, int] = {}
         book(spends, lambda scope: changed.get(scope, accounts.get(scope, 0)), changed.__setitem__)
         accounts.update(changed)

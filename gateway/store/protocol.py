@@ -91,9 +91,7 @@ class Store(Protocol):
     Every method that returns has its effect on disk, if the store has one. Each may raise StoreError.
     """
 
-    @property
-    def ledger(self) -> Ledger:
-        """Return what was spent."""
+    ledger: Ledger
 
     async def open(self) -> None:
         """Make ready; create or migrate the tables. Raises StoreTooNew."""

@@ -45,8 +45,8 @@ async def die(gateway: AsyncGateway) -> None:
     """Stop everything at once, as a killed process does."""
     engine = gateway._engine
     tasks = [*engine._worker._driving, *engine._worker._watching]
-    if engine._beating is not None:
-        tasks.append(engine._beating)
+    if engine._keeper.beating is not None:
+        tasks.append(engine._keeper.beating)
     for watcher in engine._worker._watchers.values():
         tasks += watcher._followers
     for task in tasks:
@@ -121,8 +121,8 @@ async def test_two_gateways_share_a_store_and_one_takes_over_the_other() -> None
     sleeper = make_gateway(first, store, clock)
     run = await sleeper.submit(make_task())
     await clock.sleep(1)
-    if sleeper._engine._beating is not None:
-        sleeper._engine._beating.cancel()  # a paused process: it does nothing, but it is not dead
+    if sleeper._engine._keeper.beating is not None:
+        sleeper._engine._keeper.beating.cancel()  # a paused process: it does nothing, but it is not dead
     async with make_gateway(FakeAdapter("a", clock=clock, backend=first.backend), store, clock) as other:
         await clock.sleep(30)
         assert other._engine.get_live(run.id) is not None
