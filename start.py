@@ -117,7 +117,7 @@ def run_checks(place: Place, only: str, rest: list[str]) -> int:
         ["-m", "ruff", "format", "--check", "."],
         ["-m", "mypy", "gateway"],
         ["-m", "mypy", "benchmarks"],
-        ["-m", "mypy", "adapters/gateway_infernet", "adapters/gateway_inferencesh"],
+        ["-m", "mypy", "adapters/gateway_infernet", "adapters/gateway_inferencesh", "adapters/gateway_ogpu"],
         ["-c", "from importlinter.cli import lint_imports_command as c; c()"],
     ]
     tests = ["-m", "pytest", *(["tests/unit", "tests/conformance"] if only == "unit" else ["tests"]), *rest]

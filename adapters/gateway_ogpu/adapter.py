@@ -1,0 +1,156 @@
+"""The seam, for one network of OGPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from gateway.adapter import Adapter, CancelOutcome, Capabilities, Feature, Recovery
+from gateway.chain.nonces import NonceBook
+from gateway.chain.rpc import request_many
+from gateway.clock import Clock
+from gateway.errors import BackendError, ConfigError, InvalidInput
+from gateway.task import Envelope, Handle, Quote, Snapshot, Task
+from gateway.types import JSON, AttemptId
+from gateway_ogpu import confirming
+from gateway_ogpu.answers import Answers
+from gateway_ogpu.config import OgpuConfig, OgpuTarget
+from gateway_ogpu.confirming import Acts
+from gateway_ogpu.connection import Connection
+from gateway_ogpu.following import Following
+from gateway_ogpu.publishing import Publishing
+from gateway_ogpu.sending import Sending
+
+_POLL_MANY = 1000
+_FEATURES = frozenset({Feature.QUOTE, Feature.CANCEL, Feature.ACCEPT, Feature.RECALL})
+
+
+class OgpuAdapter(Adapter[OgpuConfig]):
+    """One network of OGPU, and one account on it.
+
+    A publication's hash is known before it is sent, so what became of it can always be found out; on any
+    doubt the same bytes are sent again, of which only one can land.
+    """
+
+    config_type = OgpuConfig
+    target_type = OgpuTarget
+
+    def __init__(
+        self,
+        name: str,
+        config: OgpuConfig,
+        *,
+        clock: Clock | None = None,
+        client: Any = None,
+        signer: Any = None,
+        book: NonceBook | None = None,
+    ) -> None:
+        """Make it without I/O.
+
+        Args:
+            name: of the backend.
+            config: see OgpuConfig.
+            clock: for waiting.
+            client: an httpx or httpx2 AsyncClient for the pin service and the gateways.
+            signer: an account of eth_account, or an object with `address` and `sign_transaction`, instead of
+                the configured key.
+            book: where nonces are written down.
+        """
+        super().__init__(name, config, clock=clock)
+        self.connection = Connection(name, config, self.clock, signer=signer, book=book, client=client)
+        sending = Sending(self.connection)
+        self._publishing = Publishing(self.connection, sending)
+        self._following = Following(self.connection, Answers(self.connection))
+        self._acts = Acts(self.connection, sending, self._following)
+
+    @property
+    def address(self) -> str:
+        """The chain and its Nexus: the same network under another RPC is the same place."""
+        network = self.connection.network
+        return f"eip155:{network.chain_id}/{network.contracts.nexus.lower()}"
+
+    async def capabilities(self) -> Capabilities:
+        """Ask the chain whether it is the right one, and whether the contracts are there."""
+        connection = self.connection
+        try:
+            async with connection.named():
+                await connection.heads.fetch()
+                addresses = connection.contracts.model_dump().items()
+                codes = await request_many(
+                    connection.rpc, [("eth_getCode", [address, "latest"]) for _, address in addresses]
+                )
+                account = connection.signer.address
+        except (BackendError, ConfigError) as error:
+            return Capabilities(healthy=False, features=_FEATURES, poll_many=_POLL_MANY, reason=str(error))
+        missing = [name for (name, _), code in zip(addresses, codes, strict=True) if code in (None, "0x")]
+        return Capabilities(
+            healthy=not missing,
+            features=_FEATURES,
+            poll_many=_POLL_MANY,
+            reason=f"there is no contract at the address of {', '.join(missing)}" if missing else None,
+            detail={"chain_id": connection.network.chain_id, "account": account},
+        )
+
+    async def prepare(self, task: Task, target: Mapping[str, JSON], *, attempt_id: AttemptId) -> Envelope:
+        """Check what the contracts would refuse, upload the config, and sign. Nothing is sent.
+
+        Raises the errors of `gateway_ogpu.errors`, InsufficientFunds, FeeTooHigh, WrongChain, InvalidInput,
+        content errors of the upload, or Unavailable.
+        """
+        words = _parse_target(target, backend=self.name)
+        async with self.connection.named():
+            return await self._publishing.prepare(task, words, attempt_id)
+
+    async def submit(self, envelope: Envelope) -> Handle:
+        """Broadcast the stored bytes; a confirmation is waited for until it is in a block."""
+        async with self.connection.named():
+            return await self._get_part(envelope).submit(envelope)
+
+    async def poll(self, handles: Sequence[Handle]) -> Mapping[Handle, Snapshot]:
+        """Look at all of them: one scan of events per block, and batches of views for those with news.
+
+        A publication that the chain has lost (a reorg, a pool that was emptied) is sent again, the same
+        bytes: that starts no other job.
+        """
+        async with self.connection.named():
+            return await self._following.look(handles)
+
+    async def recover(self, envelope: Envelope) -> Recovery:
+        """Look the transaction up by its hash, and its nonce."""
+        async with self.connection.named():
+            return await self._get_part(envelope).recover(envelope)
+
+    async def quote(self, task: Task, target: Mapping[str, JSON]) -> Quote:
+        """Tell the payment plus gas at the fees of the moment."""
+        words = _parse_target(target, backend=self.name)
+        async with self.connection.named():
+            return await self._publishing.quote(task, words)
+
+    async def cancel(self, handle: Handle) -> CancelOutcome:
+        """Take a task back while nobody has attempted it; afterwards it is TOO_LATE."""
+        async with self.connection.named():
+            return await self._acts.cancel(handle)
+
+    async def accept(self, handle: Handle, snapshot: Snapshot) -> Envelope:
+        """Sign the confirmation of the one answer that `snapshot.answers` holds."""
+        async with self.connection.named():
+            return await self._acts.accept(handle, snapshot)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self.connection.aclose()
+
+    def _get_part(self, envelope: Envelope) -> Publishing | Acts:
+        return self._acts if envelope.payload.get("kind") == confirming.KIND else self._publishing
+
+
+def _parse_target(target: Mapping[str, JSON], *, backend: str) -> OgpuTarget:
+    try:
+        return OgpuTarget.model_validate(dict(target))
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_url=False)
+        )
+        raise InvalidInput(f"{backend}: the target is wrong: {wrong}") from error

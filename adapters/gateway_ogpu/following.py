@@ -1,0 +1,268 @@
+"""Following tasks: receipts and one scan of events per block for all, views only for those with news."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from gateway.chain.heads import Block
+from gateway.chain.prepared import Prepared
+from gateway.chain.receipts import Receipt
+from gateway.chain.rpc import Log, Reverted, request
+from gateway.chain.transactions import Whereabouts
+from gateway.errors import BackendError
+from gateway.lifecycle import Status
+from gateway.task import FailureKind, Handle, Snapshot
+from gateway_ogpu.answers import Answers
+from gateway_ogpu.connection import Connection
+from gateway_ogpu.contracts import ERRORS, parse_event, to_checksum
+from gateway_ogpu.publishing import parse_prepared
+from gateway_ogpu.reading import TaskOnChain, fetch_tasks
+from gateway_ogpu.snapshots import (
+    Look,
+    Patience,
+    make_lost,
+    make_never_published,
+    make_reverted,
+    make_snapshot,
+)
+from gateway_ogpu.wire import TaskStatus
+
+_log = logging.getLogger(__name__)
+_CHASE_SECONDS = (
+    3.0  # a publication that is in no block for so long is looked up, and sent again if it is lost
+)
+_FORGET_SECONDS = 600.0  # jobs that nobody asks for any more
+_WORTH_READING = (TaskStatus.RESPONDED, TaskStatus.FINALIZED)
+
+
+@dataclass(slots=True)
+class Job:
+    """What is known of one handle's job. Times are those of the monotonic clock."""
+
+    handle: Handle
+    since: float
+    asked_at: float
+    prepared: Prepared | None = None
+    chased_at: float = 0.0
+    task: str | None = None
+    receipt: Receipt | None = None
+    logs: tuple[Log, ...] | None = None
+    seen: TaskOnChain | None = None
+    ended: Snapshot | None = None
+
+    @property
+    def accept(self) -> str:
+        """How its task's answers are accepted."""
+        return str(self.handle.detail.get("accept", "first"))
+
+
+class Following:
+    """The part of the seam after a task was published."""
+
+    def __init__(self, connection: Connection, answers: Answers) -> None:
+        self._connection = connection
+        self._answers = answers
+        self._jobs: dict[str, Job] = {}
+        config = connection.config
+        self._patience = Patience(
+            config.confirm_after.total_seconds(),
+            config.collect_for.total_seconds(),
+            config.content_patience.total_seconds(),
+        )
+
+    async def look(self, handles: Sequence[Handle]) -> dict[Handle, Snapshot]:
+        """Look at all of them at one block. Raises as `gateway.chain.rpc.request`: then there is no news."""
+        if not handles:
+            return {}
+        jobs = {handle: self._open(handle) for handle in handles}
+        head = await self._connection.heads.fetch()
+        found = await self._find_tasks([job for job in jobs.values() if job.task is None], head)
+        published = [job for job in jobs.values() if job.task is not None]
+        found |= await self._look_at(published, head)
+        self._forget_old()
+        return {handle: found[handle.job_id] for handle in jobs if handle.job_id in found}
+
+    async def find_task(self, handle: Handle) -> str | None:
+        """Return the address of a handle's task, None as long as it is in no block."""
+        job = self._open(handle)
+        if job.task is None and job.prepared is not None:
+            receipts = await self._connection.receipts.look([job.prepared.hash])
+            self._note_receipt(job, receipts[job.prepared.hash])
+        return job.task
+
+    def _open(self, handle: Handle) -> Job:
+        now = self._connection.clock.monotonic()
+        job = self._jobs.get(handle.job_id)
+        if job is None:
+            job = self._jobs[handle.job_id] = Job(handle, since=now, asked_at=now)
+            if "transaction" in handle.detail:
+                job.prepared = parse_prepared(handle.detail)
+            elif len(handle.job_id) == 42:  # a task that was published elsewhere
+                job.task = to_checksum(handle.job_id)
+        job.asked_at = now
+        return job
+
+    async def _find_tasks(self, jobs: Sequence[Job], head: Block) -> dict[str, Snapshot]:
+        """Look at publications: those that are in a block get their task."""
+        found: dict[str, Snapshot] = {}
+        hashes = [job.prepared.hash if job.prepared else job.handle.job_id for job in jobs]
+        receipts = await self._connection.receipts.look(hashes)
+        waiting: list[Job] = []
+        for job, one in zip(jobs, hashes, strict=True):
+            receipt = receipts[one]
+            if receipt is None:
+                waiting.append(job)
+                found[job.handle.job_id] = Snapshot(status=Status.QUEUED, message="waiting for a block")
+            elif not receipt.succeeded:
+                found[job.handle.job_id] = await self._explain(job, receipt)
+            elif not self._note_receipt(job, receipt):
+                found[job.handle.job_id] = make_lost(
+                    self._connection.name, job.handle.job_id, "the transaction published no task"
+                )
+        ends = await asyncio.gather(*(self._chase(job, head) for job in waiting))
+        return found | {
+            job.handle.job_id: end for job, end in zip(waiting, ends, strict=True) if end is not None
+        }
+
+    def _note_receipt(self, job: Job, receipt: Receipt | None) -> bool:
+        """Take the task out of a receipt; False if there is none in it."""
+        if receipt is None:
+            return False
+        nexus = self._connection.contracts.nexus.lower()
+        for log in receipt.logs:
+            event = parse_event(log) if log.address.lower() == nexus else None
+            if event is not None and event.name == "TaskPublished":
+                job.task, job.receipt = event.arguments["task"], receipt
+                return True
+        return False
+
+    async def _chase(self, job: Job, head: Block) -> Snapshot | None:
+        """Look up a publication that is in no block: what was lost is sent again, the same bytes."""
+        now = self._connection.clock.monotonic()
+        prepared = job.prepared
+        if prepared is None or now - max(job.since, job.chased_at) < _CHASE_SECONDS:
+            return None
+        job.chased_at = now
+        transactions = self._connection.transactions
+        look = await transactions.look_up(prepared)
+        if look.where is Whereabouts.DEAD:
+            message = f"transaction {look.by} has taken the publication's nonce: it never came to be"
+            return make_never_published(self._connection.name, job.handle.job_id, message, FailureKind.LOST)
+        is_over = head.timestamp > int(job.handle.detail.get("expires_at", 0))
+        if look.where is Whereabouts.ABSENT and is_over:
+            message = "the task expired before its publication got into a block"
+            return make_never_published(
+                self._connection.name, job.handle.job_id, message, FailureKind.EXPIRED
+            )
+        try:
+            if look.where is Whereabouts.ABSENT:
+                await self._send_again(prepared)
+            elif look.where is Whereabouts.POOLED:
+                await transactions.mend()
+        except BackendError as error:
+            _log.warning("%s: %s can't be sent again now: %s", job.handle.backend, prepared.hash, error)
+        return None
+
+    async def _send_again(self, prepared: Prepared) -> None:
+        transactions = self._connection.transactions
+        if prepared.sender == transactions.address:
+            await transactions.broadcast(prepared)
+        else:  # signed by an account that is not ours any more
+            await self._connection.rpc.send([prepared.raw])
+
+    async def _look_at(self, jobs: Sequence[Job], head: Block) -> dict[str, Snapshot]:
+        scan = self._connection.scan
+        open_jobs = [job for job in jobs if job.ended is None]
+        for job in open_jobs:
+            scan.watch(str(job.task), since=job.receipt.block_number if job.receipt else head.number)
+        logs = await scan.look([str(job.task) for job in open_jobs])
+        await self._refresh([job for job in open_jobs if self._has_news(job, logs)], logs, head)
+        contents = await self._answers.read_many(_list_urls(open_jobs))
+        found: dict[str, Snapshot] = {}
+        for job in jobs:
+            if job.ended is None and job.seen is not None and job.task is not None:
+                snapshot = make_snapshot(
+                    Look(
+                        backend=self._connection.name,
+                        job_id=job.handle.job_id,
+                        task=job.seen,
+                        now=head.timestamp,
+                        contents=contents,
+                        accept=job.accept,
+                        patience=self._patience,
+                        publication=job.receipt,
+                    )
+                )
+                found[job.handle.job_id] = snapshot
+                if snapshot.status.is_final:
+                    job.ended = snapshot
+                    scan.drop(str(job.task))
+            elif job.ended is not None:
+                found[job.handle.job_id] = job.ended
+        return found
+
+    def _has_news(self, job: Job, logs: Mapping[str, tuple[Log, ...]]) -> bool:
+        return job.seen is None or logs[str(job.task)] != job.logs
+
+    async def _refresh(self, jobs: Sequence[Job], logs: Mapping[str, tuple[Log, ...]], head: Block) -> None:
+        """Fetch the tasks that have news, at a block that holds these."""
+        if not jobs:
+            return
+        believed = head.number - self._connection.config.confirmations + 1
+        news = [log.block_number for job in jobs for log in logs[str(job.task)]]
+        found = await fetch_tasks(
+            self._connection.rpc,
+            self._connection.contracts.vault,
+            list(dict.fromkeys(str(job.task) for job in jobs)),
+            block=max([0, believed, *news]),
+        )
+        for job in jobs:
+            task = found[str(job.task)]
+            if task is not None:
+                job.seen, job.logs = task, logs[str(job.task)]
+            else:
+                self._lose(job)
+
+    def _lose(self, job: Job) -> None:
+        """There is no such task: a reorg took it, or it never was."""
+        self._connection.scan.drop(str(job.task))
+        job.seen = job.logs = None
+        if job.prepared is None:
+            job.ended = make_lost(self._connection.name, job.handle.job_id, "there is no such task")
+            return
+        self._connection.receipts.forget([job.prepared.hash])
+        job.task = job.receipt = None
+
+    async def _explain(self, job: Job, receipt: Receipt) -> Snapshot:
+        """Say why a publication reverted in its block, as far as running it once more tells."""
+        reason, code = "no reason is known", None
+        if job.prepared is not None:
+            from gateway.chain.signer import parse_raw_transaction
+
+            sent = parse_raw_transaction(bytes.fromhex(job.prepared.raw[2:]))
+            call = {name: sent[name] for name in ("from", "to", "data")}
+            try:
+                await request(self._connection.rpc, "eth_call", [call, hex(receipt.block_number)])
+            except Reverted as error:
+                told = error.explain(ERRORS)
+                reason, code = str(told), told.name or None
+        return make_reverted(self._connection.name, receipt, reason, code)
+
+    def _forget_old(self) -> None:
+        limit = self._connection.clock.monotonic() - _FORGET_SECONDS
+        for job_id in [job_id for job_id, job in self._jobs.items() if job.asked_at < limit]:
+            job = self._jobs.pop(job_id)
+            if job.task is not None:
+                self._connection.scan.drop(job.task)
+
+
+def _list_urls(jobs: Iterable[Job]) -> list[str]:
+    """List what is worth reading: of final tasks the winner's answer, of others all."""
+    urls: list[str] = []
+    for job in jobs:
+        if job.seen is not None and job.seen.status in _WORTH_READING:
+            urls += [response.url for response in job.seen.responses]
+    return urls

@@ -1,0 +1,213 @@
+"""Publishing a task: checked, uploaded and signed before anything is sent; the same bytes are sent always."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gateway.adapter import Landed, NotLanded, Recovery, Unknown
+from gateway.chain.prepared import Call, Prepared
+from gateway.chain.rpc import Reverted
+from gateway.chain.transactions import Whereabouts
+from gateway.errors import InvalidInput
+from gateway.files import has_files, parse_file
+from gateway.task import Envelope, Handle, Quote, Task
+from gateway.types import JSON, AttemptId, Money
+from gateway_ogpu import wire
+from gateway_ogpu.config import ASSET, OgpuTarget
+from gateway_ogpu.connection import Connection
+from gateway_ogpu.contracts import encode_call
+from gateway_ogpu.errors import (
+    ExpiryRefused,
+    NotAllowed,
+    PaymentTooLow,
+    SourceInactive,
+    SourceUnknown,
+    VaultTooLow,
+    explain_revert,
+)
+from gateway_ogpu.reading import Source, fetch_is_agent, fetch_source, fetch_views
+from gateway_ogpu.sending import Sending
+from gateway_ogpu.wire import DeliveryMethod, SourceStatus
+
+if TYPE_CHECKING:
+    from gateway.content import ContentStore
+
+KIND = "publish"
+_CONFIRM_GAS = 300_000  # more than confirmResponse takes
+_MARGIN_SECONDS = 5  # what a block may be older than its successor, before an expiry is too long
+
+
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """What a task is published under."""
+
+    source: Source
+    payment: int
+    expires_in_seconds: int
+
+
+class Publishing:
+    """The part of the seam before a task is on the chain."""
+
+    def __init__(self, connection: Connection, sending: Sending) -> None:
+        self._connection = connection
+        self._sending = sending
+        self._drafts: dict[str, Envelope] = {}  # prepared here, and not submitted yet
+
+    async def prepare(self, task: Task, words: OgpuTarget, attempt_id: AttemptId) -> Envelope:
+        """Check, upload and sign. The same attempt again, before it is submitted, is the same envelope."""
+        draft = self._drafts.get(attempt_id)
+        if draft is not None:
+            return draft
+        wire.encode_config(words.function, _require_object(task.input), words.extra)
+        terms = await self._check(task, words)
+        content = self._connection.content
+        data = await _upload_files(content, task.input)
+        config = wire.encode_config(words.function, data, words.extra)
+        stored = await content.put(config, filename=wire.CONFIG_NAME, content_type=wire.JSON_TYPE)
+        expires_at = await self._choose_expiry(terms)
+        call = self._make_call(words.source, stored.uri, expires_at, terms.payment)
+        prepared = await self._sending.prepare(call, owner=attempt_id, what="publishing the task")
+        envelope = Envelope(
+            attempt_id=attempt_id,
+            backend=self._connection.name,
+            prepared_at=self._connection.clock.now(),
+            payload={
+                "kind": KIND,
+                "transaction": prepared.encode(),
+                "source": terms.source.address,
+                "config": stored.uri,
+                "cid": str(stored.cid),
+                "payment": str(terms.payment),
+                "expires_at": expires_at,
+                "accept": task.accept,
+            },
+        )
+        self._drafts[attempt_id] = envelope
+        return envelope
+
+    async def submit(self, envelope: Envelope) -> Handle:
+        """Broadcast the stored bytes. Raises InDoubt where nobody knows; then `recover` tells."""
+        self._drafts.pop(envelope.attempt_id, None)
+        await self._connection.transactions.broadcast(parse_prepared(envelope.payload))
+        return make_handle(envelope)
+
+    async def recover(self, envelope: Envelope) -> Recovery:
+        """Look the transaction up by its hash."""
+        prepared = parse_prepared(envelope.payload)
+        look = await self._connection.transactions.look_up(prepared)
+        if look.landed:
+            return Landed(make_handle(envelope))
+        if look.where is Whereabouts.UNKNOWN:
+            return Unknown(look.reason)
+        if look.where is Whereabouts.DEAD:
+            return NotLanded(final=True)
+        head = await self._connection.heads.fetch()
+        # After its expiry the bytes can still land, but no task can come of them any more.
+        return NotLanded(final=head.timestamp > int(envelope.payload["expires_at"]))
+
+    async def quote(self, task: Task, words: OgpuTarget) -> Quote:
+        """Tell payment and gas, at the fees of the moment. Raises as `prepare`, but uploads nothing."""
+        connection = self._connection
+        terms = await self._check(task, words)
+        # Any link is as long as the real one, and so it costs as much.
+        link = f"{connection.network.content_gateways[0]}/ipfs/Qm{'1' * 44}"
+        call = self._make_call(words.source, link, await self._choose_expiry(terms), terms.payment)
+        try:
+            gas, fees = await connection.transactions.estimate(call)
+        except Reverted as error:
+            raise explain_revert(error, "publishing the task") from error
+        if terms.source.delivery is DeliveryMethod.MANUAL_CONFIRMATION:
+            gas += _CONFIRM_GAS
+        most = gas * fees.max_fee
+        likely = most // max(1, connection.transactions.policy.base_fee_factor)
+        return Quote(
+            expected=Money(terms.payment + likely, ASSET),
+            upper=Money(terms.payment + most, ASSET),
+            confidence="range",
+            quoted_at=connection.clock.now(),
+            detail={"payment": str(terms.payment), "gas": gas, "max_fee": str(fees.max_fee)},
+        )
+
+    async def _check(self, task: Task, words: OgpuTarget) -> _Terms:
+        """Read the state that decides, so that each refusal has its own error. Raises OgpuRefused."""
+        connection = self._connection
+        signer = connection.signer.address
+        source = await fetch_source(connection.rpc, connection.contracts.nexus, words.source)
+        if source is None:
+            raise SourceUnknown(f"the Nexus has no source {words.source}")
+        if source.status is not SourceStatus.ACTIVE:
+            raise SourceInactive(f"the source {source.address} is inactive")
+        payment = source.min_payment if words.payment == "cheapest" else words.payment.amount
+        if payment < source.min_payment:
+            least = Money(source.min_payment, ASSET)
+            raise PaymentTooLow(
+                f"the source takes {least} at least, and the payment is {Money(payment, ASSET)}"
+            )
+        seconds = words.expires_in.total_seconds()
+        if task.limits.deadline is not None:
+            seconds = min(seconds, task.limits.deadline.total_seconds())
+        if not 1 <= seconds <= source.max_expiry_seconds - _MARGIN_SECONDS:
+            longest = source.max_expiry_seconds - _MARGIN_SECONDS
+            raise ExpiryRefused(f"a task may expire in 1 to {longest} s here, not in {seconds:g} s")
+        is_agent, [balance] = await asyncio.gather(
+            fetch_is_agent(connection.rpc, connection.contracts.terminal, source.client, signer),
+            fetch_views(connection.rpc, [(connection.contracts.vault, "balanceOf", source.client)]),
+        )
+        if signer != source.client and not is_agent:
+            raise NotAllowed(f"{source.address} is {source.client}'s, and {signer} is no agent of theirs")
+        if (balance or 0) < payment:
+            has, wants = Money(balance or 0, ASSET), Money(payment, ASSET)
+            raise VaultTooLow(f"{source.client} has {has} in the vault, and the task takes {wants}")
+        return _Terms(source, payment, int(seconds))
+
+    async def _choose_expiry(self, terms: _Terms) -> int:
+        """Return the expiry in seconds since the epoch; a chain without traffic is behind the clock."""
+        head = await self._connection.heads.fetch()
+        now = int(self._connection.clock.now().timestamp())
+        return max(head.timestamp, now) + terms.expires_in_seconds
+
+    def _make_call(self, source: str, link: str, expires_at: int, payment: int) -> Call:
+        data = encode_call("publishTask", (source, link, expires_at, payment))
+        return Call(self._connection.contracts.controller, data)
+
+
+def parse_prepared(payload: Mapping[str, JSON]) -> Prepared:
+    """Read the transaction of an envelope or a handle."""
+    return Prepared.parse(payload["transaction"])
+
+
+def make_handle(envelope: Envelope) -> Handle:
+    """Make a publication's handle: the hash of its transaction, which is known before anybody else knows it.
+
+    The task's address is known once the transaction is in a block, and may change in a reorg.
+    """
+    kept = ("transaction", "source", "payment", "expires_at", "accept")
+    detail: dict[str, Any] = {name: envelope.payload[name] for name in kept}
+    return Handle(
+        envelope.backend,
+        str(envelope.payload["transaction"]["hash"]),
+        {**detail, "attempt_id": envelope.attempt_id},
+    )
+
+
+def _require_object(data: JSON) -> JSON:
+    if not isinstance(data, dict):
+        raise InvalidInput(f"OGPU's functions take a JSON object, not {type(data).__name__}")
+    return data
+
+
+async def _upload_files(content: ContentStore, value: JSON) -> JSON:
+    """Return the input with a link in the place of each file."""
+    if not has_files(value):
+        return value
+    file = parse_file(value)
+    if file is not None:
+        data, kind = await asyncio.to_thread(file.load)
+        return (await content.put(data, filename=file.name, content_type=kind)).uri
+    if isinstance(value, dict):
+        return {name: await _upload_files(content, item) for name, item in value.items()}
+    return [await _upload_files(content, item) for item in value]
