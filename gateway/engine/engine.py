@@ -7,7 +7,7 @@ import logging
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from gateway.adapter import Adapter
@@ -111,7 +111,7 @@ class Engine:
         """
         task = replace(task, input=encode_files(task.input))
         selector, limits = Selector.parse(backend), self.lay_limits(task)
-        run = self._make_run(task, backend, limits, key)
+        run = _make_run(task, backend, limits, key, self.clock.now())
         if key is not None:
             for known in await self.store.list_runs(RunFilter(idempotency_key=key, limit=1)):
                 return _require_same(known, run)
@@ -195,20 +195,6 @@ class Engine:
 
         return await wait_for_end(self, run_id, None)
 
-    def _make_run(self, task: Task, backend: str | Sequence[str], limits: Limits, key: str | None) -> Run:
-        now = self.clock.now()
-        return Run(
-            id=RunId(f"run_{uuid.uuid4().hex}"),
-            task=task,
-            backend=backend if isinstance(backend, str) else tuple(backend),
-            status=Status.RECEIVED,
-            created_at=now,
-            updated_at=now,
-            passed=((Status.RECEIVED, now),),
-            deadline_at=now + limits.deadline if limits.deadline is not None else None,
-            idempotency_key=key,
-        )
-
     def lay_limits(self, task: Task, *, is_new: bool = True) -> Limits:
         """Lay a task's limits over its model's and the gateway's.
 
@@ -245,6 +231,22 @@ class Engine:
         live.run = replace(live.run, accept_answer=wish.accept_answer)
         if wish.cancel_at is not None:
             await self.cancel(wish.run_id)
+
+
+def _make_run(
+    task: Task, backend: str | Sequence[str], limits: Limits, key: str | None, now: datetime
+) -> Run:
+    return Run(
+        id=RunId(f"run_{uuid.uuid4().hex}"),
+        task=task,
+        backend=backend if isinstance(backend, str) else tuple(backend),
+        status=Status.RECEIVED,
+        created_at=now,
+        updated_at=now,
+        passed=((Status.RECEIVED, now),),
+        deadline_at=now + limits.deadline if limits.deadline is not None else None,
+        idempotency_key=key,
+    )
 
 
 def _require_same(known: Run, asked: Run) -> Run:

@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 PRICE = Money.parse("1 USD")
 LIMIT = Money.parse("6 USD")
+# Not LOSE_JOB: a backend that takes a job, loses the answer, forgets the job and then says that it never had
+# it can't be told from one that never had it.
 FAULTS = [
     Fault.REFUSE,
     Fault.REJECT,
@@ -36,7 +38,6 @@ FAULTS = [
     Fault.MISBEHAVE,
     Fault.REFUSE_PREPARE,
     Fault.FAIL_JOB,
-    Fault.LOSE_JOB,
     Fault.POLL_ERROR,
     Fault.UNKNOWN,
     Fault.RECOVER_ERROR,

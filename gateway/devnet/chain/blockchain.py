@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from gateway.devnet.chain.accounts import ACCOUNTS, FUNDS_WEI
 from gateway.devnet.chain.blocks import Block, Mined
@@ -51,7 +51,7 @@ class Blockchain:
         if transaction.hash in self.pool:
             raise BadTransaction("already known")
         self._check(transaction)
-        rival = self._find_pooled(transaction.sender, transaction.nonce)
+        rival = _find_pooled(self.pool.values(), transaction.sender, transaction.nonce)
         if rival is not None:
             if not _outbids(transaction, rival):
                 raise BadTransaction("replacement transaction underpriced")
@@ -64,7 +64,7 @@ class Blockchain:
     def count_transactions(self, address: str, *, pending: bool) -> int:
         """Return an account's next nonce; `pending` counts those in the pool that follow without a gap."""
         nonce = self.ledger.get_nonce(address)
-        while pending and self._find_pooled(address, nonce) is not None:
+        while pending and _find_pooled(self.pool.values(), address, nonce) is not None:
             nonce += 1
         return nonce
 
@@ -135,12 +135,6 @@ class Blockchain:
                 f"insufficient funds for gas * price + value: balance {have}, tx cost {want}"
             )
 
-    def _find_pooled(self, sender: str, nonce: int) -> Transaction | None:
-        for each in self.pool.values():
-            if each.nonce == nonce and each.sender.lower() == sender.lower():
-                return each
-        return None
-
     def _take_ready(self) -> Iterator[Transaction]:
         """Go through the pool in the order of arrival, but of nonces within a sender."""
         waiting: dict[str, list[Transaction]] = {}
@@ -200,3 +194,10 @@ def _outbids(new: Transaction, old: Transaction) -> bool:
         for mine, theirs in ((new.tip, old.tip), (new.max_fee, old.max_fee))
     )
     return enough and new.hash != old.hash
+
+
+def _find_pooled(pool: Iterable[Transaction], sender: str, nonce: int) -> Transaction | None:
+    for each in pool:
+        if each.nonce == nonce and each.sender.lower() == sender.lower():
+            return each
+    return None
