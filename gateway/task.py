@@ -10,17 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from gateway.errors import CostOutcome
 from gateway.lifecycle import AttemptStatus, Status
 from gateway.limits import Limits
 from gateway.types import JSON, AttemptId, Money, RunId
 from gateway.value import Value
-
-if TYPE_CHECKING:
-    pass
-
 
 Accept = Literal["first", "cheapest", "hand"]
 
@@ -315,7 +311,9 @@ class Run(Value):
 
     @property
     def cost_outcome(self) -> CostOutcome:
-        """Say what is known of all its attempts' money together."""
+        """Say what is known of all its attempts' money together, and of its children's."""
+        if self.children and not self.costs_of_children:
+            return CostOutcome.UNKNOWN  # they are under way
         costs = (*(attempt.cost for attempt in self.attempts), *self.costs_of_children)
         outcomes = {cost.outcome for cost in costs}
         for outcome in (CostOutcome.UNKNOWN, CostOutcome.CHARGED):
