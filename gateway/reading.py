@@ -44,12 +44,12 @@ class Reading:
         return await self._engine.plan(task, backend)
 
     async def replan(
-        self, run_id: str, *, backend: Selected | None = None, limits: Limits | None = None
+        self, run: Run | str, *, backend: Selected | None = None, limits: Limits | None = None
     ) -> Plan:
         """Play a past run's plan again under other limits, or another way to sort: the same facts as then.
 
         Args:
-            run_id: of the past run.
+            run: the past run, or its id.
             backend: instead of the run's own.
             limits: instead of the run's own; those of its model and of the gateway lie under them.
 
@@ -59,8 +59,8 @@ class Reading:
         """
         from gateway.policy.replay import replay_plan
 
-        await self._engine.start()
-        run = await self._engine.store.get(run_id)
+        if isinstance(run, str):
+            run = await self.get(run)
         task = run.task if limits is None else replace(run.task, limits=limits)
         laid = self._engine.lay_limits(task)
         return replay_plan(run, backend or run.backend, laid, self._engine.rates)

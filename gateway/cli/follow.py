@@ -1,17 +1,15 @@
-"""`gateway get`, `watch`, `cancel` and `runs`: what became of runs."""
+"""`gateway get`, `watch`, `cancel`, `accept` and `runs`: what became of runs."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from gateway.cli.exits import DONE, UsageError
 from gateway.cli.progress import open_view
 from gateway.cli.run import follow, show_end
+from gateway.cli.stored import find_run, open_store
 from gateway.cli.tables import format_table, get_width
 from gateway.cli.words import (
     SHORT_ID,
@@ -24,16 +22,10 @@ from gateway.cli.words import (
     get_seconds,
 )
 from gateway.client import AsyncGateway
-from gateway.errors import RunFailed, RunNotFound, WaitTimeout
+from gateway.errors import InvalidInput, RunFailed, WaitTimeout
 from gateway.lifecycle import Phase, Status
 from gateway.store.protocol import RunFilter
-from gateway.task import Run
-
-if TYPE_CHECKING:
-    from gateway.store.protocol import Store
-
-_FULL_ID = 36
-_SEARCHED = 2000
+from gateway.task import Answer, Run
 
 
 def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
@@ -46,8 +38,10 @@ def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
     if name == "watch":
         parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
         parser.add_argument("--timeout", metavar="S", type=float, help="wait at most S seconds")
-    if name in ("get", "cancel"):
-        seconds = {"get": 2.0, "cancel": 10.0}[name]
+    if name == "accept":
+        parser.add_argument("answer_id", metavar="ANSWER_ID", help="of the answer; `gateway get` shows them")
+    if name in ("get", "cancel", "accept"):
+        seconds = {"get": 2.0, "cancel": 10.0, "accept": 10.0}[name]
         parser.add_argument(
             "--wait",
             metavar="S",
@@ -55,7 +49,8 @@ def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
             default=seconds,
             help=f"look after it for S seconds ({seconds:g})",
         )
-    parser.set_defaults(call={"get": get, "watch": watch, "cancel": cancel, "runs": list_runs}[name])
+    calls = {"get": get, "watch": watch, "cancel": cancel, "accept": accept, "runs": list_runs}
+    parser.set_defaults(call=calls[name])
 
 
 def _add_filters(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +62,7 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
 
 async def get(args: argparse.Namespace) -> int:
     """Show a run; one that is under way is looked at first."""
-    async with _open_store(args.config) as store:
+    async with open_store(args.config) as store:
         run = await find_run(args.run_id, store.list_runs, store.get)
     if not run.status.is_final and args.wait > 0:
         async with AsyncGateway.from_config(args.config) as gateway:
@@ -108,6 +103,38 @@ async def cancel(args: argparse.Namespace) -> int:
     return DONE
 
 
+async def accept(args: argparse.Namespace) -> int:
+    """Wish that an answer is accepted, and see whether the run ends with it."""
+    async with AsyncGateway.from_config(args.config) as gateway:
+        run = await find_run(args.run_id, gateway.list_runs, gateway.get)
+        _require_answer(run, args.answer_id)
+        await gateway.accept(run.id, args.answer_id)
+        run = await _wait_a_little(gateway, run.id, args.wait)
+    if run.status.is_final:
+        return show_end(run, as_json=args.json)
+    if args.json:
+        print(run.model_dump_json().decode())
+    else:
+        print(f"{run.id} is still {run.status.name}; the wish is stored, and whoever works on it sees to it")
+    return DONE
+
+
+def _require_answer(run: Run, answer_id: str) -> None:
+    """Raise InvalidInput unless a run has that answer: a wish for another would never come true."""
+    if run.status.is_final:
+        raise InvalidInput(f"{run.id} had ended {run.status.name} already")
+    ids = [answer.id for answer in _get_answers(run)]
+    if not ids:
+        raise InvalidInput(f"{run.id} has no answer to accept (yet)")
+    if answer_id not in ids:
+        raise InvalidInput(f"{run.id} has no answer {answer_id!r}; it has: {', '.join(ids)}")
+
+
+def _get_answers(run: Run) -> tuple[Answer, ...]:
+    snapshot = run.attempt.snapshot if run.attempt else None
+    return snapshot.answers if snapshot is not None else ()
+
+
 async def list_runs(args: argparse.Namespace) -> int:
     """List runs, newest first; no backend is asked."""
     if args.limit < 1:
@@ -118,7 +145,7 @@ async def list_runs(args: argparse.Namespace) -> int:
         backend=args.backend,
         limit=args.limit,
     )
-    async with _open_store(args.config) as store:
+    async with open_store(args.config) as store:
         runs = await store.list_runs(which)
     if args.json:
         print(f"[{', '.join(run.model_dump_json().decode() for run in runs)}]")
@@ -164,6 +191,9 @@ def describe_run(run: Run) -> str:
         job = f", job {attempt.handle.job_id}" if attempt.handle else ""
         why = f": {attempt.failure.message}" if attempt.failure else ""
         lines.append(clean(f"attempt {attempt.number} at {attempt.backend}{job}: {attempt.status}{why}"))
+    if not run.status.is_final:
+        lines += [_describe_answer(answer) for answer in _get_answers(run)]
+    lines += _describe_children(run)
     if run.cancel_requested_at is not None and not run.status.is_final:
         lines.append("somebody wishes to cancel it")
     if run.status is Status.COMPLETED:
@@ -171,26 +201,25 @@ def describe_run(run: Run) -> str:
     return "\n".join(lines)
 
 
-async def find_run(
-    text: str,
-    list_runs: Callable[[RunFilter], Awaitable[list[Run]]],
-    get_run: Callable[[str], Awaitable[Run]],
-) -> Run:
-    """Return the run of an id, or of a beginning that only one of the newer runs has.
+def _describe_answer(answer: Answer) -> str:
+    price = f" for {answer.price}" if answer.price else ""
+    what = (
+        format_answer(answer.output) if answer.valid else f"can't be accepted: {answer.reason or 'invalid'}"
+    )
+    return clean(f"answer {answer.id}{price}: {what}")
 
-    Raises:
-        RunNotFound: none, or more than one.
-    """
-    if len(text) >= _FULL_ID:
-        return await get_run(text)
-    with suppress(RunNotFound):
-        return await get_run(text)
-    found = [run for run in await list_runs(RunFilter(limit=_SEARCHED)) if run.id.startswith(text)]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise RunNotFound(f"there is no run {text}; `gateway runs` lists them", run_id=text)
-    raise RunNotFound(f"{len(found)} runs begin with {text}: say more of the id", run_id=text)
+
+def _describe_children(run: Run) -> list[str]:
+    """Return a line for each run that does this one's task, with whom it agreed."""
+    evidence = run.evidence if isinstance(run.evidence, dict) else {}
+    told = evidence.get("runs", {})
+    lines = []
+    for child, backend in zip(run.children, run.children_at, strict=True):
+        said = told.get(child, {}).get("status", "under way")
+        agreed = next((len(group) for group in evidence.get("groups", []) if child in group), 0)
+        whom = f", agrees with {agreed - 1} more" if agreed > 1 else ""
+        lines.append(f"copy      {child} at {backend}: {said}{whom}")
+    return lines
 
 
 async def _wait_a_little(gateway: AsyncGateway, run_id: str, seconds: float) -> Run:
@@ -200,17 +229,3 @@ async def _wait_a_little(gateway: AsyncGateway, run_id: str, seconds: float) -> 
         return failed.run
     except WaitTimeout:
         return await gateway.get(run_id)
-
-
-@asynccontextmanager
-async def _open_store(config_path: str | None) -> AsyncIterator[Store]:
-    """Open the configured store only: reading it needs no backend and takes over no run."""
-    from gateway.config import load, make_store_url
-    from gateway.store import make_store
-
-    store = make_store(make_store_url(load(config_path)))
-    await store.open()
-    try:
-        yield store
-    finally:
-        await store.aclose()

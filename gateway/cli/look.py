@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gateway.cli.exits import DONE, NO_BACKEND
+from gateway.cli.exits import DONE, NO_BACKEND, UsageError
+from gateway.cli.limit_words import get_given
+from gateway.cli.stored import find_run, open_store
 from gateway.cli.tables import format_table, get_width
 from gateway.cli.task_words import add_task_arguments, get_backend, make_task
 from gateway.cli.words import format_json, format_quote, format_seconds
@@ -22,6 +25,9 @@ def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
     """Take what the command `name` takes."""
     if name == "plan":
         add_task_arguments(parser)
+        parser.add_argument(
+            "--run", metavar="RUN_ID", help="plan this past run again, with what was known then"
+        )
         parser.add_argument("--stream", action="store_true", help="plan for a task that streams")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(call={"plan": plan, "backends": show_backends, "models": show_models}[name])
@@ -29,14 +35,34 @@ def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
 
 async def plan(args: argparse.Namespace) -> int:
     """Show every candidate with its rank, quote and score, or the rule that removed it."""
+    found = await (_plan_task(args) if args.run is None else _plan_run(args))
+    print(found.model_dump_json().decode() if args.json else format_plan(found, get_width()))
+    return DONE if found.get_best() else NO_BACKEND
+
+
+async def _plan_task(args: argparse.Namespace) -> Plan:
     task = make_task(args, stream=args.stream)
     gateway = AsyncGateway.from_config(args.config)
     try:
-        found = await gateway.plan(task, get_backend(args))
+        return await gateway.plan(task, get_backend(args))
     finally:
         await gateway.aclose()
-    print(found.model_dump_json().decode() if args.json else format_plan(found, get_width()))
-    return DONE if found.get_best() else NO_BACKEND
+
+
+async def _plan_run(args: argparse.Namespace) -> Plan:
+    """Replay a run's plan; a limit that is given stands in the place of the run's own."""
+    if any((args.model, args.target, args.input, args.text, args.input_file, args.file, args.stream)):
+        raise UsageError("--run plans a past run again: its model and input are known, give only a policy")
+    given = get_given(args)
+    async with open_store(args.config) as store:
+        run = await find_run(args.run, store.list_runs, store.get)
+    backend = None if args.backend is None else get_backend(args)
+    limits = replace(run.task.limits, **given) if given else None
+    gateway = AsyncGateway.from_config(args.config)  # its store stays closed: no run is taken over
+    try:
+        return await gateway.replan(run, backend=backend, limits=limits)
+    finally:
+        await gateway.aclose()
 
 
 def format_plan(plan: Plan, width: int | None) -> str:
@@ -63,8 +89,8 @@ def _format_parts(candidate: Candidate) -> str:
     for name, value in parts.items():
         if value is None or (name == "looks" and not value):
             continue
-        if name == "p50_seconds" and isinstance(value, int | float):
-            told.append(f"latency {format_seconds(value)}")
+        if name.endswith("_seconds") and isinstance(value, int | float):
+            told.append(f"{name.removesuffix('_seconds')} {format_seconds(value)}")
         else:
             told.append(f"{name} {value:.4g}" if isinstance(value, int | float) else f"{name} {value}")
     return ", ".join(told)

@@ -22,6 +22,11 @@ _LANDING_SECONDS = 15.0
 def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
     """Take what the command `name` takes."""
     add_task_arguments(parser)
+    parser.add_argument(
+        "--idempotency-key",
+        metavar="KEY",
+        help="your own word for this task: given again, it is the same run",
+    )
     shown = parser.add_argument_group("what is shown")
     shown.add_argument(
         "--json", action="store_true", help="print the run as JSON, and nothing else on stdout"
@@ -41,7 +46,7 @@ async def run(args: argparse.Namespace) -> int:
         raise UsageError("--stream and --json both want standard output: choose one")
     task = make_task(args, stream=args.stream)
     async with AsyncGateway.from_config(args.config) as gateway:
-        begun = await gateway.submit(task, get_backend(args))
+        begun = await gateway.submit(task, get_backend(args), idempotency_key=args.idempotency_key)
         pieces = _Pieces(args.stream)
         async with open_view(quiet=args.quiet) as view:
             ended = await follow(gateway, begun, view, args.timeout, pieces)
@@ -54,7 +59,7 @@ async def submit(args: argparse.Namespace) -> int:
     """Give a task away: it is stored, sent, and then left to its backend."""
     task = make_task(args)
     async with AsyncGateway.from_config(args.config) as gateway:
-        begun = await gateway.submit(task, get_backend(args))
+        begun = await gateway.submit(task, get_backend(args), idempotency_key=args.idempotency_key)
         if not args.json:
             print(begun.id, flush=True)
         async with open_view(quiet=args.quiet) as view:
@@ -113,13 +118,22 @@ async def _wait_until_sent(gateway: AsyncGateway, run: Run, view: View) -> Run:
     """Wait until a run's submission has landed, or it ended, but not for ever."""
     try:
         async with asyncio.timeout(_LANDING_SECONDS):
-            async for event in gateway.events(run.id):
-                view.take(event)
-                if event.kind == "attempt" and event.message == AttemptStatus.SUBMITTED:
-                    break
+            await _follow_until_sent(gateway, run, view)
+            for child in run.children:
+                if not (await gateway.get(run.id)).status.is_final:
+                    await _follow_until_sent(gateway, await gateway.get(child), view)
     except TimeoutError:
         print(f"gateway: it is not sent yet; {tell_how_to_go_on(run.id)}", file=sys.stderr)
     return await gateway.get(run.id)
+
+
+async def _follow_until_sent(gateway: AsyncGateway, run: Run, view: View) -> None:
+    """Show a run's events until it has landed; a run with copies is on its way once these are."""
+    async for event in gateway.events(run.id):
+        view.take(event)
+        has_copies = bool(run.children) and event.status is Status.DISPATCHED
+        if has_copies or (event.kind == "attempt" and event.message == AttemptStatus.SUBMITTED):
+            return
 
 
 class _Pieces:

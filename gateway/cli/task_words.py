@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from gateway.cli.exits import UsageError
-from gateway.limits import Limits
+from gateway.cli.limit_words import add_limit_arguments, add_owner_arguments, make_limits
 from gateway.reading import Selected
 from gateway.task import Task
 from gateway.types import JSON
@@ -26,20 +26,15 @@ def add_task_arguments(parser: argparse.ArgumentParser) -> None:
     given.add_argument(
         "--file", metavar="FIELD=PATH", action="append", default=[], help="a file as a field of the input"
     )
-    where = parser.add_argument_group("where and how")
+    where = parser.add_argument_group("where")
     where.add_argument(
         "--backend",
         metavar="WHICH",
-        default="auto",
         help="auto, auto:cheapest, auto:fastest, auto:reliable, a name, or names in order: a,b (auto)",
     )
     where.add_argument("--target", metavar="JSON", help="words of the named backend, instead of a model's")
-    where.add_argument("--max-cost", metavar="MONEY", help='the most it may cost, as "0.01 USD"')
-    where.add_argument("--deadline", metavar="TIME", help="when it must have ended: 30s, 15m, 2h")
-    where.add_argument("--max-attempts", metavar="N", type=int, help="count every attempt anywhere")
-    where.add_argument(
-        "--on-failed", choices=("stop", "next"), help="after a job failed: stop (default), or try the next"
-    )
+    add_limit_arguments(parser)
+    add_owner_arguments(parser)
 
 
 def make_task(args: argparse.Namespace, *, stream: bool = False) -> Task:
@@ -54,32 +49,18 @@ def make_task(args: argparse.Namespace, *, stream: bool = False) -> Task:
         input=_add_files(_load_input(args), args.file),
         target=target,
         stream=stream,
-        limits=_make_limits(args),
+        limits=make_limits(args),
+        labels={} if args.key is None else {"key": args.key},
+        accept=args.accept,
     )
 
 
 def get_backend(args: argparse.Namespace) -> Selected:
     """Return the selector: one word, or several in order."""
+    if args.backend is None:
+        return "auto"
     names = [name.strip() for name in args.backend.split(",") if name.strip()]
     return names if len(names) > 1 else args.backend
-
-
-def _make_limits(args: argparse.Namespace) -> Limits:
-    from gateway.config import parse_duration, parse_money
-
-    try:
-        max_cost = None if args.max_cost is None else parse_money(args.max_cost)
-    except ValueError as error:
-        raise UsageError(f"--max-cost: {error}") from error
-    try:
-        deadline = None if args.deadline is None else parse_duration(args.deadline)
-    except ValueError as error:
-        raise UsageError(f"--deadline: {error}") from error
-    if args.max_attempts is not None and args.max_attempts < 1:
-        raise UsageError("--max-attempts is at least 1")
-    return Limits(
-        max_cost=max_cost, deadline=deadline, max_attempts=args.max_attempts, on_failed=args.on_failed
-    )
 
 
 def _load_input(args: argparse.Namespace) -> JSON:

@@ -10,7 +10,7 @@ from gateway.lifecycle import AttemptStatus
 from gateway.types import JSON
 
 if TYPE_CHECKING:
-    from gateway.task import Attempt, Quote, Run
+    from gateway.task import Attempt, Cost, Quote, Run
 
 SHORT_ID = 12
 
@@ -49,8 +49,8 @@ def get_seconds(run: Run, now: datetime | None = None) -> float:
 
 
 def format_backends(run: Run) -> str:
-    """Return where a run has been, in order."""
-    names = [attempt.backend for attempt in run.attempts]
+    """Return where a run has been, in order; a run with copies has been where these are."""
+    names = [*run.children_at, *(attempt.backend for attempt in run.attempts)]
     return (
         ", ".join(name for place, name in enumerate(names) if place == 0 or names[place - 1] != name) or "-"
     )
@@ -63,16 +63,23 @@ def format_passed(run: Run) -> str:
 
 def format_cost(run: Run) -> str:
     """Return what is known of the money of all attempts that may have cost something."""
+    if run.children and not run.costs_of_children:
+        return "unknown, its copies are under way"
     told = [format_attempt_cost(attempt) for attempt in run.attempts]
+    told += [_format_cost(cost, "free") for cost in run.costs_of_children]
     paid = [text for text in told if text not in ("free", "nothing")]
     return ", ".join(paid) or (told[-1] if told else "nothing")
 
 
 def format_attempt_cost(attempt: Attempt) -> str:
     """Return "free", "nothing", "0.002 USD", or what it may have been."""
-    cost = attempt.cost
+    landed = attempt.status in (AttemptStatus.SUBMITTED, AttemptStatus.SUCCEEDED)
+    return _format_cost(attempt.cost, "free" if landed else "nothing")
+
+
+def _format_cost(cost: Cost, if_none: str) -> str:
     if cost.outcome.value == "not_charged":
-        return "free" if attempt.status in (AttemptStatus.SUBMITTED, AttemptStatus.SUCCEEDED) else "nothing"
+        return if_none
     if cost.settled is not None:
         return str(cost.settled)
     if cost.outcome.value == "charged":
@@ -93,8 +100,10 @@ def format_quote(quote: Quote | None) -> str:
 
 def format_summary(run: Run) -> str:
     """Return one line on how a run ended."""
-    tries = len(run.attempts)
+    tries, copies = len(run.attempts), len(run.children)
     where = f" at {run.attempt.backend}" if run.attempt else ""
     attempts = f"{tries} attempt{'' if tries == 1 else 's'}"
+    if copies:
+        where, attempts = f" by {format_backends(run)}", f"{copies} cop{'y' if copies == 1 else 'ies'}"
     took = format_seconds(get_seconds(run))
     return f"{run.status.name}{where} in {took}, {attempts}, cost: {format_cost(run)}"
