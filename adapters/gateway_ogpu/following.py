@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from gateway.chain.heads import Block
 from gateway.chain.prepared import Prepared
 from gateway.chain.receipts import Receipt
-from gateway.chain.rpc import Log, Reverted, request
+from gateway.chain.replay import fetch_reason
+from gateway.chain.rpc import Log
 from gateway.chain.transactions import Whereabouts
 from gateway.errors import BackendError
 from gateway.lifecycle import Status
@@ -240,15 +241,8 @@ class Following:
         """Say why a publication reverted in its block, as far as running it once more tells."""
         reason, code = "no reason is known", None
         if job.prepared is not None:
-            from gateway.chain.signer import parse_raw_transaction
-
-            sent = parse_raw_transaction(bytes.fromhex(job.prepared.raw[2:]))
-            call = {name: sent[name] for name in ("from", "to", "data")}
-            try:
-                await request(self._connection.rpc, "eth_call", [call, hex(receipt.block_number)])
-            except Reverted as error:
-                told = error.explain(ERRORS)
-                reason, code = str(told), told.name or None
+            told = await fetch_reason(self._connection.rpc, job.prepared, receipt, ERRORS)
+            reason, code = str(told), told.name or None
         return make_reverted(self._connection.name, receipt, reason, code)
 
     def _forget_old(self) -> None:

@@ -1,4 +1,4 @@
-"""Signing and sending: what is wanted in one moment shares its questions; only the same bytes go out again."""
+"""Signing and sending: what is wanted in one moment shares its questions; only the same bytes go again."""
 
 from __future__ import annotations
 

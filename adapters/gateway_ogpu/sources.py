@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from gateway.errors import ConfigError
 from gateway.types import Money
 from gateway_ogpu.acting import Acting, find_events
-from gateway_ogpu.config import ASSET
 from gateway_ogpu.contracts import ZERO_ADDRESS
 from gateway_ogpu.errors import SourceUnknown
 from gateway_ogpu.reading import Source, fetch_is_agent, fetch_source, fetch_views
