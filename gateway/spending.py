@@ -37,7 +37,7 @@ def make_accounting(config: Config) -> Accounting:
             if name is not None and name not in known:
                 raise ConfigError(f"budgets.{number}.{what}: there is no {what} {name!r}")
     rates = {asset: Rate(rate.price, rate.on) for asset, rate in config.rates.items()}
-    budgets = tuple(Budget(**budget.model_dump()) for budget in config.budgets)
+    budgets = tuple(Budget(**dict(budget)) for budget in config.budgets)  # not dumped: Money stays Money
     return Accounting(budgets, Rates(currency, rates, config.gateway.rates_max_age))
 
 
