@@ -32,7 +32,7 @@ from gateway.task import Task
 from gateway.types import Money
 
 COMMANDS = ["run", "submit", "get", "watch", "cancel", "runs", "recover", "plan", "backends", "models"]
-COMMANDS += ["doctor", "devnet", "demo"]
+COMMANDS += ["doctor", "devnet", "demo", "accept", "costs"]
 
 CONFIG = """\
 [gateway]

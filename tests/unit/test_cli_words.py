@@ -114,6 +114,17 @@ def test_the_summary_says_how_it_ended() -> None:
     )
 
 
+def test_a_run_with_copies_shows_what_they_cost_and_never_nothing_before_that_is_known() -> None:
+    copies = (RunId("run_2"), RunId("run_3"))
+    running = replace(make_run(), children=copies, children_at=("node1", "hosted"))
+    assert format_cost(running) == "unknown, its copies are under way"
+    assert running.cost_outcome is CostOutcome.UNKNOWN
+    free, paid = Cost(outcome=CostOutcome.NOT_CHARGED), Cost(outcome=CostOutcome.CHARGED, settled=PRICE)
+    ended = replace(running, costs_of_children=(free, paid))
+    assert format_summary(ended) == "COMPLETED by node1, hosted in 2.1 s, 2 copies, cost: 0.002 USD"
+    assert format_cost(replace(running, costs_of_children=(free, free))) == "free"
+
+
 def test_events_in_one_line() -> None:
     attempt = Event(kind="attempt", attempt=1, backend="node1", message="submitted")
     assert describe_event(attempt) == "attempt 1 at node1: submitted"
