@@ -34,8 +34,9 @@ def main() -> int:
     place.install(dev=args.what != "demo")
     if args.what == "demo":
         return place.run("-m", "gateway", "demo", *rest)
-    if args.only == "all":
+    if args.only != "lint":
         place.install_node_packages()
+    if args.only == "all":
         place.install_sdks()
     if args.what == "setup":
         return 0
