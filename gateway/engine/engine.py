@@ -78,20 +78,26 @@ class Engine:
         )
         self._keeper = Keeper(store, clock, self._owner, scope, self._take_over, self._hear)
         self._starting = asyncio.Lock()
+        self._is_open = False
 
-    async def start(self) -> None:
-        """Open the store and begin to work; picks up the runs that nobody looks after."""
+    async def start(self, *, to_work: bool = True) -> None:
+        """Open the store, learn from it, and begin to work: pick up the runs that nobody looks after.
+
+        To plan, it is enough to learn: `to_work=False`.
+        """
         async with self._starting:
-            if self._keeper.beating is not None:
-                return
-            await self.store.open()
-            since = self.clock.now() - _LEARN_FROM
-            for backend, model, outcome in await self.store.list_outcomes(since):
-                self.planner.learn(backend, model, outcome)
-            await self._keeper.start()
+            if not self._is_open:
+                await self.store.open()
+                self._is_open = True
+                since = self.clock.now() - _LEARN_FROM
+                for backend, model, outcome in await self.store.list_outcomes(since):
+                    self.planner.learn(backend, model, outcome)
+            if to_work and self._keeper.beating is None:
+                await self._keeper.start()
 
     async def plan(self, task: Task, backend: str | Sequence[str]) -> Plan:
-        """Return the plan for a task, with every quote; nothing is submitted."""
+        """Return the plan for a task, with every quote; nothing is submitted, and no run is taken over."""
+        await self.start(to_work=False)
         task = replace(task, input=encode_files(task.input))
         return await self.planner.plan(task, Selector.parse(backend), self.lay_limits(task), quotes=True)
 
@@ -176,14 +182,16 @@ class Engine:
 
     async def aclose(self) -> None:
         """Let submissions under way finish (bounded), give the open runs back, and close everything."""
-        was_open = await self._keeper.stop()
+        has_worked = await self._keeper.stop()
         await self._worker.aclose()
         for adapter in self.adapters.values():
             await adapter.aclose()
-        if was_open:
-            try:
+        try:
+            if has_worked:
                 await self.store.release(self._owner)
-            finally:
+        finally:
+            if self._is_open:
+                self._is_open = False
                 await self.store.aclose()
 
     async def _begin_child(self, run: Run, limits: Limits) -> None:

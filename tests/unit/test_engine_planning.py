@@ -1,0 +1,60 @@
+"""A plan knows what was learnt, as a run would, and changes nothing."""
+
+from __future__ import annotations
+
+import pytest
+from engine_setup import make_task, open_gateway
+
+from gateway import AsyncGateway, Limits, Status
+from gateway.limits import Sort
+from gateway.store.memory import MemoryStore
+from gateway.testing import FakeAdapter, FakeClock
+
+pytestmark = pytest.mark.anyio
+
+MODELS = {"m": {"targets": {"a": {"app": "x"}, "b": {"app": "x"}}}}
+
+
+async def test_a_plan_knows_what_earlier_processes_learnt_and_takes_no_run_over() -> None:
+    clock, store = FakeClock(), MemoryStore()
+    slow = FakeAdapter("a", clock=clock, steps=[(9.0, Status.COMPLETED)])
+    quick = FakeAdapter("b", clock=clock, steps=[(1.0, Status.COMPLETED)])
+    async with open_gateway(slow, quick, clock=clock, store=store) as gateway:
+        for name in ("a", "b"):
+            await gateway.run(make_task(), name)
+        slow.arm("never_end")
+        left = await gateway.submit(make_task(), "a")
+        await clock.sleep(1)
+
+    other = AsyncGateway([slow, quick], MODELS, store=store, clock=clock)
+    polls = list(slow.accepted)
+    plan = await other.plan(make_task(), "auto:fastest")
+    assert [candidate.backend for candidate in plan.ranked] == ["b", "a"]
+    assert all(candidate.observed.looks > 0 for candidate in plan.candidates)
+    await clock.sleep(60)
+    assert (await store.list_owners(), slow.accepted) == ([], polls)
+    await other.aclose()
+    assert not (await store.get(left.id)).status.is_final
+
+
+@pytest.mark.parametrize(("sort", "first"), [("cheapest", "b"), ("balanced", "a")])
+async def test_a_replay_lies_over_the_gateways_limits_like_the_first_plan(sort: Sort, first: str) -> None:
+    clock = FakeClock()
+    a, b = (FakeAdapter(name, clock=clock) for name in "ab")
+    targets = {"a": {"app": "x", "cost": "2 USD"}, "b": {"app": "x", "cost": "1 USD"}}
+    models = {"m": {"targets": targets, "order": [] if sort == "cheapest" else ["a"]}}
+    async with AsyncGateway([a, b], models, limits=Limits(sort=sort), clock=clock) as gateway:
+        run = await gateway.run(make_task())
+        again = await gateway.replan(run.id)
+        assert run.attempts[0].backend == first
+        assert (again.sort, again.require_best().backend) == (sort, first)
+
+
+async def test_a_run_whose_limits_name_a_backend_that_is_gone_keeps_nobody_from_starting() -> None:
+    clock, store = FakeClock(), MemoryStore()
+    a, b = (FakeAdapter(name, clock=clock) for name in "ab")
+    async with open_gateway(a, b, clock=clock, store=store) as gateway:
+        run = await gateway.submit(make_task(ignore=("b",)))
+    async with open_gateway(a, clock=clock, store=store) as gateway:
+        assert (await gateway.wait(run.id)).status is Status.COMPLETED
+    assert len(a.accepted) == 1
