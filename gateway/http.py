@@ -333,13 +333,13 @@ def make_status_error(
 ) -> BackendError:
     """Make the error for an answer whose status is not 2xx.
 
-    429 is Throttled, 503 Unavailable, other 4xx (and 3xx) Rejected; other 5xx are InDoubt where the
-    request may have had an effect and Unavailable where not.
+    429 is Throttled; 408, 425 and 503 are Unavailable; other 4xx (and 3xx) are Rejected; other 5xx are InDoubt
+    where the request may have had an effect and Unavailable where not.
     """
     kind: type[BackendError]
     if answer.status == 429:
         kind = Throttled
-    elif answer.status == 503 or (answer.status >= 500 and not lands):
+    elif answer.status in (408, 425, 503) or (answer.status >= 500 and not lands):
         kind = Unavailable
     elif answer.status >= 500:
         kind = InDoubt

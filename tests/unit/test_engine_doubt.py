@@ -25,6 +25,7 @@ async def test_a_lost_answer_is_looked_up_and_not_repeated(fault: str) -> None:
         run = await gateway.run(make_task())
     assert (len(a.accepted), len(b.accepted), len(run.attempts)) == (1, 0, 1)
     assert (a.calls["submit"], a.calls["recover"]) == (1, 4)
+    assert (run.attempts[0].failure, run.attempts[0].doubted) == (None, True)
 
 
 async def test_a_lost_request_is_sent_again_in_the_same_envelope() -> None:
