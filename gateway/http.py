@@ -333,7 +333,7 @@ def make_status_error(
 ) -> BackendError:
     """Make the error for an answer whose status is not 2xx.
 
-    429 is Throttled; 408, 425 and 503 are Unavailable; other 4xx (and 3xx) are Rejected; other 5xx are InDoubt
+    429 is Throttled; 408, 425 and 503 are Unavailable; other 4xx (and 3xx) Rejected; other 5xx are InDoubt
     where the request may have had an effect and Unavailable where not.
     """
     kind: type[BackendError]
