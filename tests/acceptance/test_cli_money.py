@@ -112,6 +112,17 @@ def test_the_bill_after_runs_with_what_nobody_knows(terminal: Terminal) -> None:
     ]
 
 
+def test_a_plan_shows_what_other_processes_learnt(terminal: Terminal) -> None:
+    words = ["sentiment", "--text", "fine"]
+    terminal.say("run", *words, "--backend", "hosted", "-q")
+    looks = {one["backend"]: one["observed"]["looks"] for one in terminal.ask("plan", *words)["candidates"]}
+    assert looks["node1"] == 0
+    assert looks["hosted"] > 0.9
+    (line,) = [row for row in terminal.say("plan", *words).splitlines() if row.startswith("hosted")]
+    assert "0.002 USD (configured)" in line
+    assert "p50 " in line
+
+
 def test_a_past_run_is_planned_again_while_everything_is_down(terminal: Terminal) -> None:
     run = terminal.ask("run", "sentiment", "--text", "fine")
     for name in ("node1", "hosted"):
