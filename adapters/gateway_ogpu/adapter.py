@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from gateway.adapter import Adapter, CancelOutcome, Capabilities, Feature, Recovery
 from gateway.chain.nonces import NonceBook
+from gateway.chain.pool import Lagging
 from gateway.chain.rpc import request_many
 from gateway.clock import Clock
 from gateway.errors import BackendError, ConfigError, InvalidInput
@@ -62,7 +63,7 @@ class OgpuAdapter(Adapter[OgpuConfig]):
         self.connection = Connection(name, config, self.clock, signer=signer, book=book, client=client)
         sending = Sending(self.connection)
         self._publishing = Publishing(self.connection, sending)
-        self._following = Following(self.connection, Answers(self.connection))
+        self._following = Following(self.connection, sending, Answers(self.connection))
         self._acts = Acts(self.connection, sending, self._following)
 
     @property
@@ -82,6 +83,8 @@ class OgpuAdapter(Adapter[OgpuConfig]):
                     connection.rpc, [("eth_getCode", [address, "latest"]) for _, address in addresses]
                 )
                 account = connection.signer.address
+        except Lagging as error:  # the replicas are behind: in a moment they are not
+            return Capabilities(healthy=True, features=_FEATURES, poll_many=_POLL_MANY, reason=str(error))
         except (BackendError, ConfigError) as error:
             return Capabilities(healthy=False, features=_FEATURES, poll_many=_POLL_MANY, reason=str(error))
         missing = [name for (name, _), code in zip(addresses, codes, strict=True) if code in (None, "0x")]

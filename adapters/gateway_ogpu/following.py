@@ -21,6 +21,7 @@ from gateway_ogpu.connection import Connection
 from gateway_ogpu.contracts import ERRORS, parse_event, to_checksum
 from gateway_ogpu.publishing import parse_prepared
 from gateway_ogpu.reading import TaskOnChain, fetch_tasks
+from gateway_ogpu.sending import Sending
 from gateway_ogpu.snapshots import (
     Look,
     Patience,
@@ -63,8 +64,9 @@ class Job:
 class Following:
     """The part of the seam after a task was published."""
 
-    def __init__(self, connection: Connection, answers: Answers) -> None:
+    def __init__(self, connection: Connection, sending: Sending, answers: Answers) -> None:
         self._connection = connection
+        self._sending = sending
         self._answers = answers
         self._jobs: dict[str, Job] = {}
         config = connection.config
@@ -147,8 +149,7 @@ class Following:
         if prepared is None or now - max(job.since, job.chased_at) < _CHASE_SECONDS:
             return None
         job.chased_at = now
-        transactions = self._connection.transactions
-        look = await transactions.look_up(prepared)
+        look = await self._connection.transactions.look_up(prepared)
         if look.where is Whereabouts.DEAD:
             message = f"transaction {look.by} has taken the publication's nonce: it never came to be"
             return make_never_published(self._connection.name, job.handle.job_id, message, FailureKind.LOST)
@@ -162,15 +163,14 @@ class Following:
             if look.where is Whereabouts.ABSENT:
                 await self._send_again(prepared)
             elif look.where is Whereabouts.POOLED:
-                await transactions.mend()
+                await self._sending.mend()
         except BackendError as error:
             _log.warning("%s: %s can't be sent again now: %s", job.handle.backend, prepared.hash, error)
         return None
 
     async def _send_again(self, prepared: Prepared) -> None:
-        transactions = self._connection.transactions
-        if prepared.sender == transactions.address:
-            await transactions.broadcast(prepared)
+        if prepared.sender == self._connection.transactions.address:
+            await self._sending.broadcast(prepared)
         else:  # signed by an account that is not ours any more
             await self._connection.rpc.send([prepared.raw])
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from gateway.content import ContentStore
 
 KIND = "publish"
+_MOST_DRAFTS = 1000
 _CONFIRM_GAS = 300_000  # more than confirmResponse takes
 _MARGIN_SECONDS = 5  # what a block may be older than its successor, before an expiry is too long
 
@@ -60,7 +61,7 @@ class Publishing:
     async def prepare(self, task: Task, words: OgpuTarget, attempt_id: AttemptId) -> Envelope:
         """Check, upload and sign. The same attempt again, before it is submitted, is the same envelope."""
         draft = self._drafts.get(attempt_id)
-        if draft is not None:
+        if draft is not None and self._sending.is_unsent(parse_prepared(draft.payload)):
             return draft
         wire.encode_config(words.function, _require_object(task.input), words.extra)
         terms = await self._check(task, words)
@@ -87,12 +88,14 @@ class Publishing:
             },
         )
         self._drafts[attempt_id] = envelope
+        while len(self._drafts) > _MOST_DRAFTS:
+            del self._drafts[next(iter(self._drafts))]
         return envelope
 
     async def submit(self, envelope: Envelope) -> Handle:
         """Broadcast the stored bytes. Raises InDoubt where nobody knows; then `recover` tells."""
         self._drafts.pop(envelope.attempt_id, None)
-        await self._connection.transactions.broadcast(parse_prepared(envelope.payload))
+        await self._sending.broadcast(parse_prepared(envelope.payload))
         return make_handle(envelope)
 
     async def recover(self, envelope: Envelope) -> Recovery:

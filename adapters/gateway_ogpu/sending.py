@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from gateway.chain.gather import Gather
+from gateway.chain.nonces import NonceInUse
 from gateway.chain.prepared import Call, Prepared
 from gateway.chain.rpc import Reverted
 from gateway.chain.transactions import Whereabouts
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 _SIGN_WINDOW_SECONDS = 0.01
 _LOOK_EVERY_SECONDS = 0.3
 _LOOK_UP_EVERY_SECONDS = 3.0
+_GIVE_UP_SECONDS = 15.0  # a transaction that is signed, and not sent for so long, holds up those after it
+_log = logging.getLogger(__name__)
 
 
 class Sending:
@@ -27,6 +31,7 @@ class Sending:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._unsent: dict[str, tuple[Prepared, float]] = {}  # by hash, with the monotonic time
         self._inbox = Gather[tuple[Call, str], Prepared | BackendError](
             self._prepare_all, window_seconds=_SIGN_WINDOW_SECONDS, in_turn=True
         )
@@ -38,7 +43,33 @@ class Sending:
             raise explain_revert(made, what) from made
         if isinstance(made, BackendError):
             raise made
+        self._unsent[made.hash] = (made, self._connection.clock.monotonic())
         return made
+
+    def is_unsent(self, prepared: Prepared) -> bool:
+        """Say whether it was signed here, and neither sent nor given up."""
+        return prepared.hash in self._unsent
+
+    async def broadcast(self, prepared: Prepared) -> None:
+        """Hand the bytes to the chain. Raises as `Transactions.broadcast`."""
+        self._unsent.pop(prepared.hash, None)
+        await self._connection.transactions.broadcast(prepared)
+
+    async def mend(self) -> None:
+        """Close the gaps that keep later transactions waiting: give up what was signed and never sent.
+
+        Should it be sent after all, another transaction has its nonce, and it is dead: that can be proven.
+        """
+        transactions = self._connection.transactions
+        now = self._connection.clock.monotonic()
+        for prepared, since in list(self._unsent.values()):
+            if now - since >= _GIVE_UP_SECONDS:
+                del self._unsent[prepared.hash]
+                try:
+                    await transactions.discard(prepared)
+                except NonceInUse as error:
+                    _log.debug("%s", error)
+        await transactions.mend()
 
     async def deliver(self, prepared: Prepared, *, within: timedelta) -> Receipt:
         """Broadcast, and wait for the receipt; what was lost on the way is sent again, the same bytes.
@@ -68,7 +99,7 @@ class Sending:
     async def _broadcast(self, prepared: Prepared) -> BackendError | None:
         """Return the doubt, if there is one. Raises what proves that it is nowhere."""
         try:
-            await self._connection.transactions.broadcast(prepared)
+            await self.broadcast(prepared)
         except BackendError as error:
             if error.landed is False:
                 raise
@@ -90,7 +121,7 @@ class Sending:
             return await self._broadcast(prepared)
         if look.where is Whereabouts.POOLED:
             try:
-                await self._connection.transactions.mend()
+                await self.mend()
             except BackendError as error:
                 return error
         return None

@@ -60,9 +60,7 @@ async def _tick(ogpu: OgpuDevnet) -> None:
 
 
 def make_config(ogpu: OgpuDevnet, account: Account | None = None, **words: Any) -> OgpuConfig:
-    contracts = {
-        name: getattr(ogpu.contracts, name) for name in ("nexus", "controller", "terminal", "vault")
-    }
+    contracts = {name: getattr(ogpu.contracts, name) for name in ("nexus", "controller", "terminal", "vault")}
     told = {
         "contracts": contracts,
         "chain_id": CHAIN_ID,

@@ -1,0 +1,448 @@
+"""What a task on OGPU can meet: bids, unconfirmed answers, cancels, expiries, refusals; and many at once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from ogpu_setup import NAME, make_adapter, make_config, make_target, open_gateway, run_to_end, start_ogpu
+
+from gateway import Limits, Task
+from gateway.adapter import CancelOutcome
+from gateway.chain.endpoint import WrongChain
+from gateway.chain.refusals import InsufficientFunds
+from gateway.devnet.ogpu import Manner, OgpuDevnet
+from gateway.errors import BackendError, CostOutcome, InvalidInput, Rejected
+from gateway.lifecycle import Status
+from gateway.store.memory import MemoryStore
+from gateway.store.sqlite import SqliteStore
+from gateway.task import FailureKind, Handle, Snapshot
+from gateway.testing.case import make_attempt_id
+from gateway.types import Money
+from gateway_ogpu import OgpuAdapter, OgpuClient
+from gateway_ogpu.errors import (
+    ExpiryRefused,
+    NotAllowed,
+    PaymentTooLow,
+    SourceInactive,
+    SourceUnknown,
+    VaultTooLow,
+)
+
+pytestmark = pytest.mark.anyio
+
+HELLO = Task(model="m", input={"text": "hello"})
+TENTH = Money.parse("0.1 OGPU")
+
+
+@pytest.fixture
+async def ogpu() -> AsyncIterator[OgpuDevnet]:
+    async with start_ogpu() as ogpu:
+        yield ogpu
+
+
+async def start(adapter: OgpuAdapter, target: dict[str, Any]) -> Handle:
+    envelope = await adapter.prepare(HELLO, target, attempt_id=make_attempt_id())
+    return await adapter.submit(envelope)
+
+
+async def follow(adapter: OgpuAdapter, handle: Handle, wanted: set[Status]) -> Snapshot:
+    for _ in range(600):
+        seen = (await adapter.poll([handle])).get(handle)
+        if seen is not None and seen.status in wanted:
+            return seen
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"{handle.job_id} did not get to {wanted}: {seen}")
+
+
+async def test_the_cheapest_bid_is_confirmed(ogpu: OgpuDevnet) -> None:
+    adapter = make_adapter(ogpu, collect_for="3s")
+    target = make_target(ogpu, source=ogpu.manual, payment="0.1 OGPU")
+    async with open_gateway(adapter, target) as gateway:
+        run = await run_to_end(gateway, Task(model="m", input={"text": "hello"}, accept="cheapest"))
+    [task] = await ogpu.tasks_on_chain()
+    assert (run.status, run.output) == (Status.COMPLETED, {"text": "hello"}), run
+    assert task.winner == ogpu.providers[2].account.address, "it asks for 60 %"
+    assert run.attempt is not None
+    assert run.attempt.cost.evidence["payment"] == "0.06 OGPU"
+    assert run.attempt.cost.settled is not None
+    assert Money.parse("0.06 OGPU") < run.attempt.cost.settled < Money.parse("0.07 OGPU")
+
+
+async def test_the_first_valid_bid_is_confirmed(ogpu: OgpuDevnet) -> None:
+    ogpu.providers[0].manner = Manner.WRONG_CID
+    ogpu.providers[1].manner = Manner.GARBAGE
+    ogpu.providers[2].wait_seconds = 0.5
+    async with open_gateway(make_adapter(ogpu), make_target(ogpu, source=ogpu.manual)) as gateway:
+        run = await run_to_end(gateway, HELLO)
+    [task] = await ogpu.tasks_on_chain()
+    assert run.output == {"text": "hello"}
+    assert task.winner == ogpu.providers[2].account.address
+
+
+async def test_a_bid_is_chosen_by_hand(ogpu: OgpuDevnet) -> None:
+    async with open_gateway(make_adapter(ogpu), make_target(ogpu, source=ogpu.manual)) as gateway:
+        run = await gateway.submit(Task(model="m", input={"text": "hello"}, accept="hand"))
+        while run.attempt is None or run.attempt.snapshot is None or len(run.attempt.snapshot.answers) < 3:
+            await asyncio.sleep(0.1)
+            run = await gateway.get(run.id)
+        chosen = run.attempt.snapshot.answers[1]
+        await gateway.accept(run.id, chosen.id)
+        run = await gateway.wait(run.id, timeout=30)
+    assert run.status is Status.COMPLETED
+    assert run.attempt is not None
+    assert run.attempt.snapshot is not None
+    assert run.attempt.snapshot.detail["response"] == chosen.id
+
+
+async def test_a_first_response_that_nobody_confirms_is_confirmed_by_us() -> None:
+    async with start_ogpu(client_confirms=True) as ogpu:
+        async with open_gateway(make_adapter(ogpu, confirm_after="2s"), make_target(ogpu)) as gateway:
+            run = await run_to_end(gateway, HELLO)
+        [task] = await ogpu.tasks_on_chain()
+    assert (run.status, run.output) == (Status.COMPLETED, {"text": "hello"}), run
+    assert task.status == "FINALIZED"
+
+
+async def test_confirmed_already_is_success() -> None:
+    async with start_ogpu(client_confirms=True) as ogpu:
+        adapter = make_adapter(ogpu, confirm_after="1s")
+        handle = await start(adapter, make_target(ogpu))
+        seen = await follow(adapter, handle, {Status.UPLOADING})
+        while not seen.answers:
+            await asyncio.sleep(0.1)
+            seen = (await adapter.poll([handle]))[handle]
+        early = await adapter.accept(handle, seen)
+        async with OgpuClient(make_config(ogpu)) as other:
+            await other.confirm_response(seen.answers[0].id)
+            assert await other.confirm_response(seen.answers[0].id) is None
+        late = await adapter.accept(handle, seen)
+        await adapter.submit(late)
+        await adapter.submit(early)
+        assert (await follow(adapter, handle, {Status.COMPLETED})).output == {"text": "hello"}
+        await adapter.aclose()
+
+
+async def test_a_new_task_is_cancelled_and_refunded(ogpu: OgpuDevnet) -> None:
+    for provider in ogpu.providers:
+        provider.pause()
+    adapter = make_adapter(ogpu)
+    async with OgpuClient.of(adapter) as client:
+        before = (await client.balances()).vault
+        handle = await start(adapter, make_target(ogpu))
+        assert await adapter.cancel(handle) is CancelOutcome.CANCELLED
+        assert await adapter.cancel(handle) is CancelOutcome.TOO_LATE
+        seen = await follow(adapter, handle, {Status.CANCELLED})
+        assert seen.cost is not None
+        assert seen.cost.outcome is CostOutcome.NOT_CHARGED
+        assert (await client.balances()).vault == before
+
+
+async def test_a_task_that_somebody_has_taken_is_not_cancelled(ogpu: OgpuDevnet) -> None:
+    ogpu.providers[0].manner = Manner.SILENT
+    adapter = make_adapter(ogpu)
+    handle = await start(adapter, make_target(ogpu, source=ogpu.manual))
+    await follow(adapter, handle, {Status.RUNNING, Status.UPLOADING})
+    assert await adapter.cancel(handle) is CancelOutcome.TOO_LATE
+    await adapter.aclose()
+
+
+async def test_a_run_is_cancelled(ogpu: OgpuDevnet) -> None:
+    for provider in ogpu.providers:
+        provider.pause()
+    async with open_gateway(make_adapter(ogpu), make_target(ogpu)) as gateway:
+        run = await gateway.submit(HELLO)
+        while not await ogpu.tasks_on_chain():
+            await asyncio.sleep(0.1)
+        await gateway.cancel(run.id)
+        run = await gateway.wait(run.id, timeout=30)
+    assert run.status is Status.CANCELLED
+    assert [task.status for task in await ogpu.tasks_on_chain()] == ["CANCELED"]
+
+
+async def test_an_expired_task_has_failed_although_the_chain_does_not_say_so(ogpu: OgpuDevnet) -> None:
+    for provider in ogpu.providers:
+        provider.pause()
+    adapter = make_adapter(ogpu)
+    handle = await start(adapter, make_target(ogpu, expires_in="30s"))
+    await follow(adapter, handle, {Status.QUEUED})
+    await ogpu.chain.advance(60)
+    seen = await follow(adapter, handle, {Status.FAILED})
+    [task] = await ogpu.tasks_on_chain()
+    assert task.status == "NEW"
+    assert seen.failure is not None
+    assert seen.failure.kind is FailureKind.EXPIRED
+    assert "0.01 OGPU is still frozen" in seen.failure.message
+    assert seen.cost is not None
+    assert seen.cost.outcome is CostOutcome.UNKNOWN
+    async with OgpuClient.of(adapter) as client:
+        await client.cancel_task(task.address)
+        assert (await client.get_task(task.address)).frozen == 0
+
+
+async def test_a_task_that_was_marked_expired_is_refunded(ogpu: OgpuDevnet) -> None:
+    for provider in ogpu.providers:
+        provider.pause()
+    adapter = make_adapter(ogpu)
+    handle = await start(adapter, make_target(ogpu, expires_in="30s"))
+    await follow(adapter, handle, {Status.QUEUED})
+    await ogpu.chain.advance(60)
+    ogpu.providers[0].resume()
+    for _ in range(200):
+        if (await ogpu.tasks_on_chain())[0].status == "EXPIRED":
+            break
+        await asyncio.sleep(0.05)
+    seen = await follow(adapter, handle, {Status.FAILED})
+    assert seen.cost is not None
+    assert (seen.failure and seen.failure.kind, seen.cost.outcome) == (
+        FailureKind.EXPIRED,
+        CostOutcome.NOT_CHARGED,
+    )
+    await adapter.aclose()
+
+
+@pytest.mark.parametrize(("manner", "code"), [(Manner.GARBAGE, "not_json"), (Manner.FOREIGN_URL, "no_cid")])
+async def test_a_paid_answer_that_is_no_answer_says_that_it_was_paid(
+    ogpu: OgpuDevnet, manner: Manner, code: str
+) -> None:
+    for provider in ogpu.providers:
+        provider.manner = manner
+    async with open_gateway(make_adapter(ogpu), make_target(ogpu)) as gateway:
+        run = await run_to_end(gateway, HELLO)
+    assert run.failure is not None
+    assert (run.status, run.failure.kind, run.failure.code) == (
+        Status.FAILED,
+        FailureKind.OUTPUT_ERROR,
+        code,
+    )
+    assert run.cost_outcome is CostOutcome.CHARGED
+
+
+async def test_content_under_a_wrong_cid_is_never_an_output(ogpu: OgpuDevnet) -> None:
+    for provider in ogpu.providers:
+        provider.manner = Manner.WRONG_CID
+    async with open_gateway(make_adapter(ogpu, content_patience="3s"), make_target(ogpu)) as gateway:
+        run = await run_to_end(gateway, HELLO)
+    assert run.output is None
+    assert run.failure is not None
+    assert run.failure.kind is FailureKind.OUTPUT_ERROR
+    assert "Content" in str(run.failure.code)
+    assert run.cost_outcome is CostOutcome.CHARGED
+
+
+async def test_a_link_to_a_dead_host_is_read_from_the_gateways(ogpu: OgpuDevnet) -> None:
+    for provider in ogpu.providers:
+        provider.manner = Manner.UNPINNED_HOST
+    async with open_gateway(make_adapter(ogpu), make_target(ogpu)) as gateway:
+        assert (await run_to_end(gateway, HELLO)).output == {"text": "hello"}
+
+
+async def expect_refusal(
+    ogpu: OgpuDevnet, kind: type[BackendError], adapter: OgpuAdapter | None = None, **words: Any
+) -> None:
+    adapter = adapter or make_adapter(ogpu)
+    task = words.pop("task", HELLO)
+    with pytest.raises(kind) as caught:
+        await adapter.prepare(task, make_target(ogpu, **words), attempt_id=make_attempt_id())
+    assert caught.value.backend == NAME
+    assert caught.value.cost_outcome is CostOutcome.NOT_CHARGED
+    assert ogpu.counters.calls["eth_sendRawTransaction"] == 0
+    assert not ogpu.content.journal
+    await adapter.aclose()
+
+
+async def test_an_unknown_source(ogpu: OgpuDevnet) -> None:
+    await expect_refusal(ogpu, SourceUnknown, source="0x" + "12" * 20)
+
+
+async def test_an_inactive_source(ogpu: OgpuDevnet) -> None:
+    async with OgpuClient(make_config(ogpu, rpc_url=ogpu.chain.url)) as client:
+        await client.inactivate_source(ogpu.first_response)
+    await expect_refusal(ogpu, SourceInactive)
+
+
+async def test_somebody_elses_source(ogpu: OgpuDevnet) -> None:
+    await expect_refusal(ogpu, NotAllowed, make_adapter(ogpu, ogpu.stranger))
+
+
+async def test_a_payment_below_the_minimum(ogpu: OgpuDevnet) -> None:
+    await expect_refusal(ogpu, PaymentTooLow, payment="0.0001 OGPU")
+
+
+async def test_more_than_the_vault_has(ogpu: OgpuDevnet) -> None:
+    await expect_refusal(ogpu, VaultTooLow, payment="5000 OGPU")
+
+
+async def test_longer_than_the_source_allows(ogpu: OgpuDevnet) -> None:
+    await expect_refusal(ogpu, ExpiryRefused, expires_in="2d")
+
+
+async def test_a_deadline_that_leaves_no_time(ogpu: OgpuDevnet) -> None:
+    from datetime import timedelta
+
+    task = Task(model="m", input={}, limits=Limits(deadline=timedelta(milliseconds=10)))
+    await expect_refusal(ogpu, ExpiryRefused, task=task)
+
+
+async def test_a_wrong_chain_behind_the_url(ogpu: OgpuDevnet) -> None:
+    adapter = make_adapter(ogpu, chain_id=1)
+    assert not (await adapter.capabilities()).healthy
+    await expect_refusal(ogpu, WrongChain, adapter)
+
+
+async def test_a_key_without_funds(ogpu: OgpuDevnet) -> None:
+    from eth_account import Account
+
+    poor = Account.create()
+    async with OgpuClient(make_config(ogpu, rpc_url=ogpu.chain.url)) as client:
+        await client.set_agent(poor.address)
+    config = make_config(ogpu, private_key=None)
+    adapter = OgpuAdapter(NAME, config, signer=poor)
+    with pytest.raises(InsufficientFunds):
+        await adapter.prepare(HELLO, make_target(ogpu), attempt_id=make_attempt_id())
+    assert ogpu.counters.calls["eth_sendRawTransaction"] == 0
+    await adapter.aclose()
+
+
+async def test_no_key(ogpu: OgpuDevnet) -> None:
+    adapter = make_adapter(ogpu, private_key=None)
+    found = await adapter.capabilities()
+    assert not found.healthy
+    assert "private_key" in str(found.reason)
+    await expect_refusal(ogpu, Rejected, adapter)
+
+
+async def test_input_that_is_no_object(ogpu: OgpuDevnet) -> None:
+    adapter = make_adapter(ogpu)
+    with pytest.raises(InvalidInput):
+        await adapter.prepare(Task(input="text"), make_target(ogpu), attempt_id=make_attempt_id())
+    await adapter.aclose()
+
+
+async def test_an_agent_publishes_for_its_client(ogpu: OgpuDevnet) -> None:
+    async with open_gateway(make_adapter(ogpu, ogpu.agent), make_target(ogpu)) as gateway:
+        assert (await run_to_end(gateway, HELLO)).status is Status.COMPLETED
+
+
+async def test_what_reverts_in_its_block_is_refused_and_costs_gas_alone(ogpu: OgpuDevnet) -> None:
+    """The source is taken out of service between our check and our block; an agent has nonces of its own."""
+    adapter = make_adapter(ogpu, ogpu.agent)
+    envelope = await adapter.prepare(HELLO, make_target(ogpu), attempt_id=make_attempt_id())
+    async with OgpuClient(make_config(ogpu)) as client:
+        await client.inactivate_source(ogpu.first_response)
+    handle = await adapter.submit(envelope)
+    seen = await follow(adapter, handle, {Status.REJECTED, Status.FAILED, Status.COMPLETED})
+    assert seen.status is Status.REJECTED
+    assert seen.failure is not None
+    assert seen.failure.code == "SourceInactive"
+    assert seen.cost is not None
+    assert seen.cost.outcome is CostOutcome.NOT_CHARGED
+    assert seen.cost.evidence["gas_cost"].endswith("OGPU")
+    await adapter.aclose()
+
+
+async def test_twenty_tasks_take_two_blocks_and_fifteen_requests() -> None:
+    async with start_ogpu(block_seconds=1) as ogpu:
+        adapter = make_adapter(ogpu)
+        await adapter.capabilities()
+        ogpu.counters.reset()
+        ids = [make_attempt_id() for _ in range(20)]
+        tasks = [Task(model="m", input={"text": str(number)}) for number in range(20)]
+        target = make_target(ogpu, source=ogpu.manual)
+
+        async def publish(task: Task, attempt_id: Any) -> Handle:
+            return await adapter.submit(await adapter.prepare(task, target, attempt_id=attempt_id))
+
+        handles = await asyncio.gather(*map(publish, tasks, ids))
+        requests = ogpu.counters.http_requests
+        for _ in range(100):
+            if len(await ogpu.tasks_on_chain()) == 20:
+                break
+            await asyncio.sleep(0.1)
+        receipts = [await ogpu.chain.ask("eth_getTransactionReceipt", h.job_id) for h in handles]
+        blocks = {int(receipt["blockNumber"], 16) for receipt in receipts}
+        await adapter.aclose()
+    assert len(blocks) <= 2
+    assert requests <= 15, ogpu.counters
+
+
+async def test_many_waiting_tasks_cost_one_scan_per_block() -> None:
+    async with start_ogpu() as ogpu:
+        for provider in ogpu.providers:
+            provider.pause()
+        adapter = make_adapter(ogpu)
+        handles = [await start(adapter, make_target(ogpu)) for _ in range(5)]
+        await adapter.poll(handles)
+        await adapter.poll(handles)
+        ogpu.counters.reset()
+        for _ in range(4):
+            await ogpu.chain.mine()
+            await asyncio.sleep(0.3)  # a head is believed for a quarter of a second
+            assert len(await adapter.poll(handles)) == 5
+        calls = ogpu.counters.calls
+        assert calls["eth_call"] == 0
+        assert calls["eth_getLogs"] <= 5
+        assert ogpu.counters.http_requests <= 10
+        await adapter.aclose()
+
+
+async def test_a_nonce_that_was_signed_and_never_sent_holds_nobody_up(
+    ogpu: OgpuDevnet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway_ogpu.sending._GIVE_UP_SECONDS", 0.5)
+    monkeypatch.setattr("gateway_ogpu.following._CHASE_SECONDS", 0.5)
+    adapter = make_adapter(ogpu)
+    target = make_target(ogpu)
+    dropped = await adapter.prepare(HELLO, target, attempt_id=make_attempt_id())
+    handle = await start(adapter, target)
+    assert (await follow(adapter, handle, {Status.COMPLETED})).output == {"text": "hello"}
+    with pytest.raises(BackendError):
+        await adapter.submit(dropped)
+    assert len(await ogpu.tasks_on_chain()) == 1
+    await adapter.aclose()
+
+
+async def test_a_key_leaves_no_trace(
+    ogpu: OgpuDevnet, tmp_path: Any, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    key = ogpu.client.key.removeprefix("0x")
+    adapter = make_adapter(ogpu)
+    path = tmp_path / "runs.db"
+    told = [repr(adapter), repr(adapter.config), str(adapter.config), repr(adapter.connection.__dict__)]
+    async with open_gateway(adapter, make_target(ogpu, source=ogpu.manual), SqliteStore(path)) as gateway:
+        run = await run_to_end(gateway, HELLO)
+        told += [run.model_dump_json().decode(), repr(run), repr(adapter.connection.signer)]
+    for words in ({"source": ogpu.first_response, "payment": "5000 OGPU"}, {"source": "0x" + "12" * 20}):
+        with pytest.raises(BackendError) as caught:
+            await adapter.prepare(HELLO, make_target(ogpu, **words), attempt_id=make_attempt_id())
+        told += [str(caught.value), repr(caught.value), repr(caught.value.__dict__)]
+    with pytest.raises(ValueError, match="private_key") as wrong:
+        make_config(ogpu, keystore="{}", keystore_password="x")
+    told += [str(wrong.value), repr(wrong.value)]
+    told += [record.getMessage() for record in caplog.records]
+    told += list(capsys.readouterr())
+    stored = b"".join(file.read_bytes() for file in tmp_path.glob("runs.db*"))
+    assert run.status is Status.COMPLETED
+    assert stored
+    assert key.encode() not in stored.lower()
+    assert bytes.fromhex(key) not in stored
+    assert not [text for text in told if key in text.lower()]
+
+
+async def test_two_gateways_of_one_store(ogpu: OgpuDevnet) -> None:
+    """A job is followed by its stored handle alone, after its gateway has gone."""
+    ogpu.providers[0].wait_seconds = ogpu.providers[1].wait_seconds = ogpu.providers[2].wait_seconds = 1.0
+    store = MemoryStore()
+    async with open_gateway(make_adapter(ogpu), make_target(ogpu), store) as gateway:
+        run = await gateway.submit(HELLO)
+        while not await ogpu.tasks_on_chain():
+            await asyncio.sleep(0.05)
+    async with open_gateway(make_adapter(ogpu), make_target(ogpu), store) as gateway:
+        await gateway.recover()
+        run = await gateway.wait(run.id, timeout=30)
+    assert run.output == {"text": "hello"}
+    assert len(await ogpu.tasks_on_chain()) == 1
