@@ -242,7 +242,8 @@ class Dispatcher:
             left = max(0.0, (live.run.deadline_at - self.clock.now()).total_seconds())
             waits.add(asyncio.ensure_future(self.clock.sleep(left)))
         try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            with live.rest():
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for wait in waits - {work}:
                 wait.cancel()

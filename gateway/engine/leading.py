@@ -45,7 +45,8 @@ class Leading:
         ended: list[Run] = []
         try:
             while waiting:
-                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                with live.rest():
+                    done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 ended += [task.result() for task in done]
                 ended.sort(key=lambda run: live.run.children.index(run.id))
                 if await self._decide(live, ended, len(waiting)):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from gateway.lifecycle import AttemptStatus
@@ -27,6 +28,7 @@ class Live:
         seq: of the newest stored event.
         pieces_out: a part of the answer was handed out, so the run stays at its backend.
         following: somebody reads its events, so it need not be polled.
+        resting: its driver waits for something that may take long, and may be stopped there at any time.
         dropped: another process took it over; nothing may be done any more.
         failed_looks: polls in a row that gave no news.
         choose: the caller's own way to choose among answers.
@@ -46,6 +48,7 @@ class Live:
     seq: int = 0
     pieces_out: bool = False
     following: bool = False
+    resting: bool = False
     dropped: bool = False
     failed_looks: int = 0
     choose: Callable[[Sequence[Answer]], Answer | None] | None = None
@@ -85,6 +88,15 @@ class Live:
             self.ended.set()
             if self.on_end is not None:
                 self.on_end(self)
+
+    @contextmanager
+    def rest(self) -> Iterator[None]:
+        """Mark a wait that need not be waited for at the end of the process."""
+        self.resting = True
+        try:
+            yield
+        finally:
+            self.resting = False
 
     def drop(self) -> None:
         """Let go of the run: it is somebody else's now."""

@@ -123,7 +123,10 @@ class Sender:
         envelope, adapter = get_envelope(attempt), self.adapters[attempt.backend]
         if attempt.status is AttemptStatus.PREPARED:
             await self.journal.move_attempt(live, AttemptStatus.IN_DOUBT)
-        found = await ask_until_known(lambda: adapter.recover(envelope), self.clock, self._make_give_up(live))
+        with live.rest():
+            found = await ask_until_known(
+                lambda: adapter.recover(envelope), self.clock, self._make_give_up(live)
+            )
         if isinstance(found, Landed):
             await self._note_landed(live, found.handle)
             return None

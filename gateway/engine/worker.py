@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from gateway.adapter import Adapter, Feature
@@ -28,6 +29,7 @@ from gateway.task import Failure, FailureKind
 
 _log = logging.getLogger("gateway")
 _FINISH_SENDING_SECONDS = 10.0
+_LOOK_AGAIN_SECONDS = 0.05
 
 
 class Worker:
@@ -55,7 +57,7 @@ class Worker:
         )
         self._accepting = Accepting(journal, clock)
         self._watchers: dict[str, Watcher] = {}
-        self._driving: set[asyncio.Task[None]] = set()
+        self._driving: dict[asyncio.Task[None], Live] = {}
         self._watching: set[asyncio.Task[None]] = set()
 
     def take(self, live: Live) -> None:
@@ -85,8 +87,10 @@ class Worker:
 
     async def aclose(self) -> None:
         """Let submissions under way finish, bounded; then stop. What goes on is in the store."""
-        if self._driving:
-            await asyncio.wait(set(self._driving), timeout=_FINISH_SENDING_SECONDS)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FINISH_SENDING_SECONDS):
+                while moving := [task for task, live in self._driving.items() if not live.resting]:
+                    await asyncio.wait(moving, timeout=_LOOK_AGAIN_SECONDS)
         tasks = [*self._driving, *self._watching]
         for task in tasks:
             task.cancel()
@@ -99,7 +103,9 @@ class Worker:
         self.live.pop(live.run.id, None)
 
     def _drive_soon(self, live: Live) -> None:
-        self._spawn(self._drive(live), self._driving)
+        task = asyncio.create_task(self._drive(live))
+        self._driving[task] = live
+        task.add_done_callback(self._driving.pop)
 
     async def _drive(self, live: Live) -> None:
         try:
@@ -152,10 +158,7 @@ class Worker:
                 fetch_features,
             )
             self._watchers[backend] = watcher
-            self._spawn(watcher.run(), self._watching)
+            watching = asyncio.create_task(watcher.run())
+            self._watching.add(watching)
+            watching.add_done_callback(self._watching.discard)
         return self._watchers[backend]
-
-    def _spawn(self, work: Coroutine[Any, Any, None], where: set[asyncio.Task[None]]) -> None:
-        task = asyncio.create_task(work)
-        where.add(task)
-        task.add_done_callback(where.discard)
