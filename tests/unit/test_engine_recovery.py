@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from gateway import AsyncGateway, Run, Status
 from gateway.errors import RunTakenOver, StoreError
 from gateway.lifecycle import AttemptStatus
 from gateway.store.memory import MemoryStore
-from gateway.testing import FakeAdapter, FakeClock
+from gateway.testing import FakeAdapter, FakeClock, FakeConfig
 
 pytestmark = pytest.mark.anyio
 
@@ -206,3 +207,23 @@ async def test_a_cancelled_wait_leaves_the_run_going() -> None:
         (run,) = await gateway.list_runs()
         assert (await gateway.wait(run.id)).status is Status.COMPLETED
     assert replace(run, attempts=()).id == run.id
+
+
+async def test_closing_lets_a_submission_land_and_waits_for_nothing_else() -> None:
+    clock = FakeClock()
+    store = MemoryStore()
+    a = FakeAdapter("a", FakeConfig(latency_seconds=0.2), clock=clock)
+    gateway = make_gateway(a, store, clock)
+    run = await gateway.submit(make_task())
+    await gateway.aclose()
+    run = await store.get(run.id)
+    assert run.attempts[0].status is AttemptStatus.SUBMITTED
+
+    b = FakeAdapter("a", clock=clock, retry_after_seconds=3600.0)
+    b.arm("throttle", 100)
+    waiting = make_gateway(b, MemoryStore(), clock)
+    await waiting.submit(make_task())
+    await clock.sleep(5)
+    began = time.monotonic()
+    await waiting.aclose()
+    assert time.monotonic() - began < 5
