@@ -60,11 +60,11 @@ class Engine:
         accounting = accounting or Accounting()
         health = Health(clock)
         self.rates = accounting.rates
-        self.planner = Planner(adapters, catalogue, clock, accounting, health)
+        gates = Gates(capacities or {}, clock)
+        self.planner = Planner(adapters, catalogue, clock, accounting, health, gates)
         self._limits = limits
         self._owner = make_owner()
         self._journal = Journal(store, clock, self._owner, accounting)
-        gates = Gates(capacities or {}, clock)
         self._journal.on_attempt_end = lambda attempt: gates.get(attempt.backend).leave(attempt.id)
         self._worker = Worker(
             adapters, catalogue, self.planner, self._journal, clock, accounting, health, gates

@@ -24,6 +24,11 @@ class Gate:
         self._closed_until = 0.0
         self._opener: asyncio.Task[None] | None = None
 
+    @property
+    def running(self) -> int:
+        """How many jobs of ours are there now."""
+        return len(self._inside)
+
     def try_enter(self, attempt_id: str) -> bool:
         """Go through at once, if there is room and nobody waits."""
         if len(self._waiting) or not self._has_room() or self._get_wait() > 0:

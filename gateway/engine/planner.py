@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from gateway.adapter import Adapter, Capabilities
 from gateway.catalogue import Catalogue, Target
 from gateway.clock import Clock
+from gateway.engine.gates import Gates
 from gateway.engine.health import Health
 from gateway.engine.quotes import Quotes
 from gateway.errors import BackendError, GatewayError, InvalidInput
@@ -45,6 +46,7 @@ class Planner:
         clock: Clock,
         accounting: Accounting | None = None,
         health: Health | None = None,
+        gates: Gates | None = None,
     ) -> None:
         self._adapters = adapters
         self._catalogue = catalogue
@@ -53,6 +55,7 @@ class Planner:
         self._asking: dict[str, asyncio.Task[Capabilities]] = {}
         self._accounting = accounting or Accounting()
         self._health = health or Health(clock)
+        self._gates = gates or Gates({}, clock)
         self._quotes = Quotes(adapters, clock, self._health)
         self._outcomes: dict[tuple[str, str], deque[Outcome]] = {}
         self._observed: dict[tuple[str, str], tuple[datetime, Observed]] = {}
@@ -102,13 +105,13 @@ class Planner:
         self._observed.pop((backend, model or ""), None)
 
     def get_observed(self, backend: str, model: str | None) -> Observed:
-        """Return what is known of a backend and a model; summed up again at most once a second."""
+        """Return what is known of a backend and a model now; the past is summed up at most once a second."""
         key, now = (backend, model or ""), self._clock.now()
         known = self._observed.get(key)
         if known is None or now - known[0] > _SUM_UP_EVERY:
             known = (now, observe(self._outcomes.get(key, ()), now))
             self._observed[key] = known
-        return known[1]
+        return replace(known[1], running=self._gates.get(backend).running)
 
     def _forget_old_looks(self, backends: Sequence[str], since: float) -> bool:
         """Forget looks from before, and say whether there were any: "nobody can" needs a fresh one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,11 +11,14 @@ from gateway.lifecycle import AttemptStatus
 from gateway.task import Attempt
 from gateway.value import Value
 
-HALF_LIFE = timedelta(hours=1)
-"""After so long an outcome counts half as much."""
+HALF_LIFE = timedelta(minutes=45)
+"""After so long an outcome counts half as much: a backend that was bad gets another chance within hours."""
 
-MOST_OUTCOMES = 200
-"""So many of the newest outcomes are looked at, per backend and model."""
+HALF_COUNT = 10
+"""After so many newer ones of the same backend and model, too: a busy gateway learns of a change sooner."""
+
+MOST_OUTCOMES = 100
+"""So many of the newest outcomes are looked at, per backend and model; older ones weigh next to nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,10 @@ class Observed(Value):
         doubt_rate: of those.
         p50_seconds: median time to a result; None if there was none.
         p95_seconds: 19 of 20 were faster.
+        failed_seconds: median time to a failure; None if there was none.
+        busy: how many other jobs of ours ran there when one began, on average.
+        seconds_per_job: how much longer a result takes for each other job that runs there.
+        running: jobs of ours that run there now.
     """
 
     looks: float = 0.0
@@ -54,6 +62,20 @@ class Observed(Value):
     doubt_rate: float = 0.0
     p50_seconds: float | None = None
     p95_seconds: float | None = None
+    failed_seconds: float | None = None
+    busy: float = 0.0
+    seconds_per_job: float = 0.0
+    running: int = 0
+
+    @property
+    def expected_seconds(self) -> float | None:
+        """Return the time that a job takes which begins now, under the load of now; None if nothing is known.
+
+        Where nothing ever succeeded, the time that it takes to fail is what is known.
+        """
+        if self.p50_seconds is None:
+            return self.failed_seconds
+        return max(0.0, self.p50_seconds + self.seconds_per_job * (self.running - self.busy))
 
 
 def make_outcome(attempt: Attempt) -> Outcome | None:
@@ -65,22 +87,52 @@ def make_outcome(attempt: Attempt) -> Outcome | None:
 
 
 def observe(outcomes: Sequence[Outcome], now: datetime) -> Observed:
-    """Sum up outcomes, each weighted by its age."""
-    if not outcomes:
-        return Observed()
+    """Sum up outcomes, each weighted by its age and by how many are newer."""
+    newest = sorted(outcomes, key=lambda outcome: outcome.at, reverse=True)
     # An outcome of the future (the machine's clock was set back) counts as new.
-    weighted = [(0.5 ** max(0.0, (now - outcome.at) / HALF_LIFE), outcome) for outcome in outcomes]
-    total = sum(weight for weight, _ in weighted)
+    ends, half_life = [outcome.at.timestamp() for outcome in newest], HALF_LIFE.total_seconds()
+    at = now.timestamp()
+    weights = [0.5 ** (max(0.0, at - end) / half_life + newer / HALF_COUNT) for newer, end in enumerate(ends)]
+    total = sum(weights)
     if total <= 0.0:
         return Observed()
-    good = sorted((outcome.seconds, weight) for weight, outcome in weighted if outcome.succeeded)
+    weighted = list(zip(newest, weights, _count_busy(newest, ends), strict=True))
+    good = [(outcome.seconds, weight, busy) for outcome, weight, busy in weighted if outcome.succeeded]
+    bad = sorted((outcome.seconds, weight) for outcome, weight, _ in weighted if not outcome.succeeded)
+    ascending = sorted((seconds, weight) for seconds, weight, _ in good)
+    busy, slope = _fit_load(good)
     return Observed(
         looks=total,
-        success_rate=sum(weight for _, weight in good) / total,
-        doubt_rate=sum(weight for weight, outcome in weighted if outcome.doubted) / total,
-        p50_seconds=_get_quantile(good, 0.50),
-        p95_seconds=_get_quantile(good, 0.95),
+        success_rate=sum(weight for _, weight, _ in good) / total,
+        doubt_rate=sum(weight for outcome, weight, _ in weighted if outcome.doubted) / total,
+        p50_seconds=_get_quantile(ascending, 0.50),
+        p95_seconds=_get_quantile(ascending, 0.95),
+        failed_seconds=_get_quantile(bad, 0.50),
+        busy=busy,
+        seconds_per_job=slope,
     )
+
+
+def _count_busy(outcomes: Sequence[Outcome], ends: Sequence[float]) -> list[int]:
+    """Return for each how many of the others were running when it began."""
+    begins = [end - outcome.seconds for outcome, end in zip(outcomes, ends, strict=True)]
+    begun, ended = sorted(begins), sorted(ends)
+    return [max(0, bisect_right(begun, at) - bisect_right(ended, at) - 1) for at in begins]
+
+
+def _fit_load(good: Sequence[tuple[float, float, int]]) -> tuple[float, float]:
+    """Return the mean number of others, and by how much each lengthens the time: a line of least squares.
+
+    The line lies flat until the numbers have varied: their variance is taken for greater by one.
+    """
+    total = sum(weight for _, weight, _ in good)
+    if total <= 0.0:
+        return 0.0, 0.0
+    busy = sum(weight * others for _, weight, others in good) / total
+    mean = sum(weight * seconds for seconds, weight, _ in good) / total
+    covariance = sum(weight * (others - busy) * (seconds - mean) for seconds, weight, others in good)
+    variance = sum(weight * (others - busy) ** 2 for _, weight, others in good)
+    return busy, max(0.0, covariance / (variance + total))
 
 
 def _get_quantile(ascending: Sequence[tuple[float, float]], share: float) -> float | None:

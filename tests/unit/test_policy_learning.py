@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.lifecycle import AttemptStatus
-from gateway.policy.learning import HALF_LIFE, Observed, Outcome, make_outcome, observe
+from gateway.policy.learning import HALF_COUNT, HALF_LIFE, Observed, Outcome, make_outcome, observe
 from gateway.policy.scoring import Facts, score
 from gateway.testing.store_promises.samples import START_AT, after, make_attempt
 
@@ -52,17 +53,51 @@ def test_rates_are_shares_and_quantiles_are_times_that_were_seen(found: list[Out
 
 
 def test_an_outcome_fades_by_half_in_a_half_life() -> None:
+    newer = 0.5 ** (1 / HALF_COUNT)
     seen = observe([outcome(), outcome(ago=HALF_LIFE, succeeded=False)], NOW)
-    assert seen.looks == pytest.approx(1.5)
-    assert seen.success_rate == pytest.approx(2 / 3)
+    assert seen.looks == pytest.approx(1.0 + 0.5 * newer)
+    assert seen.success_rate == pytest.approx(1.0 / seen.looks)
     assert observe([outcome(ago=HALF_LIFE * 5000)], NOW).looks == 0.0
 
 
+def test_newer_outcomes_push_older_ones_aside() -> None:
+    """Whatever order they come in."""
+    bad = [outcome(ago=timedelta(seconds=n), succeeded=False) for n in range(HALF_COUNT)]
+    good = [outcome(ago=timedelta(seconds=HALF_COUNT + n)) for n in range(90)]
+    seen = observe([*good, *bad], NOW)
+    assert seen.success_rate == pytest.approx(0.5, abs=0.01)
+    assert observe([*bad, *good], NOW) == seen
+    assert seen.failed_seconds == 1.0
+
+
+def test_the_time_under_a_load_is_learnt() -> None:
+    """Bursts of four that wait for each other, and single jobs: 2 s for each job that is there."""
+    found = []
+    for burst in range(20):
+        for place in range(4 if burst % 2 else 1):
+            began_ago, seconds = 100.0 * (burst + 1) - place / 1000, 2.0 * (place + 1)
+            found.append(outcome(ago=timedelta(seconds=began_ago - seconds), seconds=seconds))
+    seen = observe(found, NOW)
+    assert seen.seconds_per_job == pytest.approx(2.0, rel=0.5)
+    idle, full = (replace(seen, running=n).expected_seconds for n in (0, 10))
+    assert idle is not None
+    assert full is not None
+    assert idle < 4.0
+    assert full > 12.0
+
+
+def test_times_that_do_not_follow_the_load_are_not_blamed_on_it() -> None:
+    found = [outcome(ago=timedelta(seconds=3 * n), seconds=5.0) for n in range(50)]
+    assert observe(found, NOW).seconds_per_job == pytest.approx(0.0)
+
+
 def test_the_quantiles_are_those_of_the_successes() -> None:
-    found = [outcome(seconds=float(n)) for n in range(1, 101)]
+    found = [outcome(seconds=float(n)) for n in (3, 1, 2)]
     seen = observe([*found, outcome(succeeded=False, seconds=9999.0)], NOW)
-    assert (seen.p50_seconds, seen.p95_seconds) == (50.0, 95.0)
-    assert observe([outcome(succeeded=False)], NOW).p50_seconds is None
+    assert (seen.p50_seconds, seen.p95_seconds) == (2.0, 3.0)
+    never = observe([outcome(succeeded=False, seconds=7.0)], NOW)
+    assert (never.p50_seconds, never.expected_seconds) == (None, 7.0)
+    assert score(Facts(1.0, 1.0, never), "fastest")[0] is None
 
 
 def test_what_an_attempt_teaches() -> None:
@@ -101,8 +136,22 @@ def test_more_success_and_less_doubt_never_score_worse(
 def test_balanced_is_the_expected_cost_of_one_good_result() -> None:
     seen = Observed(looks=3.0, success_rate=1 / 3, doubt_rate=0.5, p50_seconds=10.0)
     value, parts = score(Facts(2.0, 4.0, seen, value_of_second=0.1), "balanced")
-    assert parts["p_success"] == pytest.approx(0.5)  # one imagined success among four looks
-    assert value == pytest.approx((2.0 + 0.5 * 4.0) / 0.5 + 1.0)
+    assert parts["p_success"] == pytest.approx(1.25 / 3.25)  # a quarter of a success is imagined
+    assert parts["time_cost"] == pytest.approx(10.0 * 0.1 * 3.0 / 3.25)  # and that it came at once
+    assert value == pytest.approx((2.0 + 0.5 * 4.0) * 3.25 / 1.25 + 3.0 / 3.25)
+
+
+def test_the_benefit_of_the_doubt_grows_as_knowledge_fades_and_is_for_one_job_at_a_time() -> None:
+    def tell(looks: float, running: int = 0) -> float:
+        seen = Observed(looks=looks, success_rate=0.1, p50_seconds=9.0, running=running)
+        value, _ = score(Facts(1.0, 1.0, seen, value_of_second=1.0), "balanced")
+        assert value is not None
+        return value
+
+    assert tell(20.0) > 15.0
+    assert tell(20.0) > tell(1.0) > tell(0.01)
+    assert tell(0.01) == pytest.approx(1.0, rel=0.5)
+    assert tell(0.5, running=3) > tell(0.5)
 
 
 def test_what_is_unknown_has_no_score() -> None:
