@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -23,6 +23,9 @@ from gateway_ogpu.connection import Connection
 from gateway_ogpu.following import Following
 from gateway_ogpu.publishing import Publishing
 from gateway_ogpu.sending import Sending
+
+if TYPE_CHECKING:
+    from gateway_ogpu.client import OgpuClient
 
 _POLL_MANY = 1000
 _FEATURES = frozenset({Feature.QUOTE, Feature.CANCEL, Feature.ACCEPT, Feature.RECALL})
@@ -140,6 +143,12 @@ class OgpuAdapter(Adapter[OgpuConfig]):
         """Sign the confirmation of the one answer that `snapshot.answers` holds."""
         async with self.connection.named():
             return await self._acts.accept(handle, snapshot)
+
+    def make_client(self) -> OgpuClient:
+        """Make the client of everything beside the seam; it shares our account and connections."""
+        from gateway_ogpu.client import OgpuClient
+
+        return OgpuClient.of(self)
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from gateway.config import parse_duration
 from gateway.errors import ConfigError
 from gateway.types import Money
 from gateway_ogpu.acting import Acting, find_events
@@ -75,6 +76,23 @@ class SourceSpec:
         )
 
 
+def parse_spec(words: Mapping[str, str]) -> SourceSpec:
+    """Make a spec of words: `min_payment` as "0.01 OGPU", `max_expiry` as "1d", `delivery` by its name.
+
+    Raises ConfigError for a word that is none, or a value that can't be read.
+    """
+    readers: Mapping[str, Callable[[str], Any]] = {
+        "min_payment": Money.parse,
+        "min_lockup": Money.parse,
+        "max_expiry": parse_duration,
+        "delivery": lambda name: DeliveryMethod[name.upper()],
+    }
+    try:
+        return SourceSpec(**{name: readers.get(name, str)(value) for name, value in words.items()})
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"the source can't be read: {error}") from error
+
+
 @dataclass(frozen=True, slots=True)
 class Published:
     """What was published: its address, and the receipt."""
@@ -86,7 +104,7 @@ class Published:
 class SourceActs(Acting):
     """The client's sources."""
 
-    async def publish_source(self, spec: SourceSpec) -> Published:
+    async def publish_source(self, spec: SourceSpec | Mapping[str, str]) -> Published:
         """Upload a source's metadata and publish it; we become its client."""
         params = await self._make_params(spec)
         nexus = self.connection.contracts.nexus
@@ -94,7 +112,7 @@ class SourceActs(Acting):
         [event] = [e for e in find_events(receipt, nexus) if e.name == "SourcePublished"]
         return Published(str(event.arguments["source"]), receipt)
 
-    async def update_source(self, address: str, spec: SourceSpec) -> Receipt:
+    async def update_source(self, address: str, spec: SourceSpec | Mapping[str, str]) -> Receipt:
         """Put new words in the place of a source's old ones."""
         params = await self._make_params(spec)
         return await self.act(self.connection.contracts.nexus, "updateSource", address, params)
@@ -138,7 +156,8 @@ class SourceActs(Acting):
             [found] = await fetch_views(self.connection.rpc, [(address, name, 0, count - 1)])
             return [one for one in found or () if one != ZERO_ADDRESS]
 
-    async def _make_params(self, spec: SourceSpec) -> tuple[Any, ...]:
+    async def _make_params(self, words: SourceSpec | Mapping[str, str]) -> tuple[Any, ...]:
+        spec = words if isinstance(words, SourceSpec) else parse_spec(words)
         async with self.connection.named():
             environments = int(spec.environments)
             stored = await self.connection.content.put(

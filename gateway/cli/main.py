@@ -26,6 +26,7 @@ _COMMANDS = {
     "backends": ("gateway.cli.look", "show every backend's health"),
     "models": ("gateway.cli.look", "show the models and their targets"),
     "doctor": ("gateway.cli.doctor", "check the installation and the configuration"),
+    "ogpu": ("gateway.cli.ogpu", "sources, money and single tasks of OGPU"),
     "devnet": ("gateway.cli.devnet", "run local stand-ins of the backends, to try everything"),
     "demo": ("gateway.cli.demo", "show in half a minute what the gateway does"),
 }

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ogpu_setup import NAME, make_adapter, make_config, make_target, open_gateway, run_to_end, start_ogpu
 
-from gateway import Limits, Task
+from gateway import Limits, RunFailed, Task
 from gateway.adapter import CancelOutcome
 from gateway.chain.endpoint import WrongChain
 from gateway.chain.refusals import InsufficientFunds
@@ -58,6 +58,14 @@ async def follow(adapter: OgpuAdapter, handle: Handle, wanted: set[Status]) -> S
     raise AssertionError(f"{handle.job_id} did not get to {wanted}: {seen}")
 
 
+async def wait_for_task(ogpu: OgpuDevnet) -> None:
+    for _ in range(300):
+        if await ogpu.tasks_on_chain():
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("no task came to the chain")
+
+
 async def test_the_cheapest_bid_is_confirmed(ogpu: OgpuDevnet) -> None:
     adapter = make_adapter(ogpu, collect_for="3s")
     target = make_target(ogpu, source=ogpu.manual, payment="0.1 OGPU")
@@ -73,7 +81,7 @@ async def test_the_cheapest_bid_is_confirmed(ogpu: OgpuDevnet) -> None:
 
 
 async def test_the_first_valid_bid_is_confirmed(ogpu: OgpuDevnet) -> None:
-    ogpu.providers[0].manner = Manner.WRONG_CID
+    ogpu.providers[0].manner = Manner.MISSING
     ogpu.providers[1].manner = Manner.GARBAGE
     ogpu.providers[2].wait_seconds = 0.5
     async with open_gateway(make_adapter(ogpu), make_target(ogpu, source=ogpu.manual)) as gateway:
@@ -155,11 +163,11 @@ async def test_a_run_is_cancelled(ogpu: OgpuDevnet) -> None:
         provider.pause()
     async with open_gateway(make_adapter(ogpu), make_target(ogpu)) as gateway:
         run = await gateway.submit(HELLO)
-        while not await ogpu.tasks_on_chain():
-            await asyncio.sleep(0.1)
+        await wait_for_task(ogpu)
         await gateway.cancel(run.id)
-        run = await gateway.wait(run.id, timeout=30)
-    assert run.status is Status.CANCELLED
+        with pytest.raises(RunFailed) as ended:
+            await gateway.wait(run.id, timeout=30)
+    assert ended.value.run.status is Status.CANCELLED
     assert [task.status for task in await ogpu.tasks_on_chain()] == ["CANCELED"]
 
 
@@ -439,8 +447,7 @@ async def test_two_gateways_of_one_store(ogpu: OgpuDevnet) -> None:
     store = MemoryStore()
     async with open_gateway(make_adapter(ogpu), make_target(ogpu), store) as gateway:
         run = await gateway.submit(HELLO)
-        while not await ogpu.tasks_on_chain():
-            await asyncio.sleep(0.05)
+        await wait_for_task(ogpu)
     async with open_gateway(make_adapter(ogpu), make_target(ogpu), store) as gateway:
         await gateway.recover()
         run = await gateway.wait(run.id, timeout=30)
