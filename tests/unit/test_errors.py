@@ -70,7 +70,13 @@ def test_no_error_of_the_gateway_is_elsewhere() -> None:
     import gateway.http
     import gateway.store.sqlite  # noqa: F401  the modules that could have brought one
 
-    ours = [cls for cls in list_subclasses(GatewayError) if cls.__module__.startswith("gateway.")]
+    # The kits that adapters stand on, and the faces above, have leaves of their own; the core has none.
+    beside = ("gateway.chain", "gateway.content", "gateway.devnet", "gateway.testing", "gateway.cli")
+    ours = [
+        cls
+        for cls in list_subclasses(GatewayError)
+        if cls.__module__.startswith("gateway.") and not cls.__module__.startswith(beside)
+    ]
     assert set(ours) == set(ALL)
     assert all(cls.__doc__ for cls in ALL)
 

@@ -31,7 +31,7 @@ def nest(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 def is_marked(value: JSON) -> bool:
     """Say it as docs do: an object whose only name is $file, and whose value is an object."""
-    return isinstance(value, dict) and list(value) == ["$file"] and isinstance(value["$file"], dict)
+    return isinstance(value, dict) and list(value) == ["$file"] and isinstance(value["$file"], dict | File)
 
 
 def holds_marked(value: JSON) -> bool:
