@@ -1,0 +1,1 @@
+"""What does one good result cost, and how long does it take, by how the backend is chosen?"""
