@@ -28,8 +28,9 @@ _SPEC = {
     "max-expiry": 'the longest that a task may take, as "1d"',
     "delivery": "first_response or manual_confirmation",
 }
-_AMOUNTS = frozenset(
-    ["wallet", "vault", "lockup", "unbonding", "earnings", "sanction", "min_payment", "min_lockup", "payment", "frozen", "gas_price", "suggested_payment"]
+_AMOUNTS = (
+    *("wallet", "vault", "lockup", "unbonding", "earnings", "sanction", "min_payment", "min_lockup"),
+    *("payment", "frozen", "gas_price", "suggested_payment"),
 )
 _WORDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "publish-source": ("upload a source's metadata and publish it", ()),
