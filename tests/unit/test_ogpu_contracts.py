@@ -115,7 +115,7 @@ def test_what_no_function_takes_is_refused(data: object) -> None:
 
 @pytest.mark.parametrize("data", [b"<html>", b"\xff", b"", b'{"x": NaN}'])
 def test_what_is_not_json_is_no_answer(data: bytes) -> None:
-    with pytest.raises(ValueError, match="JSON|value|decode"):
+    with pytest.raises(ValueError, match=r"JSON|value|decode"):
         wire.parse_answer(data)
 
 
