@@ -79,8 +79,13 @@ class Observed(Value):
 
 
 def make_outcome(attempt: Attempt) -> Outcome | None:
-    """Return what an attempt teaches: nothing before its end, and nothing if it provably did not land."""
+    """Return what an attempt teaches.
+
+    Nothing before its end, nothing if it provably did not land, and nothing if its caller cancelled it.
+    """
     if attempt.ended_at is None or not (attempt.submitted_at or attempt.doubted):
+        return None
+    if attempt.status is AttemptStatus.CANCELLED:
         return None
     seconds = (attempt.ended_at - attempt.created_at).total_seconds()
     return Outcome(attempt.ended_at, attempt.status is AttemptStatus.SUCCEEDED, attempt.doubted, seconds)
