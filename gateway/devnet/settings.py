@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,11 @@ from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
     from gateway.devnet.chain.deploy import Addresses
+    from gateway.devnet.ogpu.contracts import Addresses as OgpuAddresses
 
 KEY_FILE = ".gateway-devnet-key"
 SIGNER_FILE = ".gateway-devnet-signer"
+CLIENT_FILE = ".gateway-devnet-client"
 _MARK = "# Written by `gateway devnet up`, which replaces it as long as nobody has changed it: "
 
 _BACKENDS = """\
@@ -31,6 +34,21 @@ _CHAIN = """
 rpc_url = "{rpc_url}"
 registry = "{registry}"
 private_key = "file:{signer_file}"
+"""
+
+_OGPU = """
+[backends.chain]
+adapter = "ogpu"
+contracts = {{ nexus = "{nexus}", controller = "{controller}", terminal = "{terminal}", vault = "{vault}" }}
+chain_id = {chain_id}
+rpc_url = "{rpc_url}"
+private_key = "file:{client_file}"
+pin_url = "{pin_url}"
+content_gateways = ["{gateway_url}"]
+
+[rates.OGPU] # made up
+price = "0.05 USD"
+on = {today}
 """
 
 _HOSTED = """
@@ -100,6 +118,23 @@ delegated = {{ owner = "{consumer}" }}
 """
 
 
+_ON_OGPU = {"sentiment": "predict", "echo": "echo", "sleep": "sleep", "fail": "fail", "upper": "upper"}
+"""Models that the chain's sources run too: the function of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class OgpuPlace:
+    """OGPU on a local chain."""
+
+    rpc_url: str
+    chain_id: int
+    contracts: OgpuAddresses
+    source: str
+    pin_url: str
+    gateway_url: str
+    client_key: str
+
+
 @dataclass(frozen=True, slots=True)
 class ChainPlace:
     """A local chain with the contracts on it."""
@@ -109,17 +144,48 @@ class ChainPlace:
     signer_key: str
 
 
-def make_config_text(node_url: str, api_url: str, chain: ChainPlace | None = None) -> str:
+def make_config_text(
+    node_url: str, api_url: str, chain: ChainPlace | None = None, ogpu: OgpuPlace | None = None
+) -> str:
     """Return a gateway.toml for a node and a hosted API, whose first line proves that nobody changed it."""
     parts = [_BACKENDS.format(node_url=node_url)]
     if chain is not None:
         registry = chain.addresses.registry
         parts.append(_CHAIN.format(rpc_url=chain.rpc_url, registry=registry, signer_file=SIGNER_FILE))
-    parts += [_HOSTED.format(api_url=api_url, key_file=KEY_FILE), _MODELS]
+    if ogpu is not None:
+        parts.append(_make_ogpu_text(ogpu))
+    parts += [_HOSTED.format(api_url=api_url, key_file=KEY_FILE), _add_targets(_MODELS, ogpu)]
     if chain is not None:
         parts.append(_ON_CHAIN.format(consumer=chain.addresses.consumer))
     text = "".join(parts)
     return f"{_MARK}{_digest(text)}\n{text}"
+
+
+def _make_ogpu_text(place: OgpuPlace) -> str:
+    contracts = place.contracts
+    return _OGPU.format(
+        nexus=contracts.nexus,
+        controller=contracts.controller,
+        terminal=contracts.terminal,
+        vault=contracts.vault,
+        chain_id=place.chain_id,
+        rpc_url=place.rpc_url,
+        client_file=CLIENT_FILE,
+        pin_url=place.pin_url,
+        gateway_url=place.gateway_url,
+        today=datetime.now(UTC).date().isoformat(),
+    )
+
+
+def _add_targets(models: str, place: OgpuPlace | None) -> str:
+    """Let the models run on OGPU too; their answers there have the models' own shape."""
+    if place is None:
+        return models
+    for model, function in _ON_OGPU.items():
+        heading = f"[models.{model}.targets]\n"
+        line = f'chain = {{ source = "{place.source}", function = "{function}", payment = "0.01 OGPU" }}\n'
+        models = models.replace(heading, heading + line)
+    return models
 
 
 def check_replaceable(path: Path) -> None:

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 from gateway.devnet.control import STATE_FILE, Control, ask, load_state, write_state
 from gateway.devnet.network import Network
 from gateway.devnet.settings import (
+    CLIENT_FILE,
     KEY_FILE,
     SIGNER_FILE,
     ChainPlace,
+    OgpuPlace,
     check_replaceable,
     make_config_text,
     write_secret,
@@ -41,7 +43,7 @@ class Options:
         control_port: of the control page.
         rate_limit: requests per minute and endpoint that the node allows; None for no limit. Real nodes
             allow 60 unless configured otherwise.
-        chain: also run a local chain, and give the node its chain side.
+        chain: also run local chains: one for the node's chain side, and one with OGPU on it.
         force: replace a configuration that the devnet did not write.
     """
 
@@ -92,6 +94,7 @@ async def open_devnet(
 
     async with AsyncExitStack() as stack:
         place, side = (await _start_chain(stack)) if chain else (None, None)
+        ogpu = (await _start_ogpu(stack)) if chain else None
         limit = None if rate_limit is None else (rate_limit, 60.0)
         node = InfernetNode(NODE, port=node_port, rate_limit=limit, chain=side)
         hosted = InferenceshApi(HOSTED, port=api_port, api_key=API_KEY)
@@ -102,8 +105,12 @@ async def open_devnet(
             await network.start()
         except OSError as error:
             raise ConfigError(f"the devnet can't listen: {error.strerror or error}") from error
-        secrets = {KEY_FILE: API_KEY, **({SIGNER_FILE: place.signer_key} if place else {})}
-        yield Devnet(network, make_config_text(node.url, hosted.url, place), secrets)
+        secrets = {
+            KEY_FILE: API_KEY,
+            **({SIGNER_FILE: place.signer_key} if place else {}),
+            **({CLIENT_FILE: ogpu.client_key} if ogpu else {}),
+        }
+        yield Devnet(network, make_config_text(node.url, hosted.url, place, ogpu), secrets)
 
 
 async def serve(options: Options, say: Callable[[str], None]) -> None:
@@ -200,3 +207,20 @@ async def _start_chain(stack: AsyncExitStack) -> tuple[ChainPlace, CoordinatorSi
     addresses = await deploy(chain.web3)
     side = CoordinatorSide(chain.web3, addresses.coordinator)
     return ChainPlace(chain.url, addresses, SIGNER.key), side
+
+
+async def _start_ogpu(stack: AsyncExitStack) -> OgpuPlace:
+    """Start OGPU on a chain of its own, on whichever EVM is there. Raises ToolMissing without any."""
+    from gateway.devnet.chain.chain import make_chain
+    from gateway.devnet.ogpu.devnet import MAINNET_ID, OgpuDevnet
+
+    ogpu = await stack.enter_async_context(OgpuDevnet(make_chain(chain_id=MAINNET_ID)))
+    return OgpuPlace(
+        rpc_url=ogpu.rpc_url,
+        chain_id=ogpu.chain_id,
+        contracts=ogpu.contracts,
+        source=ogpu.first_response,
+        pin_url=ogpu.pin_url,
+        gateway_url=ogpu.gateway_url,
+        client_key=ogpu.client.key,
+    )
