@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from benchmarks.lost_answer.cells import TIMEOUT_SECONDS, Cell, Row
+from benchmarks.lost_answer.chain_ours import OgpuServer, is_publication, make_ogpu, make_ogpu_target
 from benchmarks.lost_answer.losses import IsSubmission, Loss, LossyProxy, is_post
 from gateway import AsyncGateway, Task
 from gateway.adapter import Adapter
-from gateway.devnet.faults import StandIn
 from gateway.devnet.inferencesh import InferenceshApi
 from gateway.devnet.infernet import InfernetNode
 from gateway.errors import RunFailed
@@ -30,32 +30,55 @@ DOUBT_WAIT = timedelta(seconds=10)
 _LIMIT_SECONDS = 60.0
 
 
+class Server(Protocol):
+    """What takes the jobs."""
+
+    name: str
+
+    @property
+    def url(self) -> str:
+        """Where its submissions go."""
+
+    async def start(self) -> None:
+        """Listen on loopback."""
+
+    async def stop(self) -> None:
+        """Stop listening."""
+
+
+async def count_journal(server: Any) -> int:
+    """Count the jobs that a stand-in has taken."""
+    return len(server.journal)
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One adapter: what stands in for its backend, and how to reach that.
 
     Attributes:
         name: the adapter's.
-        make_stand_in: from a backend's name.
-        make_adapter: from a backend's name and its address.
-        target: what is run.
+        make_server: from a backend's name.
+        make_adapter: from a server that is started, and the address to reach it by.
+        make_target: what is run at that server.
         is_submission: which of its requests start a job.
+        count_jobs: how many a server has taken.
     """
 
     name: str
-    make_stand_in: Callable[[str], StandIn]
-    make_adapter: Callable[[str, str], Adapter[Any]]
-    target: dict[str, JSON]
+    make_server: Callable[[str], Server]
+    make_adapter: Callable[[Any, str], Adapter[Any]]
+    make_target: Callable[[Any], dict[str, JSON]]
     is_submission: IsSubmission
+    count_jobs: Callable[[Any], Awaitable[int]] = count_journal
 
 
-def _make_infernet(name: str, url: str) -> InfernetAdapter:
-    return InfernetAdapter(name, InfernetConfig(url=url, timeout_seconds=TIMEOUT_SECONDS))
+def _make_infernet(server: Server, url: str) -> InfernetAdapter:
+    return InfernetAdapter(server.name, InfernetConfig(url=url, timeout_seconds=TIMEOUT_SECONDS))
 
 
-def _make_inferencesh(name: str, url: str) -> InferenceshAdapter:
+def _make_inferencesh(server: Server, url: str) -> InferenceshAdapter:
     config = {"url": url, "api_key": "inf_devnet", "timeout_seconds": TIMEOUT_SECONDS}
-    return InferenceshAdapter(name, InferenceshConfig.model_validate(config))
+    return InferenceshAdapter(server.name, InferenceshConfig.model_validate(config))
 
 
 # Another adapter joins by one more line; where all requests go to one path, `is_submission` reads the body.
@@ -64,16 +87,17 @@ KINDS = (
         "infernet",
         InfernetNode,
         _make_infernet,
-        {"containers": ["echo"]},
+        lambda _server: {"containers": ["echo"]},
         partial(is_post, r"/api/jobs(/batch|/stream)?"),
     ),
     Kind(
         "inferencesh",
         InferenceshApi,
         _make_inferencesh,
-        {"app": "demo/echo"},
+        lambda _server: {"app": "demo/echo"},
         partial(is_post, r"(/apps)?/run"),
     ),
+    Kind("ogpu", OgpuServer, make_ogpu, make_ogpu_target, is_publication, OgpuServer.count_jobs),
 )
 
 
@@ -86,14 +110,14 @@ async def measure_ours(kind: Kind, version: str) -> Row:
 async def measure_cell(kind: Kind, loss: Loss, doubt_wait: timedelta = DOUBT_WAIT) -> Cell:
     """Make one call to two backends, both of which lose every answer to a submission."""
     async with AsyncExitStack() as stack:
-        stand_ins = [kind.make_stand_in(name) for name in NAMES]
+        servers = [kind.make_server(name) for name in NAMES]
         adapters: list[Adapter[Any]] = []
-        for name, stand_in in zip(NAMES, stand_ins, strict=True):
-            await stand_in.start()
-            stack.push_async_callback(stand_in.stop)
-            proxy = await stack.enter_async_context(LossyProxy(stand_in.url, kind.is_submission, loss))
-            adapters.append(kind.make_adapter(name, proxy.url))
-        models = {"echo": {"targets": dict.fromkeys(NAMES, kind.target)}}
+        for server in servers:
+            await server.start()
+            stack.push_async_callback(server.stop)
+            proxy = await stack.enter_async_context(LossyProxy(server.url, kind.is_submission, loss))
+            adapters.append(kind.make_adapter(server, proxy.url))
+        models = {"echo": {"targets": {server.name: kind.make_target(server) for server in servers}}}
         gateway = await stack.enter_async_context(AsyncGateway(adapters, models))
         task = Task(model="echo", input={"text": "hello"}, limits=Limits(doubt_wait=doubt_wait))
         began = time.monotonic()
@@ -103,7 +127,7 @@ async def measure_cell(kind: Kind, loss: Loss, doubt_wait: timedelta = DOUBT_WAI
             run = failed.run
         seconds = time.monotonic() - began
         told, is_known = describe(run)
-        accepted = sum(len(stand_in.journal) for stand_in in stand_ins)
+        accepted = sum([await kind.count_jobs(server) for server in servers])
         return Cell(accepted, told, seconds, kept=accepted == 1 and is_known)
 
 

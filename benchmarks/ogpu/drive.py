@@ -70,9 +70,9 @@ class Driven:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
-    async def publish(self) -> dict[str, Any]:
-        """Let it publish; return what it says of that."""
-        self._write(b"go\n")
+    async def ask(self, word: str) -> dict[str, Any]:
+        """Say "publish" or "settle"; return what it says of that."""
+        self._write(f"{word}\n".encode())
         found: dict[str, Any] = json.loads(await self.read())
         return found
 
@@ -88,7 +88,7 @@ class Driven:
     async def end(self) -> None:
         """Let it end, and end it if it does not."""
         try:
-            self._write(b"\n")
+            self._write(b"end\n")
             await asyncio.wait_for(self._process.communicate(), 20)
         except (TimeoutError, OSError):
             self._process.kill()
@@ -136,18 +136,12 @@ def make_place(client: Client, ogpu: OgpuDevnet, tasks: int) -> dict[str, JSON]:
     }
 
 
-async def measure(client: Client, ogpu: OgpuDevnet, tasks: int) -> Sample:
-    """Let a client publish, from a cold start: its connections and caches are empty."""
-    async with start(client, ogpu, tasks) as driven:
-        return await publish(driven, ogpu)
-
-
 async def publish(driven: Driven, ogpu: OgpuDevnet) -> Sample:
     """Let a client that is ready publish."""
     before = (await fetch_head(ogpu.chain.web3)).number
     ogpu.counters.reset()
     ogpu.content.counters.reset()
-    said = await driven.publish()
+    said = await driven.ask("publish")
     requests, calls = ogpu.counters.http_requests, sum(ogpu.counters.calls.values())
     pins = ogpu.content.counters.http_requests
     blocks = await _fetch_blocks(ogpu, before + 1)
