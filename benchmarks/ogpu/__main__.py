@@ -53,9 +53,10 @@ async def _measure(environments: Path, rounds: int, tasks: int) -> tuple[list[Ro
     name = _SDK.requirement.replace("==", " SDK ")
     sdk = Client(f"{name}, one after another", "sdk", get_python(place))
     threads = replace(sdk, name=f"{name}, {TASKS} threads", threads=TASKS)
+    waiting = await measure_waiting(ours, tasks)
     plain = await measure_rounds(ours, [sdk, threads], delay=0.0, rounds=rounds)
     delayed = await measure_rounds(ours, [sdk, threads], delay=DELAY_SECONDS, rounds=rounds)
-    return plain, delayed, await measure_waiting(ours, tasks)
+    return plain, delayed, waiting
 
 
 def _read_place() -> Place:

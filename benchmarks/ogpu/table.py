@@ -57,7 +57,7 @@ def _format_rows(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         ratio = "" if row is rows[0] else f"{row.seconds / rows[0].seconds:.1f} x as fast"
         lines.append(_format_line(row.client.name, row.samples, ratio))
-    lines += [_format_line(f"{row.client.name}, first", [row.first], "") for row in rows]
+    lines += [_format_line(f"{row.client.name}, first", [row.first], "") for row in rows if row.first]
     errors = sorted({error for row in rows for sample in row.samples for error in sample.errors})
     return [format_table(heads, lines), *([f"Errors: {', '.join(errors)}"] if errors else [])]
 
