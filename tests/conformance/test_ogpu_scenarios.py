@@ -289,7 +289,13 @@ async def test_many_waiting_tasks_cost_one_scan_per_block() -> None:
             provider.pause()
         adapter = make_adapter(ogpu)
         handles = [await start(adapter, make_target(ogpu)) for _ in range(5)]
-        await adapter.poll(handles)
+        for _ in range(100):
+            seen = await adapter.poll(handles)
+            if len(seen) == 5 and all("task" in snapshot.detail for snapshot in seen.values()):
+                break
+            await asyncio.sleep(0.1)
+        await ogpu.chain.mine()
+        await asyncio.sleep(1.1)  # the scan sees the publications themselves now
         await adapter.poll(handles)
         ogpu.counters.reset()
         for _ in range(4):

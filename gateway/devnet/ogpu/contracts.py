@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from gateway.chain.rpc import Log, fetch_logs
+from gateway.chain.rpc import Log, fetch_logs, translated
 from gateway.devnet.chain.compile_contracts import OGPU_CONTRACTS, load_compiled
 from gateway.types import JSON
 
@@ -47,11 +47,12 @@ class Contracts:
         return bytes.fromhex(str(encoded).removeprefix("0x"))
 
     async def ask(self, kind: str, address: str, function: str, *arguments: Any) -> Any:
-        """Call a view; return what it returns."""
+        """Call a view; return what it returns. Raises Misbehaved if no such contract is there."""
         from eth_utils.address import to_checksum_address
 
         contract = self._get_kind(kind)(to_checksum_address(address))
-        return await contract.functions[function](*arguments).call()
+        with translated(function):
+            return await contract.functions[function](*arguments).call()
 
     async def deploy(self, wallet: Wallet, kind: str, *arguments: Any) -> str:
         """Deploy one of them, in a block made for it; return its address."""

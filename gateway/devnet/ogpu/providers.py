@@ -147,7 +147,11 @@ class Providers:
         await provider.awake.wait()
         if provider.manner is Manner.IGNORE:
             return
-        _source, config, _expiry, payment = await self._contracts.ask("Task", task, "taskParams")
+        try:
+            _source, config, _expiry, payment = await self._contracts.ask("Task", task, "taskParams")
+        except BackendError as error:
+            _log.debug("%s is gone, in a reorg: %s", task, error)
+            return
         price = payment * provider.share_percent // 100
         if not await self._try(provider, task, "attempt", task, provider.account.address, price):
             return
