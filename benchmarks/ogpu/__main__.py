@@ -37,7 +37,9 @@ def main() -> int:
     began = time.monotonic()
     found = asyncio.run(_measure(args.environments.resolve(), args.rounds, args.waiting))
     misses = find_misses(*found)
-    page = format_page(*found, misses, _read_place())
+    page = format_page(
+        *found, misses, _read_place(f"{COMMAND} --rounds {args.rounds} --waiting {args.waiting}")
+    )
     print(page)
     print(f"took {time.monotonic() - began:.0f} s", file=sys.stderr)
     args.out.write_text(page, encoding="utf-8")
@@ -59,11 +61,11 @@ async def _measure(environments: Path, rounds: int, tasks: int) -> tuple[list[Ro
     return plain, delayed, waiting
 
 
-def _read_place() -> Place:
+def _read_place(command: str) -> Place:
     day, machine, versions, *_ = read_place(datetime.now(UTC).date()).lines
     evm = "anvil" if isinstance(make_chain(chain_id=1), Anvil) else "pyrevm"
     words = versions.partition(", httpx2")[0]
-    return Place(COMMAND, (day, machine, f"{words}, web3 {version('web3')}, {_SDK.requirement}; EVM: {evm}"))
+    return Place(command, (day, machine, f"{words}, web3 {version('web3')}, {_SDK.requirement}; EVM: {evm}"))
 
 
 if __name__ == "__main__":
