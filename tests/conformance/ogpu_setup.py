@@ -46,10 +46,13 @@ async def start_ogpu(
 ) -> AsyncIterator[OgpuDevnet]:
     chain = make_chain(evm=evm, chain_id=CHAIN_ID, block_seconds=block_seconds, anvil=ANVIL)
     async with OgpuDevnet(chain, **words) as ogpu:
-        ticking = asyncio.create_task(_tick(ogpu)) if block_seconds is None else None
-        yield ogpu
-        if ticking is not None:
-            ticking.cancel()
+        ticking = [asyncio.create_task(_tick(ogpu))] if block_seconds is None else []
+        try:
+            yield ogpu
+        finally:
+            for task in ticking:
+                task.cancel()
+            await asyncio.gather(*ticking, return_exceptions=True)
 
 
 async def _tick(ogpu: OgpuDevnet) -> None:
