@@ -64,7 +64,7 @@ class OgpuAdapter(Adapter[OgpuConfig]):
         """
         super().__init__(name, config, clock=clock)
         self.connection = Connection(name, config, self.clock, signer=signer, book=book, client=client)
-        sending = Sending(self.connection)
+        self._sending = sending = Sending(self.connection)
         self._publishing = Publishing(self.connection, sending)
         self._following = Following(self.connection, sending, Answers(self.connection))
         self._acts = Acts(self.connection, sending, self._following)
@@ -151,7 +151,8 @@ class OgpuAdapter(Adapter[OgpuConfig]):
         return OgpuClient.of(self)
 
     async def aclose(self) -> None:
-        """Close the connections."""
+        """End what is being prepared, and close the connections."""
+        await self._sending.aclose()
         await self.connection.aclose()
 
     def _get_part(self, envelope: Envelope) -> Publishing | Acts:

@@ -55,6 +55,10 @@ class Sending:
         self._unsent.pop(prepared.hash, None)
         await self._connection.transactions.broadcast(prepared)
 
+    async def aclose(self) -> None:
+        """End what is being prepared."""
+        await self._inbox.aclose()
+
     async def mend(self) -> None:
         """Close the gaps that keep later transactions waiting: give up what was signed and never sent.
 

@@ -47,6 +47,16 @@ class Gather(Generic[ItemT, ResultT]):
             flush.add_done_callback(self._flushes.discard)
         return await future
 
+    async def aclose(self) -> None:
+        """End what is under way; those who still wait for it are cancelled."""
+        flushes = list(self._flushes)
+        for flush in flushes:
+            flush.cancel()
+        await asyncio.gather(*flushes, return_exceptions=True)
+        waiting, self._waiting = self._waiting, []
+        for _, future in waiting:
+            future.cancel()
+
     async def _flush(self) -> None:
         await asyncio.sleep(self._window_seconds)
         async with self._turn:

@@ -101,7 +101,8 @@ class RpcPool:
         return told
 
     async def aclose(self) -> None:
-        """Close the connections."""
+        """End what is being asked, and close the connections."""
+        await self._reads.aclose()
         for endpoint in self.endpoints:
             await endpoint.web3.provider.disconnect()
 

@@ -142,6 +142,7 @@ async def test_a_key_leaves_no_trace(
     told += [str(wrong.value), repr(wrong.value)]
     told += [record.getMessage() for record in caplog.records]
     told += list(capsys.readouterr())
+    await adapter.aclose()
     stored = b"".join(file.read_bytes() for file in tmp_path.glob("runs.db*"))
     assert run.status is Status.COMPLETED
     assert stored
