@@ -154,9 +154,11 @@ def make_config_text(
         parts.append(_CHAIN.format(rpc_url=chain.rpc_url, registry=registry, signer_file=SIGNER_FILE))
     if ogpu is not None:
         parts.append(_make_ogpu_text(ogpu))
-    parts += [_HOSTED.format(api_url=api_url, key_file=KEY_FILE), _add_targets(_MODELS, ogpu)]
+    parts += [_HOSTED.format(api_url=api_url, key_file=KEY_FILE), _MODELS]
     if chain is not None:
         parts.append(_ON_CHAIN.format(consumer=chain.addresses.consumer))
+    if ogpu is not None:
+        parts.append(_make_ogpu_models(ogpu))
     text = "".join(parts)
     return f"{_MARK}{_digest(text)}\n{text}"
 
@@ -177,15 +179,17 @@ def _make_ogpu_text(place: OgpuPlace) -> str:
     )
 
 
-def _add_targets(models: str, place: OgpuPlace | None) -> str:
-    """Let the models run on OGPU too; their answers there have the models' own shape."""
-    if place is None:
-        return models
-    for model, function in _ON_OGPU.items():
-        heading = f"[models.{model}.targets]\n"
-        line = f'chain = {{ source = "{place.source}", function = "{function}", payment = "0.01 OGPU" }}\n'
-        models = models.replace(heading, heading + line)
-    return models
+def _make_ogpu_models(place: OgpuPlace) -> str:
+    """Return the models that run on OGPU: of their own, so that nothing is paid on chain unasked."""
+    return "".join(
+        f"""
+[models.{model}-on-ogpu]
+description = "The same as a task on OGPU"
+[models.{model}-on-ogpu.targets]
+chain = {{ source = "{place.source}", function = "{function}", payment = "0.01 OGPU" }}
+"""
+        for model, function in _ON_OGPU.items()
+    )
 
 
 def check_replaceable(path: Path) -> None:
