@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -30,7 +31,7 @@ class Server(Protocol):
         """Stop."""
 
 
-class HttpServer:
+class HttpServer(ABC):
     """Listens on a free port of loopback and answers what `serve` makes of a request."""
 
     def __init__(self) -> None:
@@ -58,9 +59,9 @@ class HttpServer:
         """Stop."""
         await self._runner.cleanup()
 
+    @abstractmethod
     async def serve(self, request: web.Request) -> web.Response:
         """Answer one request."""
-        raise NotImplementedError
 
 
 class OpenAiServer(HttpServer):

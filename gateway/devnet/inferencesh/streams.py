@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -73,15 +74,16 @@ class StreamWriter:
 
 
 @dataclass(frozen=True, slots=True)
-class _Form:
+class _Form(ABC):
     """A stream's format. `encode` writes news, or the whole task for None."""
 
     encoder: TaskEncoder
     content_type = ""
     heartbeat = b""
 
+    @abstractmethod
     def encode(self, record: TaskRecord, news: Update | Delta | None) -> bytes:
-        raise NotImplementedError
+        """Write news of a task."""
 
 
 def _choose_form(accept: str) -> type[_Form]:
