@@ -157,15 +157,16 @@ async def test_what_fails_after_the_answer_is_only_logged(
 
 
 @pytest.mark.parametrize(
-    ("body", "error"),
+    ("containers", "expires_in", "error"),
     [
-        (make_body(expires_in=-10), MESSAGE_TYPE),
-        (make_body("no-hash"), "Non-hexadecimal digit found"),
-        (make_body(make_containers_hash(["unknown"]).hex()), "list index out of range"),
+        (make_containers_hash(["echo"]).hex(), -10, MESSAGE_TYPE),
+        ("no-hash", 600, "Non-hexadecimal digit found"),
+        (make_containers_hash(["unknown"]).hex(), 600, "list index out of range"),
     ],
 )
-async def test_errors_of_a_chain_node(start: Start, body: Any, error: str) -> None:
+async def test_errors_of_a_chain_node(start: Start, containers: str, expires_in: int, error: str) -> None:
     _, http = await start(chain=Side())
+    body = make_body(containers, expires_in=expires_in)  # here, so that a long run of tests can't outlive it
     assert get_error(await http.post("/api/jobs", json=body)) == (500, f"Internal server error: {error}")
     answer = await http.post("/api/jobs/batch", json=[body])
     assert get_error(answer) == (500, f"Could not enqueue job:  {error}")
