@@ -121,6 +121,7 @@ class AsyncGateway(Reading):
         accept: Chooser | None = None,
         agree: Agreement | None = None,
         idempotency_key: str | None = None,
+        api_key: str | None = None,
     ) -> Run:
         """Run a task to its end and return the run, with `output` and what it cost.
 
@@ -131,18 +132,19 @@ class AsyncGateway(Reading):
                 process only, with what there is so far; None means to go on waiting.
             agree: says whether two answers agree, instead of `limits.agree`; in this process only.
             idempotency_key: the caller's own: with the same key the same task is the same run, for ever.
+            api_key: whose run it is, by name: budgets per key count it, and queues take turns by it.
             timeout: seconds to wait; the run goes on when they are over (its own end is Limits.deadline).
 
         Raises:
             RunFailed: it ended FAILED, CANCELLED or REJECTED; carries the run.
             TaskError, NoBackend: nothing was submitted.
-            IdempotencyConflict: the key belongs to another task's run.
+            IdempotencyConflict: the key belongs to another task's run, or to another caller's.
             WaitTimeout: the waiting ended, the run goes on.
         """
         from gateway.engine.waiting import wait_for_end
 
         await self._engine.start()
-        run = await self._engine.submit(task, backend, accept, idempotency_key, agree)
+        run = await self._engine.submit(task, backend, accept, idempotency_key, agree, api_key)
         return _require_success(await wait_for_end(self._engine, run.id, timeout))
 
     async def submit(
@@ -153,10 +155,11 @@ class AsyncGateway(Reading):
         accept: Chooser | None = None,
         agree: Agreement | None = None,
         idempotency_key: str | None = None,
+        api_key: str | None = None,
     ) -> Run:
         """Give a task to the gateway and return its run at once, stored and on its way; see `run`."""
         await self._engine.start()
-        return await self._engine.submit(task, backend, accept, idempotency_key, agree)
+        return await self._engine.submit(task, backend, accept, idempotency_key, agree, api_key)
 
     async def wait(self, run_id: str, *, timeout: float | None = None) -> Run:
         """Wait until a run has ended, wherever it is worked on. Raises as `run` does, and RunNotFound."""
@@ -184,7 +187,12 @@ class AsyncGateway(Reading):
         return await self._engine.accept(run_id, answer_id)
 
     async def map(
-        self, tasks: Iterable[Task], backend: Selected = "auto", *, concurrency: int = 64
+        self,
+        tasks: Iterable[Task],
+        backend: Selected = "auto",
+        *,
+        concurrency: int = 64,
+        api_key: str | None = None,
     ) -> list[Run]:
         """Run many tasks, so many at a time, and return their runs in the tasks' order, failed ones included.
 
@@ -195,7 +203,7 @@ class AsyncGateway(Reading):
         async def run_one(task: Task) -> Run:
             async with limit:
                 try:
-                    return await self.run(task, backend)
+                    return await self.run(task, backend, api_key=api_key)
                 except RunFailed as failed:
                     return failed.run
 

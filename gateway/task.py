@@ -267,6 +267,7 @@ class Run(Value):
         task: what was asked.
         backend: the selector: "auto", "auto:cheapest", a name, or several.
         idempotency_key: the caller's own; one key is one run.
+        api_key: whose run it is, by the name of the caller's key; budgets per key count it.
         plan: the plan that it was taken in with, as JSON; `gateway.replan` plays it again.
         parent: the run whose task this one does, for hedging and quorum.
         children: the runs that do this one's task, and `children_at`, the backend of each.
@@ -297,6 +298,7 @@ class Run(Value):
     deadline_at: datetime | None = None
     ended_at: datetime | None = None
     idempotency_key: str | None = None
+    api_key: str | None = None
     plan: JSON = None
     parent: RunId | None = None
     children: tuple[RunId, ...] = ()

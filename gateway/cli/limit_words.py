@@ -31,7 +31,7 @@ def add_owner_arguments(parser: argparse.ArgumentParser) -> None:
         default="first",
         help="of several answers: the first valid one (default), the cheapest, or by hand: `gateway accept`",
     )
-    group.add_argument("--key", metavar="LABEL", help="whose it is: budgets with this key count it")
+    group.add_argument("--key", metavar="NAME", help="whose it is: budgets with this key count it")
 
 
 def make_limits(args: argparse.Namespace) -> Limits:

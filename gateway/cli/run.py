@@ -46,7 +46,9 @@ async def run(args: argparse.Namespace) -> int:
         raise UsageError("--stream and --json both want standard output: choose one")
     task = make_task(args, stream=args.stream)
     async with AsyncGateway.from_config(args.config) as gateway:
-        begun = await gateway.submit(task, get_backend(args), idempotency_key=args.idempotency_key)
+        begun = await gateway.submit(
+            task, get_backend(args), idempotency_key=args.idempotency_key, api_key=args.key
+        )
         pieces = _Pieces(args.stream)
         async with open_view(quiet=args.quiet) as view:
             ended = await follow(gateway, begun, view, args.timeout, pieces)
@@ -59,7 +61,9 @@ async def submit(args: argparse.Namespace) -> int:
     """Give a task away: it is stored, sent, and then left to its backend."""
     task = make_task(args)
     async with AsyncGateway.from_config(args.config) as gateway:
-        begun = await gateway.submit(task, get_backend(args), idempotency_key=args.idempotency_key)
+        begun = await gateway.submit(
+            task, get_backend(args), idempotency_key=args.idempotency_key, api_key=args.key
+        )
         if not args.json:
             print(begun.id, flush=True)
         async with open_view(quiet=args.quiet) as view:

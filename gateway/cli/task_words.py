@@ -50,7 +50,6 @@ def make_task(args: argparse.Namespace, *, stream: bool = False) -> Task:
         target=target,
         stream=stream,
         limits=make_limits(args),
-        labels={} if args.key is None else {"key": args.key},
         accept=args.accept,
     )
 

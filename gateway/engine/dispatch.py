@@ -161,7 +161,7 @@ class Dispatcher:
         gate = self.gates.get(attempt.backend)
         if gate.try_enter(attempt.id):
             return True
-        key = live.run.task.labels.get("key") or live.run.task.model or ""
+        key = live.run.api_key or live.run.task.model or ""
         entering = asyncio.ensure_future(gate.enter(attempt.id, key))
         await self.journal.save(live, status=Status.QUEUED)
         await self._wait_for(live, entering)
@@ -181,7 +181,7 @@ class Dispatcher:
             run_id=run.id,
             backend=candidate.backend,
             model=run.task.model,
-            key=run.task.labels.get("key"),
+            key=run.api_key,
             day=self.clock.now().date(),
         )
         try:

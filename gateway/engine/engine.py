@@ -108,6 +108,7 @@ class Engine:
         choose: Chooser | None = None,
         key: str | None = None,
         agree: Agreement | None = None,
+        api_key: str | None = None,
     ) -> Run:
         """Take a task in: planned and stored when this returns. With a key that was used, its run returns.
 
@@ -117,7 +118,7 @@ class Engine:
         """
         task = replace(task, input=encode_files(task.input))
         selector, limits = Selector.parse(backend), self.lay_limits(task)
-        run = _make_run(task, backend, limits, key, self.clock.now())
+        run = replace(_make_run(task, backend, limits, key, self.clock.now()), api_key=api_key)
         if key is not None:
             for known in await self.store.list_runs(RunFilter(idempotency_key=key, limit=1)):
                 return _require_same(known, run)
@@ -259,6 +260,8 @@ def _make_run(
 
 def _require_same(known: Run, asked: Run) -> Run:
     """Return the run that an idempotency key has. Raises IdempotencyConflict if that is of another task."""
+    if known.api_key != asked.api_key:
+        raise IdempotencyConflict(f"the idempotency key {asked.idempotency_key!r} is another caller's")
     if known.task.model_dump_json() != asked.task.model_dump_json() or known.backend != asked.backend:
         raise IdempotencyConflict(
             f"the idempotency key {asked.idempotency_key!r} has run {known.id}, which is of another task"

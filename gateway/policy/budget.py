@@ -24,7 +24,7 @@ class Budget:
         per: each run, each day (UTC), or in all.
         backend: only what is spent there; None for all.
         model: only what is spent on it; None for all.
-        key: only what this caller spends (the run's label "key"); None for all.
+        key: only what this caller spends (the run's `api_key`); None for all.
     """
 
     limit: Money

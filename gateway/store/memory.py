@@ -184,5 +184,6 @@ def _fits(run: Run, which: RunFilter) -> bool:
         and which.model in (None, run.task.model)
         and which.backend in (None, backend)
         and which.idempotency_key in (None, run.idempotency_key)
+        and which.api_key in (None, run.api_key)
         and (which.before is None or run.created_at < which.before)
     )

@@ -17,7 +17,7 @@ from gateway.policy.learning import Outcome
 from gateway.store.ledger import Ledger
 from gateway.task import Event, Run
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,7 @@ class RunFilter:
         backend: the backend of the newest attempt.
         before: created before this time (for paging).
         idempotency_key: the run that has this key.
+        api_key: whose runs, by the name of the caller's key.
         limit: at most so many.
     """
 
@@ -82,6 +83,7 @@ class RunFilter:
     backend: str | None = None
     before: datetime | None = None
     idempotency_key: str | None = None
+    api_key: str | None = None
     limit: int = 50
 
 

@@ -31,6 +31,7 @@ CREATE TABLE IF NOT EXISTS runs (
     cancel_requested_at REAL,
     accept_answer TEXT,
     idempotency_key TEXT UNIQUE,
+    api_key TEXT,
     task BLOB NOT NULL,
     plan BLOB,
     state BLOB NOT NULL
@@ -40,6 +41,7 @@ CREATE INDEX IF NOT EXISTS runs_open ON runs (owner) WHERE phase = 'running';
 CREATE INDEX IF NOT EXISTS runs_by_phase ON runs (phase, created_at);
 CREATE INDEX IF NOT EXISTS runs_by_model ON runs (model, created_at);
 CREATE INDEX IF NOT EXISTS runs_by_backend ON runs (backend, created_at);
+CREATE INDEX IF NOT EXISTS runs_by_api_key ON runs (api_key, created_at) WHERE api_key IS NOT NULL;
 CREATE TABLE IF NOT EXISTS attempts (
     run_id TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
     number INTEGER NOT NULL,
@@ -102,8 +104,8 @@ class SqliteStore:
                 raise RunExists(f"the key {key!r} has run {taken[0]}", run_id=taken[0])
             db.execute(
                 "INSERT INTO runs (id, created_at, cancel_requested_at, status, phase, model, owner,"
-                " idempotency_key, task, plan, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (*row, key, *blobs),
+                " idempotency_key, api_key, task, plan, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (*row, key, run.api_key, *blobs),
             )
             return 1
 
@@ -153,6 +155,7 @@ class SqliteStore:
             "model = ?": which.model,
             "backend = ?": which.backend,
             "idempotency_key = ?": which.idempotency_key,
+            "api_key = ?": which.api_key,
             "created_at < ?": which.before.timestamp() if which.before else None,
         }
         used = {term: value for term, value in terms.items() if value is not None}
@@ -316,6 +319,8 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
         raise StoreTooNew(
             f"the store {path} has schema {version}, this program knows {SCHEMA_VERSION}: upgrade the gateway"
         )
+    if version == 1:
+        db.execute("ALTER TABLE runs ADD COLUMN api_key TEXT")
     for statement in _SCHEMA.split(";"):
         db.execute(statement)
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -98,6 +98,25 @@ async def test_a_newer_store_is_left_alone(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+async def test_an_older_store_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    store, old = SqliteStore(path), make_run()
+    await store.open()
+    await store.create(old, owner="me")
+    await store.aclose()
+    with sqlite3.connect(path) as db:  # as schema 1 was
+        db.execute("DROP INDEX runs_by_api_key")
+        db.execute("ALTER TABLE runs DROP COLUMN api_key")
+        db.execute("PRAGMA user_version = 1")
+    db.close()
+    await store.open()
+    new = make_run(api_key="team")
+    await store.create(new, owner="me")
+    assert await store.list_runs(RunFilter(api_key="team")) == [new]
+    assert await store.list_runs(RunFilter()) == [new, old]
+    await store.aclose()
+
+
 async def open_and_limit(path: Path, more_pages: int) -> SqliteStore:
     """Open a store whose file may grow by so many pages."""
 

@@ -78,10 +78,8 @@ def test_only_what_is_given_is_set() -> None:
     assert known - {name for name in known if hasattr(args, name)} == {"doubt_wait", "weights"}
 
 
-def test_the_key_is_a_label_and_accept_is_the_tasks() -> None:
-    assert parse().labels == {}
-    task = parse("--key", "alice", "--accept", "cheapest")
-    assert (task.labels, task.accept) == ({"key": "alice"}, "cheapest")
+def test_accept_is_the_tasks() -> None:
+    assert (parse().accept, parse("--accept", "cheapest").accept) == ("first", "cheapest")
 
 
 @pytest.mark.parametrize(

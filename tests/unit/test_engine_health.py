@@ -10,7 +10,7 @@ from engine_setup import make_task, run_to_end
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import AsyncGateway, FailureKind, NoBackend, Status, Task
+from gateway import AsyncGateway, FailureKind, NoBackend, Status
 from gateway.adapter import Capabilities
 from gateway.errors import InDoubt, Misbehaved, Rejected, Throttled, Unavailable
 from gateway.policy.capacity import Capacity, Turns
@@ -170,12 +170,9 @@ async def test_one_key_does_not_starve_another() -> None:
     clock = FakeClock()
     a = FakeAdapter("a", clock=clock, steps=[(10.0, Status.COMPLETED)])
 
-    def make(key: str) -> Task:
-        return Task(model="m", input={"key": key}, labels={"key": key})
-
     async with make_gateway(a, clock=clock, capacities={"a": Capacity(max_in_flight=1)}) as gateway:
-        crowd = [await gateway.submit(make("crowd")) for _ in range(10)]
-        one = await gateway.submit(make("one"))
+        crowd = [await gateway.submit(make_task(), api_key="crowd") for _ in range(10)]
+        one = await gateway.submit(make_task(), api_key="one")
         await gateway.wait(one.id)
         waiting = sum([not (await gateway.get(run.id)).status.is_final for run in crowd])
         for run in crowd:

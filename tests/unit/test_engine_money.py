@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from engine_setup import make_task, run_to_end
 
-from gateway import AsyncGateway, CostOutcome, FailureKind, Limits, Status, Task
+from gateway import AsyncGateway, CostOutcome, FailureKind, Limits, RunFailed, Status, Task
 from gateway.errors import IdempotencyConflict
 from gateway.policy.budget import Accounting, Budget
 from gateway.policy.rates import Rate, Rates
 from gateway.store import make_store
+from gateway.store.protocol import RunFilter
 from gateway.testing import FakeAdapter, FakeClock
 from gateway.types import Money
 
@@ -95,11 +96,39 @@ async def test_a_key_has_its_own_budget_and_a_day_its_own() -> None:
     async with make_gateway(a, clock=clock, accounting=accounting) as gateway:
 
         async def spend(key: str) -> Status:
-            return (await run_to_end(gateway, Task(model="m", input=1, labels={"key": key}))).status
+            try:
+                run = await gateway.run(Task(model="m", input=1), api_key=key)
+            except RunFailed as failed:
+                run = failed.run
+            assert run.api_key == key
+            return run.status
 
         assert [await spend(key) for key in ("team", "team", "other")] == [10, 11, 10]
         await clock.sleep(86_400)
         assert await spend("team") is Status.COMPLETED
+
+
+async def test_a_run_and_its_copies_are_on_the_account_of_one_key() -> None:
+    clock = FakeClock()
+    a, b = (FakeAdapter(name, clock=clock, price=USD("1 USD")) for name in "ab")
+    accounting = Accounting((Budget(limit=USD("9 USD"), per="day", key="team"),))
+    async with make_gateway(a, b, clock=clock, accounting=accounting) as gateway:
+        both = make_task(quorum=(2, 2))
+        led = await gateway.run(both, api_key="team")
+        await gateway.run(make_task(), api_key="other")
+        mine = await gateway.list_runs(RunFilter(api_key="team"))
+        spent = await gateway._engine.store.ledger.fetch_spent()
+    assert {run.id for run in mine} == {led.id, *led.children}
+    assert list(spent.values()) == [USD("2 USD").amount]
+
+
+async def test_an_idempotency_key_is_not_shared_between_callers() -> None:
+    clock = FakeClock()
+    async with make_gateway(FakeAdapter("a", clock=clock), clock=clock) as gateway:
+        first = await gateway.run(make_task(), idempotency_key="k", api_key="one")
+        with pytest.raises(IdempotencyConflict, match="another caller's") as refusal:
+            await gateway.run(make_task(), idempotency_key="k", api_key="two")
+    assert first.id not in str(refusal.value)
 
 
 async def test_prices_in_another_asset_need_a_fresh_rate() -> None:

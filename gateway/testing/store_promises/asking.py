@@ -77,7 +77,7 @@ async def fill(store: Store) -> dict[str, Run]:
     """Store one run of each kind."""
     runs = {
         "new": make_run(created_at=after(1)),
-        "other model": make_run(Task(model="x"), created_at=after(2)),
+        "other model": make_run(Task(model="x"), created_at=after(2), api_key="team"),
         "moved": make_run(created_at=after(3)),
         "done": make_run(created_at=after(4)),
         "broken": make_run(created_at=after(5)),
@@ -109,6 +109,8 @@ class Looking:
             (RunFilter(backend="node1"), ["broken", "done"]),
             (RunFilter(backend="node2"), ["moved"]),
             (RunFilter(before=after(3)), ["other model", "new"]),
+            (RunFilter(api_key="team"), ["other model"]),
+            (RunFilter(api_key="other"), []),
             (RunFilter(limit=2), ["broken", "done"]),
             (RunFilter(limit=0), []),
             (RunFilter(phase=Phase.RUNNING, model="m", before=after(3), limit=1), ["new"]),
