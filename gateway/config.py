@@ -141,6 +141,19 @@ class BackendSettings(BaseModel):
         return dict(self.model_extra or {})
 
 
+class ServerSettings(Strict):
+    """The table [server]: how `gateway serve` listens, and what it takes."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    workers: int = Field(default=1, ge=1)
+    hosts: tuple[str, ...] = ()
+    max_body: int = Field(default=32 * 1024 * 1024, ge=1)
+    body_timeout: Duration = timedelta(seconds=30)
+    wait_most: Duration = timedelta(seconds=60)
+    shutdown_timeout: Duration = timedelta(seconds=20)
+
+
 class Config(Strict):
     """The whole configuration, with secrets in place of the words that name them."""
 
@@ -149,6 +162,7 @@ class Config(Strict):
     models: dict[str, ModelSettings] = {}
     rates: dict[str, RateSettings] = {}
     budgets: tuple[BudgetSettings, ...] = ()
+    server: ServerSettings = ServerSettings()
     folder: Path = Field(default=Path(), exclude=True)
 
 
@@ -194,7 +208,7 @@ def load(path: str | Path | None = None, env: Mapping[str, str] | None = None) -
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
     folder = path.absolute().parent
-    for name in ("gateway", "backends"):
+    for name in ("gateway", "backends", "server"):
         if isinstance(data.get(name), dict):
             data[name] = _resolve_secrets(data[name], f"{path.name}: {name}", folder, env)
     return validate(Config, {**data, "folder": folder}, path.name)

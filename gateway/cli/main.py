@@ -27,6 +27,7 @@ _COMMANDS = {
     "models": ("gateway.cli.look", "show the models and their targets"),
     "doctor": ("gateway.cli.doctor", "check the installation and the configuration"),
     "ogpu": ("gateway.cli.ogpu", "sources, money and single tasks of OGPU"),
+    "serve": ("gateway.cli.serve", "serve the gateway over HTTP"),
     "devnet": ("gateway.cli.devnet", "run local stand-ins of the backends, to try everything"),
     "demo": ("gateway.cli.demo", "show in half a minute what the gateway does"),
 }

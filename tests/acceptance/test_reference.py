@@ -26,6 +26,7 @@ from gateway.config import (
     LimitsConfig,
     ModelSettings,
     RateSettings,
+    ServerSettings,
 )
 from gateway.devnet.faults import Fault
 from gateway.lifecycle import ATTEMPT_NEXT, RUN_NEXT, AttemptStatus, Status
@@ -62,7 +63,7 @@ def say_default(model: type[BaseModel], name: str) -> str:
     if default is None:
         return "none"
     if isinstance(default, timedelta):
-        return f'`"{default.days}d"`'
+        return f'`"{default.days}d"`' if default.days else f'`"{default.seconds}s"`'
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
     if isinstance(default, str):
@@ -83,6 +84,7 @@ CONFIGURATION: Mapping[str, tuple[type[BaseModel], frozenset[str]]] = {
     "Words of an inference.sh target": (InferenceshTarget, frozenset()),
     "The table [rates.ASSET]": (RateSettings, frozenset()),
     "The tables [[budgets]]": (BudgetSettings, frozenset()),
+    "The table [server]": (ServerSettings, frozenset()),
     "Limits": (LimitsConfig, frozenset()),
 }
 

@@ -1,0 +1,229 @@
+"""What a handler reads and answers over plain ASGI: Request, Response, Stream; bounded in size and time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import parse_qsl
+
+from gateway.server.problems import BAD_JSON, TOO_LARGE, TOO_SLOW, WRONG_TYPE, Refusal, refuse_fields
+from gateway.types import JSON
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from gateway.server.callers import Caller
+    from gateway.server.service import Service
+
+AsgiScope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Header = tuple[bytes, bytes]
+
+ModelT = TypeVar("ModelT", bound="BaseModel")
+
+JSON_TYPE: Header = (b"content-type", b"application/json")
+
+
+def encode(value: object) -> bytes:
+    """Return a value (also a dataclass or pydantic model) as JSON text that any language reads.
+
+    NaN and infinities, which JSON has no words for, are the texts "NaN", "Infinity" and "-Infinity".
+    """
+    from pydantic_core import to_json
+
+    return to_json(value, inf_nan_mode="strings", bytes_mode="base64")
+
+
+@dataclass(slots=True)
+class Response:
+    """A whole answer."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: Sequence[Header] = ()
+
+
+@dataclass(slots=True)
+class Stream:
+    """An answer whose body comes in pieces; the iterator is closed when the client goes away."""
+
+    chunks: AsyncIterator[bytes]
+    status: int = 200
+    headers: Sequence[Header] = ()
+
+
+Answer = Response | Stream
+Handler = Callable[["Request"], Awaitable[Answer]]
+
+
+def answer_json(value: object, status: int = 200, headers: Sequence[Header] = ()) -> Response:
+    """Answer with JSON."""
+    return Response(status, encode(value), (JSON_TYPE, *headers))
+
+
+def answer_bytes(body: bytes, content_type: bytes, status: int = 200) -> Response:
+    """Answer with bytes of a type."""
+    return Response(status, body, ((b"content-type", content_type),))
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One request, as its handler sees it.
+
+    Attributes:
+        scope: ASGI's.
+        path: decoded, below the application's root.
+        params: what the route's template names, decoded.
+        caller: whose key it came with; see gateway.server.callers.
+        service: the gateway, the settings and the keys.
+    """
+
+    scope: AsgiScope
+    receive: Receive
+    path: str
+    params: Mapping[str, str]
+    caller: Caller
+    service: Service
+    _query: dict[str, list[str]] | None = field(default=None, repr=False)
+
+    @property
+    def method(self) -> str:
+        """Return GET, POST, ..."""
+        return str(self.scope["method"])
+
+    def get_header(self, name: bytes) -> str | None:
+        """Return a header by its name in lower case."""
+        return find_header(self.scope, name)
+
+    @property
+    def query(self) -> Mapping[str, list[str]]:
+        """Return the words of the query, each with all its values."""
+        if self._query is None:
+            self._query = {}
+            text = self.scope["query_string"].decode("latin-1")
+            for name, value in parse_qsl(text, keep_blank_values=True):
+                self._query.setdefault(name, []).append(value)
+        return self._query
+
+    def read_query(self, model: type[ModelT]) -> ModelT:
+        """Read the query as a pydantic model. Raises Refusal, with every wrong field."""
+        listed = {name for name, field in model.model_fields.items() if "tuple" in str(field.annotation)}
+        data = {name: values if name in listed else values[-1] for name, values in self.query.items()}
+        return _validate(model, data, "query")
+
+    async def stream_body(self, *, limit: int | None = None) -> AsyncIterator[bytes]:
+        """Yield the body as it comes. Raises Refusal if it is larger or slower than allowed."""
+        most = self.service.settings.max_body if limit is None else limit
+        declared = self.get_header(b"content-length")
+        if declared is not None and declared.isdigit() and int(declared) > most:
+            raise Refusal(TOO_LARGE, f"the body has {declared} bytes; at most {most} are read")
+        seconds = self.service.settings.body_timeout.total_seconds()
+        end = asyncio.get_running_loop().time() + seconds
+        read = 0
+        while True:
+            try:
+                async with asyncio.timeout_at(end):
+                    message = await self.receive()
+            except TimeoutError:
+                raise Refusal(TOO_SLOW, f"the body did not come within {seconds:g} s") from None
+            if message["type"] == "http.disconnect":
+                raise Disconnected
+            chunk = message.get("body", b"")
+            read += len(chunk)
+            if read > most:
+                raise Refusal(TOO_LARGE, f"the body is larger than the {most} bytes that are read")
+            if chunk:
+                yield chunk
+            if not message.get("more_body", False):
+                return
+
+    async def read_body(self, *, limit: int | None = None) -> bytes:
+        """Return the whole body; see `stream_body`."""
+        chunks = [chunk async for chunk in self.stream_body(limit=limit)]
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def read_json(self) -> JSON:
+        """Return the body as JSON. Raises Refusal if it is none, or if it is not said to be."""
+        kind = (self.get_header(b"content-type") or "").partition(";")[0].strip().lower()
+        if kind != "application/json" and not kind.endswith("+json"):
+            raise Refusal(WRONG_TYPE, "the body must be JSON, with content-type: application/json")
+        return parse_json(await self.read_body())
+
+    async def read(self, model: type[ModelT]) -> ModelT:
+        """Return the body as a pydantic model. Raises Refusal, with every wrong field."""
+        return _validate(model, await self.read_json(), "body")
+
+
+class Disconnected(Exception):
+    """The client went away; nobody reads an answer."""
+
+
+def parse_json(body: bytes) -> JSON:
+    """Read JSON as RFC 8259 has it: no NaN, text that is Unicode, bounded depth. Raises Refusal."""
+    from pydantic_core import from_json
+
+    try:
+        return from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise Refusal(BAD_JSON, f"the body is not JSON: {error}") from None
+
+
+def find_header(scope: AsgiScope, name: bytes) -> str | None:
+    """Return a header of a request by its name in lower case."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return str(value.decode("latin-1"))
+    return None
+
+
+def _validate(model: type[ModelT], data: JSON, place: str) -> ModelT:
+    from pydantic import ValidationError
+
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise refuse_fields(error.errors(include_url=False, include_input=False), place) from None
+
+
+async def send_answer(answer: Answer, receive: Receive, send: Send, *, without_body: bool = False) -> None:
+    """Send an answer; a stream ends when the client goes away."""
+    if isinstance(answer, Response):
+        headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if without_body else answer.body})
+        return
+    await send({"type": "http.response.start", "status": answer.status, "headers": list(answer.headers)})
+    if not without_body:
+        await _send_chunks(answer.chunks, receive, send)
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _send_chunks(chunks: AsyncIterator[bytes], receive: Receive, send: Send) -> None:
+    """Send pieces until they end or the client is gone; then close where they come from."""
+
+    async def pump() -> None:
+        async with aclosing(chunks) as pieces:  # type: ignore[type-var]  # handlers give async generators
+            async for piece in pieces:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+
+    pumping = asyncio.ensure_future(pump())
+    watching = asyncio.ensure_future(_wait_for_disconnect(receive))
+    try:
+        await asyncio.wait({pumping, watching}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (pumping, watching):
+            task.cancel()
+        results = await asyncio.gather(pumping, watching, return_exceptions=True)
+    failed = results[0]
+    if isinstance(failed, Exception):
+        raise failed
+
+
+async def _wait_for_disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        continue
