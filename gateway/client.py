@@ -168,12 +168,15 @@ class AsyncGateway(Reading):
         await self._engine.start()
         return _require_success(await wait_for_end(self._engine, run_id, timeout))
 
-    async def events(self, run_id: str) -> AsyncIterator[Event]:
-        """Yield a run's events from its first to its end; pieces of output only while it runs here."""
+    async def events(self, run_id: str, *, after: int = 0) -> AsyncIterator[Event]:
+        """Yield a run's events from its first to its end; pieces of output only while it runs here.
+
+        With `after`, those that follow the stored event of that `seq`: nothing is lost between two readings.
+        """
         from gateway.engine.waiting import iterate_events
 
         await self._engine.start()
-        async for event in iterate_events(self._engine, run_id):
+        async for event in iterate_events(self._engine, run_id, after):
             yield event
 
     async def cancel(self, run_id: str) -> Run:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,7 +25,7 @@ from gateway.engine.owner import make_owner
 from gateway.engine.planner import Planner
 from gateway.engine.recovery import Recovered
 from gateway.engine.worker import Worker
-from gateway.errors import IdempotencyConflict, RunExists
+from gateway.errors import IdempotencyConflict, InvalidInput, RunExists, RunNotFound
 from gateway.files import encode_files
 from gateway.lifecycle import Status
 from gateway.limits import Limits
@@ -35,7 +36,7 @@ from gateway.policy.routing import Plan, Selector
 from gateway.policy.settings import check_names, merge_limits
 from gateway.policy.stages import is_worth_waiting
 from gateway.store.protocol import Claimed, RunFilter, Scope, Store, Wish
-from gateway.task import Event, Run, Task
+from gateway.task import Event, Failure, FailureKind, Run, Task
 from gateway.types import RunId
 
 _log = logging.getLogger("gateway")
@@ -166,18 +167,27 @@ class Engine:
         await self._keeper.claim()
         return await self._keeper.tell()
 
-    async def events(self, live: Live) -> AsyncIterator[Event]:
-        """Yield a run's events from the first stored one to its end, pieces as they come."""
+    async def events(self, live: Live, after: int = 0) -> AsyncIterator[Event]:
+        """Yield a run's events, those after the stored one of that number, to its end; pieces as they come.
+
+        Pieces may be lost to a slow reader, stored events never are.
+        """
         queue = live.listen()
         try:
-            last = 0
-            for stored in await self.store.list_events(live.run.id):
-                last = stored.seq
+            for stored in await self.store.list_events(live.run.id, after=after):
+                after = stored.seq
                 yield stored
             while not (live.ended.is_set() and queue.empty()):
                 event = await _get_unless_ended(queue, live)
-                if event is not None and (event.seq == 0 or event.seq > last):
+                if event is None or 0 < event.seq <= after:
+                    continue
+                if event.seq <= after + 1:
+                    after = max(after, event.seq)
                     yield event
+                    continue
+                for missed in await self.store.list_events(live.run.id, after=after):
+                    after = missed.seq
+                    yield missed
         finally:
             live.unlisten(queue)
 
@@ -219,19 +229,33 @@ class Engine:
         return limits
 
     async def _take_over(self, claim: Claimed) -> None:
-        """Go on where a run was left."""
-        run = claim.run
-        live = Live(
-            run=run,
-            fence=claim.fence,
-            selector=Selector.parse(run.backend),
-            limits=self.lay_limits(run.task, is_new=False),
-        )
+        """Go on where a run was left.
+
+        Where its limits contradict those that the configuration has got since, nothing new is begun for it: a
+        job that may be there is followed to its end, and without one the run fails, alone.
+        """
+        run, wrong = claim.run, None
+        try:
+            limits = self.lay_limits(run.task, is_new=False)
+        except InvalidInput as error:
+            limits, wrong = Limits(max_attempts=max(1, len(run.attempts))), error
+        live = Live(run=run, fence=claim.fence, selector=Selector.parse(run.backend), limits=limits)
         events = await self.store.list_events(run.id)
         live.seq = events[-1].seq if events else 0
         if run.cancel_requested_at is not None:
             live.cancel.set()
+        if wrong is not None and (run.attempt is None or run.attempt.status.is_final):
+            await self._refuse(live, wrong)
+            return
         self._worker.take(live)
+
+    async def _refuse(self, live: Live, wrong: InvalidInput) -> None:
+        """End a run that nothing more can be begun for, and its copies with it."""
+        for child in live.run.children:
+            with suppress(RunNotFound):  # it was never begun
+                await self.cancel(child)
+        message = f"its limits contradict each other since the configuration was changed: {wrong}"
+        await self._journal.end(live, Status.FAILED, Failure(kind=FailureKind.REJECTED, message=message))
 
     async def _hear(self, wish: Wish) -> None:
         live = self.get_live(wish.run_id)

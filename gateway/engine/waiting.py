@@ -43,15 +43,17 @@ async def wait_for_live(engine: Engine, live: Live, timeout: float | None) -> Ru
     return live.run
 
 
-async def iterate_events(engine: Engine, run_id: str) -> AsyncIterator[Event]:
-    """Yield a run's events from its first to its end. Raises RunNotFound."""
-    live = engine.get_live(run_id)
-    if live is not None:
-        async for event in engine.events(live):
-            yield event
-        return
-    after, delay = 0, _LOOK_SECONDS[0]
+async def iterate_events(engine: Engine, run_id: str, after: int = 0) -> AsyncIterator[Event]:
+    """Yield a run's events, those after the stored one of that number, to its end. Raises RunNotFound."""
+    delay = _LOOK_SECONDS[0]
     while True:
+        live = engine.get_live(run_id)
+        if live is not None:
+            async for event in engine.events(live, after):
+                after = max(after, event.seq)
+                yield event
+            if not live.dropped:
+                return
         run = await engine.store.get(run_id)
         for event in await engine.store.list_events(run_id, after=after):
             after = event.seq
