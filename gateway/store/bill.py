@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date
 from typing import Literal
 
@@ -54,17 +54,39 @@ class BillLine(Value):
     settled: Total = field(default_factory=Total)
 
 
-def make_bill(entries: Iterable[Entry], by: Sequence[By] = BY) -> list[BillLine]:
+_Names = tuple[str | date | None, ...]
+
+
+def make_bill(
+    entries: Iterable[Entry], by: Sequence[By] = BY, pruned: Iterable[BillLine] = ()
+) -> list[BillLine]:
     """Sum entries up: a line for each backend, model and day, or what else `by` names, in that order.
 
-    Lines are sorted by what they are told apart by. Without entries there is no line.
+    Lines are sorted by what they are told apart by. Without entries there is no line. `pruned` are lines of
+    entries that are gone, told apart by all of them; they are added.
     """
-    groups: dict[tuple[str | date | None, ...], list[Entry]] = {}
+    groups: dict[_Names, list[Entry]] = {}
     for entry in entries:
         names = {"backend": entry.backend, "model": entry.model, "day": entry.at.astimezone(UTC).date()}
         groups.setdefault(tuple(names[word] for word in by), []).append(entry)
-    ordered = sorted(groups.items(), key=lambda item: [str(value or "") for value in item[0]])
-    return [_sum_up(dict(zip(by, names, strict=True)), group) for names, group in ordered]
+    lines = {key: _sum_up(dict(zip(by, key, strict=True)), group) for key, group in groups.items()}
+    for line in pruned:
+        key = tuple(getattr(line, word) for word in by)
+        empty = replace(BillLine(), **dict(zip(by, key, strict=True)))
+        lines[key] = add_lines(lines.get(key, empty), line)
+    return [lines[key] for key in sorted(lines, key=lambda key: [str(value or "") for value in key])]
+
+
+def add_lines(one: BillLine, other: BillLine) -> BillLine:
+    """Return the first line with the other's numbers added."""
+    return replace(
+        one,
+        attempts=one.attempts + other.attempts,
+        under_way=one.under_way + other.under_way,
+        quoted=_add_totals(one.quoted, other.quoted),
+        reserved=_add_totals(one.reserved, other.reserved),
+        settled=_add_totals(one.settled, other.settled),
+    )
 
 
 def _sum_up(names: dict[By, str | date | None], entries: Sequence[Entry]) -> BillLine:
@@ -83,7 +105,14 @@ def _sum_up(names: dict[By, str | date | None], entries: Sequence[Entry]) -> Bil
     )
 
 
+def _add_totals(one: Total, other: Total) -> Total:
+    return Total(known=_sort(sum_money([*one.known, *other.known])), unknown=one.unknown + other.unknown)
+
+
 def _add(amounts: Sequence[Money | None]) -> Total:
     sums = sum_money([amount for amount in amounts if amount is not None])
-    known = tuple(sums[asset] for asset in sorted(sums))
-    return Total(known=known, unknown=sum(amount is None for amount in amounts))
+    return Total(known=_sort(sums), unknown=sum(amount is None for amount in amounts))
+
+
+def _sort(sums: Mapping[str, Money]) -> tuple[Money, ...]:
+    return tuple(sums[asset] for asset in sorted(sums))

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from gateway.errors import BudgetExceeded
 from gateway.policy.budget import Spend
 from gateway.task import Cost
+
+if TYPE_CHECKING:
+    from gateway.store.bill import BillLine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,12 @@ class Ledger(Protocol):
 
     async def list_entries(self, since: datetime) -> list[Entry]:
         """Return the costs of all attempts that began since then, oldest first."""
+
+    async def list_pruned(self, since: datetime) -> list[BillLine]:
+        """Return what the attempts of pruned runs come to, a line for each backend, model and day (UTC).
+
+        The day of `since` is there as a whole.
+        """
 
 
 def book(spends: Sequence[Spend], read: Callable[[str], int], write: Callable[[str, int], None]) -> None:

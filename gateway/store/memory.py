@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from gateway.errors import RunExists, RunNotFound, RunTakenOver, StoreError
 from gateway.policy.budget import Spend
 from gateway.policy.learning import Outcome, make_outcome
+from gateway.store.archive import Archive, Pruning, is_resolved, list_run_entries
+from gateway.store.bill import BillLine, make_bill
 from gateway.store.ledger import Entry, Ledger, book
 from gateway.store.protocol import Claimed, RunFilter, Scope, Wish
 from gateway.store.rows import encode_task, make_entry
 from gateway.task import Event, Run
+from gateway.types import RunId
 
 
 @dataclass(slots=True)
@@ -35,6 +38,8 @@ class MemoryStore:
         self._beats: dict[str, datetime] = {}
         self._ledger = MemoryLedger(self._rows)
         self.ledger: Ledger = self._ledger
+        self._archive = MemoryArchive(self._rows, self._ledger)
+        self.archive: Archive = self._archive
 
     async def open(self) -> None:
         """Nothing to make ready."""
@@ -46,6 +51,9 @@ class MemoryStore:
         for row in self._rows.values():
             if run.idempotency_key is not None and row.run.idempotency_key == run.idempotency_key:
                 raise RunExists(f"the key {run.idempotency_key!r} has run {row.run.id}", run_id=row.run.id)
+        pruned = self._archive.keys.get(run.idempotency_key or "")
+        if pruned is not None:
+            raise RunExists(f"the key {run.idempotency_key!r} had run {pruned}", run_id=pruned)
         encode_task(run.task)  # what no other store could keep is refused here too
         self._rows[run.id] = _Row(run, owner, Wish(run.id))
         return 1
@@ -70,8 +78,13 @@ class MemoryStore:
 
     async def list_runs(self, which: RunFilter) -> list[Run]:
         """See Store."""
-        newest = _list_oldest_first(self._rows)[::-1]
-        return [row.run for row in newest if _fits(row.run, which)][: which.limit]
+        newest = [row.run for row in _list_oldest_first(self._rows)[::-1]]
+        if which.before is not None and which.before_id is not None:
+            last = (which.before, which.before_id)
+            places = [place for place, run in enumerate(newest, 1) if (run.created_at, run.id) == last]
+            if places:
+                newest, which = newest[places[0] :], replace(which, before=None)
+        return [run for run in newest if _fits(run, which)][: which.limit]
 
     async def list_events(self, run_id: str, *, after: int = 0) -> list[Event]:
         """See Store."""
@@ -146,6 +159,7 @@ class MemoryLedger:
     def __init__(self, rows: Mapping[str, _Row]) -> None:
         self._rows = rows
         self.accounts: dict[str, int] = {}
+        self.pruned: list[BillLine] = []
 
     async def fetch_spent(self) -> dict[str, int]:
         """See Ledger."""
@@ -160,6 +174,59 @@ class MemoryLedger:
             if attempt.created_at >= since
         ]
         return sorted(entries, key=lambda entry: entry.at)
+
+    async def list_pruned(self, since: datetime) -> list[BillLine]:
+        """See Ledger."""
+        first = since.astimezone(UTC).date()
+        return [line for line in self.pruned if line.day is not None and line.day >= first]
+
+
+class MemoryArchive:
+    """The past of a MemoryStore.
+
+    Attributes:
+        keys: the idempotency keys of the runs that are gone.
+    """
+
+    def __init__(self, rows: dict[str, _Row], ledger: MemoryLedger) -> None:
+        self._rows = rows
+        self._ledger = ledger
+        self.keys: dict[str, RunId] = {}
+
+    async def prune(self, which: Pruning, *, limit: int) -> int:
+        """See Archive."""
+        gone = self._find_prunable(which)[:limit]
+        for run in gone:
+            del self._rows[run.id]
+            if run.idempotency_key is not None:
+                self.keys[run.idempotency_key] = run.id
+            for scope in [scope for scope in self._ledger.accounts if scope.startswith(f"run:{run.id}|")]:
+                del self._ledger.accounts[scope]
+        self._ledger.pruned = make_bill(list_run_entries(gone), pruned=self._ledger.pruned)
+        return len(gone)
+
+    async def count_prunable(self, which: Pruning) -> int:
+        """See Archive."""
+        return len(self._find_prunable(which))
+
+    async def export(self, *, since: datetime | None = None) -> AsyncIterator[Run]:
+        """See Archive."""
+        for row in _list_oldest_first(self._rows):
+            if since is None or row.run.created_at >= since:
+                yield row.run
+
+    def _find_prunable(self, which: Pruning) -> list[Run]:
+        ended = [(row.run.ended_at, row.run) for row in self._rows.values() if row.run.ended_at is not None]
+        ended.sort(key=lambda pair: pair[0])
+        older = ended[: max(0, len(ended) - which.keep)]
+        open_ids = {row.run.id for row in _list_open(self._rows)}
+        return [
+            run
+            for at, run in older
+            if at < which.ended_before
+            and run.parent not in open_ids
+            and (which.unresolved or is_resolved(run))
+        ]
 
 
 def _find(rows: Mapping[str, _Row], run_id: str) -> _Row:

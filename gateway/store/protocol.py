@@ -7,17 +7,18 @@ fence that its writer knows: a write with an old one changes nothing and raises 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from gateway.lifecycle import Phase, Status
 from gateway.policy.budget import Spend
 from gateway.policy.learning import Outcome
+from gateway.store.archive import Archive
 from gateway.store.ledger import Ledger
 from gateway.task import Event, Run
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class RunFilter:
         model: the task's model.
         backend: the backend of the newest attempt.
         before: created before this time (for paging).
+        before_id: with `before`: also those created at just that time, and written before the run of this id.
         idempotency_key: the run that has this key.
         api_key: whose runs, by the name of the caller's key.
         limit: at most so many.
@@ -82,9 +84,14 @@ class RunFilter:
     model: str | None = None
     backend: str | None = None
     before: datetime | None = None
+    before_id: str | None = None
     idempotency_key: str | None = None
     api_key: str | None = None
     limit: int = 50
+
+    def make_next(self, last: Run) -> RunFilter:
+        """Return the filter of the page behind the one that ends with this run."""
+        return replace(self, before=last.created_at, before_id=last.id)
 
 
 class Store(Protocol):
@@ -94,6 +101,7 @@ class Store(Protocol):
     """
 
     ledger: Ledger
+    archive: Archive
 
     async def open(self) -> None:
         """Make ready; create or migrate the tables. Raises StoreTooNew."""

@@ -18,6 +18,7 @@ from typing import ClassVar
 import pytest
 
 from gateway.store.protocol import Store
+from gateway.testing.store_promises.archiving import Archiving
 from gateway.testing.store_promises.asking import Looking, Wishing
 from gateway.testing.store_promises.keeping import Keeping
 from gateway.testing.store_promises.owning import Owning
@@ -27,7 +28,7 @@ from gateway.testing.store_promises.spending import Spending
 __all__ = ["StoreConformance", "StoreMaker"]
 
 
-class StoreConformance(Keeping, Owning, Wishing, Looking, Spending):
+class StoreConformance(Keeping, Owning, Wishing, Looking, Spending, Archiving):
     """Inherit it with one fixture: `make_store`."""
 
     pytestmark: ClassVar = [pytest.mark.anyio]

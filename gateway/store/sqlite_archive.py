@@ -1,0 +1,149 @@
+"""The past and the accounts of the SQLite store."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from functools import partial
+
+from gateway.policy.budget import Spend
+from gateway.store.archive import Pruning, list_run_entries
+from gateway.store.bill import BillLine, add_lines, make_bill
+from gateway.store.ledger import Entry, book
+from gateway.store.rows import decode_entry
+from gateway.store.sqlite_rows import load_run, make_marks
+from gateway.store.writer import Writer
+from gateway.task import Run
+
+_EXPORTED_AT_ONCE = 200
+_NO_OPEN_PARENT = (
+    "(parent IS NULL OR NOT EXISTS (SELECT 1 FROM runs AS above WHERE above.id = runs.parent"
+    " AND above.phase = 'running'))"
+)
+_PRUNABLE = f"ended_at IS NOT NULL AND unresolved = ? AND ended_at < ? AND {_NO_OPEN_PARENT}"
+
+
+class SqliteArchive:
+    """The past of a SqliteStore."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    async def prune(self, which: Pruning, *, limit: int) -> int:
+        """See Archive."""
+
+        def work(db: sqlite3.Connection) -> int:
+            query = f"SELECT id FROM runs WHERE {_PRUNABLE} ORDER BY ended_at LIMIT ?"  # noqa: S608  ours
+            before, ids = _get_before(db, which), list[str]()
+            for unresolved in range(which.unresolved + 1):
+                found = db.execute(query, (unresolved, before, limit - len(ids)))
+                ids += [run_id for (run_id,) in found]
+            if ids:
+                _forget(db, ids)
+            return len(ids)
+
+        return await self._writer.call(work)
+
+    async def count_prunable(self, which: Pruning) -> int:
+        """See Archive."""
+
+        def work(db: sqlite3.Connection) -> int:
+            query = f"SELECT count(*) FROM runs WHERE {_PRUNABLE}"  # noqa: S608  made of our own words
+            before = _get_before(db, which)
+            kinds = range(which.unresolved + 1)
+            return sum(int(db.execute(query, (kind, before)).fetchone()[0]) for kind in kinds)
+
+        return await self._writer.call(work)
+
+    async def export(self, *, since: datetime | None = None) -> AsyncIterator[Run]:
+        """See Archive."""
+        place = (since.timestamp() if since else 0.0, -1)
+        while True:
+            runs, place = await self._writer.call(partial(_load_page, place=place))
+            for run in runs:
+                yield run
+            if len(runs) < _EXPORTED_AT_ONCE:
+                return
+
+
+class SqliteLedger:
+    """The accounts of a SqliteStore."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    async def fetch_spent(self) -> dict[str, int]:
+        """See Ledger."""
+        query = "SELECT scope, used FROM accounts"
+        return await self._writer.call(lambda db: {scope: int(used) for scope, used in db.execute(query)})
+
+    async def list_entries(self, since: datetime) -> list[Entry]:
+        """See Ledger."""
+        query = "SELECT run_id, model, state FROM attempts WHERE created_at >= ? ORDER BY created_at"
+        rows = await self._writer.call(lambda db: db.execute(query, (since.timestamp(),)).fetchall())
+        return [decode_entry(run_id, model, state) for run_id, model, state in rows]
+
+    async def list_pruned(self, since: datetime) -> list[BillLine]:
+        """See Ledger."""
+        query = "SELECT line FROM pruned_costs WHERE day >= ? ORDER BY day, backend, model"
+        day = since.astimezone(UTC).date().isoformat()
+        rows = await self._writer.call(lambda db: db.execute(query, (day,)).fetchall())
+        return [BillLine.model_validate_json(line) for (line,) in rows]
+
+
+def write_spends(db: sqlite3.Connection, spends: Sequence[Spend]) -> None:
+    """Change accounts. Raises BudgetExceeded; the caller undoes the rest."""
+
+    def read(scope: str) -> int:
+        row = db.execute("SELECT used FROM accounts WHERE scope = ?", (scope,)).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def write(scope: str, used: int) -> None:
+        # As text: an amount may be more than SQLite's 64 bits.
+        db.execute("INSERT OR REPLACE INTO accounts (scope, used) VALUES (?, ?)", (scope, str(used)))
+
+    book(spends, read, write)
+
+
+def _get_before(db: sqlite3.Connection, which: Pruning) -> float:
+    """Return the time before which runs must have ended, those that are kept being counted in."""
+    before = which.ended_before.timestamp()
+    if not which.keep:
+        return before
+    newest = "SELECT ended_at FROM runs WHERE ended_at IS NOT NULL AND unresolved = ? ORDER BY ended_at DESC"
+    query = (
+        f"SELECT ended_at FROM (SELECT * FROM ({newest} LIMIT ?) UNION ALL SELECT * FROM ({newest} LIMIT ?))"  # noqa: S608  ours
+        " ORDER BY ended_at DESC LIMIT 1 OFFSET ?"
+    )
+    row = db.execute(query, (0, which.keep, 1, which.keep, which.keep - 1)).fetchone()
+    return float("-inf") if row is None else min(before, float(row[0]))
+
+
+def _forget(db: sqlite3.Connection, ids: Sequence[str]) -> None:
+    for line in make_bill(list_run_entries(load_run(db, run_id) for run_id in ids)):
+        key = (line.day.isoformat() if line.day else "", line.backend or "", line.model or "")
+        known = db.execute(
+            "SELECT line FROM pruned_costs WHERE day = ? AND backend = ? AND model = ?", key
+        ).fetchone()
+        whole = line if known is None else add_lines(BillLine.model_validate_json(known[0]), line)
+        db.execute("INSERT OR REPLACE INTO pruned_costs VALUES (?, ?, ?, ?)", (*key, whole.model_dump_json()))
+    gone = f"id IN ({make_marks(ids)})"
+    db.execute(
+        "INSERT OR IGNORE INTO pruned_keys SELECT idempotency_key, id FROM runs"  # noqa: S608  marks only
+        f" WHERE {gone} AND idempotency_key IS NOT NULL",
+        ids,
+    )
+    db.execute(f"DELETE FROM runs WHERE {gone}", ids)  # noqa: S608  attempts and events go with them
+    scopes = [(f"run:{run_id}|", f"run:{run_id}}}") for run_id in ids]  # "}" follows "|"
+    db.executemany("DELETE FROM accounts WHERE scope >= ? AND scope < ?", scopes)
+
+
+def _load_page(db: sqlite3.Connection, place: tuple[float, int]) -> tuple[list[Run], tuple[float, int]]:
+    query = (
+        "SELECT id, created_at, rowid FROM runs WHERE (created_at, rowid) > (?, ?)"
+        " ORDER BY created_at, rowid LIMIT ?"
+    )
+    rows = db.execute(query, (*place, _EXPORTED_AT_ONCE)).fetchall()
+    runs = [load_run(db, run_id) for run_id, _, _ in rows]
+    return runs, (rows[-1][1], rows[-1][2]) if rows else place

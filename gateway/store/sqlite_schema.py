@@ -1,0 +1,114 @@
+"""The tables of the SQLite store, and how an older file becomes a newer one."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from gateway.errors import StoreTooNew
+from gateway.store.archive import get_end
+from gateway.store.protocol import SCHEMA_VERSION
+from gateway.store.sqlite_rows import load_run
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS runs (
+    id TEXT PRIMARY KEY,
+    created_at REAL NOT NULL,
+    status INTEGER NOT NULL,
+    phase TEXT NOT NULL,
+    model TEXT,
+    backend TEXT,
+    address TEXT,
+    owner TEXT,
+    fence INTEGER NOT NULL DEFAULT 1,
+    cancel_requested_at REAL,
+    accept_answer TEXT,
+    idempotency_key TEXT UNIQUE,
+    api_key TEXT,
+    parent TEXT,
+    ended_at REAL,
+    unresolved INTEGER,
+    task BLOB NOT NULL,
+    plan BLOB,
+    state BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS attempts (
+    run_id TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    number INTEGER NOT NULL,
+    backend TEXT NOT NULL,
+    model TEXT,
+    created_at REAL NOT NULL,
+    ended_at REAL,
+    succeeded INTEGER,
+    doubted INTEGER,
+    seconds REAL,
+    envelope BLOB,
+    state BLOB NOT NULL,
+    PRIMARY KEY (run_id, number)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS events (
+    run_id TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    seq INTEGER NOT NULL,
+    event BLOB NOT NULL,
+    PRIMARY KEY (run_id, seq)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS accounts (scope TEXT PRIMARY KEY, used TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS owners (owner TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS pruned_keys (key TEXT PRIMARY KEY, run_id TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS pruned_costs (
+    day TEXT NOT NULL,
+    backend TEXT NOT NULL,
+    model TEXT NOT NULL,
+    line BLOB NOT NULL,
+    PRIMARY KEY (day, backend, model)
+) WITHOUT ROWID;
+"""
+
+_LATER_COLUMNS = ("api_key TEXT", "parent TEXT", "ended_at REAL", "unresolved INTEGER")  # than schema 1
+
+# What changes with every step of a run is in no index: an open run is in few, and enters the others once,
+# at its end. Their conditions are repeated, word for word, in the queries that shall use them.
+_INDEXES = """
+CREATE INDEX IF NOT EXISTS runs_by_time ON runs (created_at);
+CREATE INDEX IF NOT EXISTS runs_by_model ON runs (model, created_at);
+CREATE INDEX IF NOT EXISTS runs_by_backend ON runs (backend, created_at) WHERE backend IS NOT NULL;
+CREATE INDEX IF NOT EXISTS runs_by_api_key ON runs (api_key, created_at) WHERE api_key IS NOT NULL;
+CREATE INDEX IF NOT EXISTS runs_open ON runs (owner) WHERE phase = 'running';
+CREATE INDEX IF NOT EXISTS runs_open_by_time ON runs (created_at) WHERE phase = 'running';
+CREATE INDEX IF NOT EXISTS runs_ended ON runs (unresolved, ended_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS runs_ended_by_phase ON runs (phase, created_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS runs_ended_by_status ON runs (status, created_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS runs_ended_by_model ON runs (phase, model, created_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS runs_ended_by_backend ON runs (phase, backend, created_at)
+    WHERE ended_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS attempts_by_time ON attempts (created_at);
+CREATE INDEX IF NOT EXISTS attempts_ended ON attempts (ended_at) WHERE ended_at IS NOT NULL;
+"""
+
+
+def migrate(db: sqlite3.Connection, path: Path) -> None:
+    """Make the tables, or bring them up to date. Raises StoreTooNew if a newer program wrote them."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA_VERSION:
+        raise StoreTooNew(
+            f"the store {path} has schema {version}, this program knows {SCHEMA_VERSION}: upgrade the gateway"
+        )
+    there = {name for _, name, *_ in db.execute("PRAGMA table_info(runs)")}
+    for column in _LATER_COLUMNS if there else ():
+        if column.split()[0] not in there:
+            db.execute(f"ALTER TABLE runs ADD COLUMN {column}")
+    if there and "ended_at" not in there:
+        db.execute("DROP INDEX IF EXISTS runs_by_phase")
+        db.execute("DROP INDEX IF EXISTS runs_by_backend")  # it has a condition now
+        _fill_ends(db)
+    for statement in f"{_TABLES}{_INDEXES}".split(";"):
+        db.execute(statement)
+    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _fill_ends(db: sqlite3.Connection) -> None:
+    """Write the columns of schema 3 from what the runs themselves say, one after the other."""
+    for (run_id,) in db.execute("SELECT id FROM runs"):
+        run = load_run(db, run_id)
+        row = (run.parent, *get_end(run), run_id)
+        db.execute("UPDATE runs SET parent = ?, ended_at = ?, unresolved = ? WHERE id = ?", row)
