@@ -1,0 +1,187 @@
+"""Many writes in one transaction: all locks in two round trips, the same policy as everywhere, one commit.
+
+Rows are locked in one order (new keys, runs, accounts, each sorted), so that two processes never wait for
+each other in a circle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.errors import BudgetExceeded, GatewayError, RunExists, RunTakenOver, StoreError
+from gateway.policy.budget import Spend
+from gateway.store.ledger import book
+from gateway.store.postgres.address import Connection
+
+_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+_MARK = (
+    "INSERT INTO writers (writer, batch, at) VALUES (%s, %s, now())"
+    " ON CONFLICT (writer) DO UPDATE SET batch = excluded.batch, at = excluded.at"
+)
+_CREATE = (
+    "INSERT INTO runs (id, created_at, cancel_requested_at, status, phase, model, owner, idempotency_key,"
+    " api_key, task, plan, state) VALUES (%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b)"
+    " ON CONFLICT DO NOTHING RETURNING id"
+)
+_LOCK_RUNS = "SELECT id, fence FROM runs WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
+_OPEN_ACCOUNTS = (
+    "INSERT INTO accounts (scope, used) SELECT scope, 0 FROM unnest(%s::text[]) scope ORDER BY scope"
+    " ON CONFLICT DO NOTHING"
+)
+_LOCK_ACCOUNTS = "SELECT scope, used FROM accounts WHERE scope = ANY(%s) ORDER BY scope FOR NO KEY UPDATE"
+_SAVE = (
+    "UPDATE runs SET status = %b, phase = %b, backend = %b, address = %b, state = %b,"
+    " cancel_requested_at = COALESCE(cancel_requested_at, %b) WHERE id = %b"
+)
+_SAVE_ATTEMPT = (
+    "INSERT INTO attempts (run_id, number, backend, model, created_at, ended_at, succeeded, doubted, seconds,"
+    " envelope, state) VALUES (%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b)"
+    " ON CONFLICT (run_id, number) DO UPDATE SET ended_at = excluded.ended_at,"
+    " succeeded = excluded.succeeded, doubted = excluded.doubted, seconds = excluded.seconds,"
+    " state = excluded.state, envelope = excluded.envelope"
+)
+_SAVE_EVENT = "INSERT INTO events (run_id, seq, event) VALUES (%b, %b, %b)"
+_SAVE_ACCOUNT = "UPDATE accounts SET used = %s WHERE scope = %s"
+_TELL = "SELECT pg_notify(%s, %s)"
+_MOST_TOLD_BYTES = 7900  # of 8000 that PostgreSQL takes in one notification
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Job:
+    """One write, and who waits for it; `topics` are told to all processes when it is committed."""
+
+    future: asyncio.Future[Any] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    topics: Sequence[str] = ()
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Create(Job):
+    """A new run."""
+
+    run_id: str
+    key: str | None
+    row: tuple[object, ...]
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Save(Job):
+    """A run's new state; `row` is everything but its id."""
+
+    run_id: str
+    fence: int
+    row: tuple[object, ...]
+    attempt: tuple[object, ...] | None
+    events: Sequence[tuple[object, ...]]
+    spends: Sequence[Spend]
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Act(Job):
+    """Anything else: statements of its own. It may raise a GatewayError as long as it has changed nothing."""
+
+    work: Callable[[Connection], Awaitable[Any]]
+
+
+class Batch:
+    """Jobs that share a transaction. No run is saved twice in one.
+
+    Attributes:
+        results: what became of each job, in their order; an exception if it was refused.
+    """
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.jobs = jobs
+        self._results: dict[Job, Any] = {}
+        creates = [job for job in jobs if isinstance(job, Create)]
+        self._creates = sorted(creates, key=lambda job: job.key or "")
+        self._saves = [job for job in jobs if isinstance(job, Save)]
+        self._acts = [job for job in jobs if isinstance(job, Act)]
+        self._accounts: dict[str, int] = {}
+        self._changed: set[str] = set()
+
+    @property
+    def results(self) -> list[Any]:
+        """Return what became of each job."""
+        return [self._results[job] for job in self.jobs]
+
+    async def decide(self, connection: Connection, writer: str, number: int) -> None:
+        """Begin, lock what will be changed, and find out who may write. Raises psycopg's errors."""
+        created, runs, accounts = (connection.cursor() for _ in range(3))
+        scopes = sorted({spend.scope for job in self._saves for spend in job.spends})
+        async with connection.pipeline():
+            await connection.execute(_BEGIN)
+            await connection.execute(_MARK, (writer, number))
+            if self._creates:
+                await created.executemany(_CREATE, [job.row for job in self._creates], returning=True)
+            if self._saves:
+                await runs.execute(_LOCK_RUNS, (sorted(job.run_id for job in self._saves),))
+            if scopes:
+                await connection.execute(_OPEN_ACCOUNTS, (scopes,))
+                await accounts.execute(_LOCK_ACCOUNTS, (scopes,))
+        if self._creates:
+            rows = [await result.fetchone() async for result in created.results()]
+            for job, row in zip(self._creates, rows, strict=True):
+                self._results[job] = 1 if row is not None else await _tell_taken(connection, job)
+        if scopes:
+            self._accounts = {scope: int(used) for scope, used in await accounts.fetchall()}
+        if self._saves:
+            self._decide_saves(dict(await runs.fetchall()))
+        for act in self._acts:
+            try:
+                self._results[act] = await act.work(connection)
+            except GatewayError as error:
+                self._results[act] = error
+
+    def _decide_saves(self, fences: dict[str, int]) -> None:
+        for job in self._saves:
+            if fences.get(job.run_id) != job.fence:
+                message = f"run {job.run_id} was taken over by another process"
+                self._results[job] = RunTakenOver(message, run_id=job.run_id)
+                continue
+            changed: dict[str, int] = {}
+            try:
+                book(job.spends, lambda s: changed.get(s, self._accounts[s]), changed.__setitem__)  # noqa: B023  it is called here only
+            except BudgetExceeded as refused:
+                self._results[job] = refused
+            else:
+                self._results[job] = None
+                self._accounts |= changed
+                self._changed |= changed.keys()
+
+    async def commit(self, connection: Connection, channel: str) -> None:
+        """Write what may be written, and commit. Raises psycopg's errors."""
+        saves = [job for job in self._saves if self._results[job] is None]
+        writes: list[tuple[str, list[Any]]] = [
+            (_SAVE, [(*job.row, job.run_id) for job in saves]),
+            (_SAVE_ATTEMPT, [job.attempt for job in saves if job.attempt is not None]),
+            (_SAVE_EVENT, [event for job in saves for event in job.events]),
+            (_SAVE_ACCOUNT, [(self._accounts[scope], scope) for scope in sorted(self._changed)]),
+            (_TELL, [(channel, text) for text in self._make_news()]),
+        ]
+        async with connection.pipeline():
+            for query, rows in writes:
+                if rows:
+                    await connection.cursor().executemany(query.encode(), rows)
+            await connection.execute("COMMIT")
+
+    def _make_news(self) -> Iterator[str]:
+        done = [job for job in self.jobs if not isinstance(self._results[job], Exception)]
+        text = ""
+        for topic in dict.fromkeys(topic for job in done for topic in job.topics):
+            if len(text) + len(topic) > _MOST_TOLD_BYTES:
+                yield text
+                text = ""
+            text = f"{text} {topic}" if text else topic
+        if text:
+            yield text
+
+
+async def _tell_taken(connection: Connection, job: Create) -> GatewayError:
+    query = "SELECT id FROM runs WHERE idempotency_key = %s AND id <> %s"
+    row = await (await connection.execute(query, (job.key, job.run_id))).fetchone()
+    if row is not None:
+        return RunExists(f"the key {job.key!r} has run {row[0]}", run_id=row[0])
+    return StoreError(f"there is a run {job.run_id} already")

@@ -1,0 +1,168 @@
+"""One connection that everything is written through: group commit, and certainty about every commit.
+
+A commit whose answer is lost is never guessed at. Each batch has a number, which it writes into its writer's
+own row; on a new connection that row is locked (so the old transaction is over) and read, and says whether
+the batch is in the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import psycopg
+
+from gateway.errors import StoreError
+from gateway.store.postgres.address import Address, Connection, is_passing
+from gateway.store.postgres.batch import Act, Batch, Job, Save
+
+_log = logging.getLogger("gateway")
+_MOST_PER_COMMIT = 512
+_PATIENCE_SECONDS = 10.0
+_PAUSE_SECONDS = 0.2
+
+
+class Lane:
+    """Writes jobs, in batches, in one task of the event loop.
+
+    Attributes:
+        writer: the name under which it numbers its batches.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self.writer = uuid.uuid4().hex
+        self._address = address
+        self._channel = ""
+        self._jobs: deque[Job] = deque()
+        self._arrived = asyncio.Event()
+        self._connection: Connection | None = None
+        self._number = 0
+        self._writing: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    def start(self, channel: str) -> None:
+        """Begin to write; what is committed is told on this channel."""
+        self._channel, self._stopping = channel, False
+        self._writing = asyncio.create_task(self._run())
+
+    async def put(self, job: Job) -> Any:
+        """Do a job and return its result once it is committed. Raises StoreError, and what the job raises."""
+        if self._writing is None or self._stopping:
+            raise StoreError(f"the store {self._address} is not open")
+        self._jobs.append(job)
+        self._arrived.set()
+        return await job.future
+
+    async def act(self, work: Callable[[Connection], Awaitable[Any]], *topics: str) -> Any:
+        """Do something that has statements of its own; see `put`."""
+        return await self.put(Act(work=work, topics=topics))
+
+    async def stop(self) -> None:
+        """Write what was put, then close."""
+        writing, self._stopping = self._writing, True
+        if writing is None:
+            return
+        self._arrived.set()
+        await writing
+        self._writing = None
+        await self._disconnect()
+
+    async def _run(self) -> None:
+        while True:
+            await self._arrived.wait()
+            jobs = self._take()
+            if not jobs and self._stopping:
+                return
+            if not jobs:
+                self._arrived.clear()
+                continue
+            for job, result in zip(jobs, await self._write(jobs), strict=True):
+                if job.future.done():  # its caller was cancelled
+                    continue
+                if isinstance(result, Exception):
+                    job.future.set_exception(result)
+                else:
+                    job.future.set_result(result)
+
+    def _take(self) -> list[Job]:
+        """Take from the queue's front until a run would be saved twice."""
+        jobs: list[Job] = []
+        runs: set[str] = set()
+        while self._jobs and len(jobs) < _MOST_PER_COMMIT:
+            job = self._jobs[0]
+            if isinstance(job, Save):
+                if job.run_id in runs:
+                    break
+                runs.add(job.run_id)
+            jobs.append(self._jobs.popleft())
+        return jobs
+
+    async def _write(self, jobs: list[Job]) -> list[Any]:
+        """Write jobs together; if the database refuses that, one by one: only what is wrong shall fail."""
+        try:
+            return await self._write_together(jobs)
+        except StoreError as error:
+            return [error] * len(jobs)
+        except Exception as error:  # noqa: BLE001  whatever it is, those who wait must hear of it
+            await self._disconnect()
+            if len(jobs) == 1:
+                failure = self._address.explain(error)
+                failure.__cause__ = error
+                return [failure]
+            return [result for job in jobs for result in await self._write([job])]
+
+    async def _write_together(self, jobs: list[Job]) -> list[Any]:
+        until = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            self._number += 1
+            batch, asked = Batch(jobs), False
+            try:
+                connection = self._connection = self._connection or await self._address.connect()
+                await batch.decide(connection, self.writer, self._number)
+                asked = True
+                await batch.commit(connection, self._channel)
+                return batch.results  # noqa: TRY300  what follows is about errors
+            except psycopg.Error as error:
+                await self._disconnect()
+                if not is_passing(error):
+                    raise
+                if asked and await self._was_committed():
+                    return batch.results
+                if time.monotonic() > until:
+                    raise self._address.explain(error) from error
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _was_committed(self) -> bool:
+        """Find out whether the newest batch is in the database, however long that takes.
+
+        Raises:
+            StoreError: the gateway stops, and the database is not back.
+        """
+        query = "SELECT batch FROM writers WHERE writer = %s FOR UPDATE"
+        until: float | None = None
+        while True:
+            try:
+                connection = self._connection = self._connection or await self._address.connect()
+                row = await (await connection.execute(query, (self.writer,))).fetchone()
+            except psycopg.Error as error:
+                await self._disconnect()
+                _log.warning("%s; a commit's answer is lost, asking on", self._address.explain(error))
+                until = until or (time.monotonic() + _PATIENCE_SECONDS if self._stopping else None)
+                if until is not None and time.monotonic() > until:
+                    raise StoreError(
+                        f"the store {self._address} is gone, and took with it whether the last writes are"
+                        " in it; whoever takes the runs over reads there what is"
+                    ) from error
+            else:
+                return row is not None and row[0] == self._number
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()

@@ -1,0 +1,172 @@
+"""What is read, and what changes few rows: statements, and rows put together again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from gateway.errors import RunNotFound
+from gateway.policy.learning import Outcome
+from gateway.store.postgres.address import Connection
+from gateway.store.protocol import Claimed, RunFilter, Scope, Wish
+from gateway.store.rows import decode_run
+from gateway.task import Event, Run
+
+_RUN = """
+SELECT task, plan, state, cancel_requested_at, accept_answer,
+    ARRAY(SELECT envelope FROM attempts WHERE run_id = runs.id ORDER BY number),
+    ARRAY(SELECT state FROM attempts WHERE run_id = runs.id ORDER BY number),
+    id, fence
+FROM runs
+"""
+_BY_ID = f"{_RUN} WHERE id = %s"
+_CLAIM = """
+WITH free AS (
+    SELECT id FROM runs
+    WHERE phase = 'running' AND owner IS DISTINCT FROM %(owner)s
+        AND (owner IS NULL OR owner = ANY(%(dead)s)
+            OR owner NOT IN (SELECT owner FROM owners WHERE until >= %(now)s))
+        AND CASE WHEN backend IS NULL THEN model IS NULL OR model = ANY(%(models)s)
+            ELSE backend || E'\\n' || address = ANY(%(places)s) END
+    ORDER BY created_at, place LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE runs SET owner = %(owner)s, fence = fence + 1 FROM free WHERE runs.id = free.id RETURNING runs.id
+"""
+_FORGET_OWNERS = "DELETE FROM owners WHERE until < %s"  # who has no row is not believed either
+_A_DAY_SECONDS = 86400.0
+
+
+async def fetch_run(connection: Connection, run_id: str) -> Run:
+    """Return a run. Raises RunNotFound."""
+    row = await (await _execute(connection, _BY_ID, (run_id,))).fetchone()
+    if row is None:
+        raise RunNotFound(f"there is no run {run_id}", run_id=run_id)
+    return _decode(row)
+
+
+async def fetch_runs(connection: Connection, which: RunFilter) -> list[Run]:
+    """Return the runs that a filter leaves, newest first."""
+    terms: dict[str, object] = {
+        "phase": which.phase and which.phase.value,
+        "status": which.status and which.status.value,
+        "model": which.model,
+        "backend": which.backend,
+        "idempotency_key": which.idempotency_key,
+        "api_key": which.api_key,
+    }
+    used = {f"{name} = %s": value for name, value in terms.items() if value is not None}
+    if which.before is not None:
+        used["created_at < %s"] = which.before.timestamp()
+    where = f" WHERE {' AND '.join(used)}" if used else ""
+    query = f"{_RUN}{where} ORDER BY created_at DESC, place DESC LIMIT %s"
+    found = await _execute(connection, query, (*used.values(), which.limit))
+    return [_decode(row) for row in await found.fetchall()]
+
+
+async def fetch_events(connection: Connection, run_id: str, after: int) -> list[Event]:
+    """Return a run's events behind a number, in order. Raises RunNotFound."""
+    query = "SELECT event FROM events WHERE run_id = %s AND seq > %s ORDER BY seq"
+    rows = await (await _execute(connection, query, (run_id, after))).fetchall()
+    if not rows:
+        found = await _execute(connection, "SELECT 1 FROM runs WHERE id = %s", (run_id,))
+        if await found.fetchone() is None:
+            raise RunNotFound(f"there is no run {run_id}", run_id=run_id)
+    return [Event.model_validate_json(event) for (event,) in rows]
+
+
+async def fetch_wishes(connection: Connection, owner: str) -> list[Wish]:
+    """Return the wishes for an owner's open runs."""
+    query = (
+        "SELECT id, cancel_requested_at, accept_answer FROM runs WHERE owner = %s AND phase = 'running'"
+        " AND (cancel_requested_at IS NOT NULL OR accept_answer IS NOT NULL)"
+    )
+    rows = await (await _execute(connection, query, (owner,))).fetchall()
+    return [Wish(run_id, parse_time(cancel), answer) for run_id, cancel, answer in rows]
+
+
+async def fetch_owners(connection: Connection) -> list[str]:
+    """Return the owners that have open runs."""
+    query = "SELECT DISTINCT owner FROM runs WHERE phase = 'running' AND owner IS NOT NULL"
+    return [owner for (owner,) in await (await connection.execute(query)).fetchall()]
+
+
+async def fetch_outcomes(connection: Connection, since: datetime) -> list[tuple[str, str, Outcome]]:
+    """Return how attempts ended since then, oldest first."""
+    query = (
+        "SELECT backend, model, ended_at, succeeded, doubted, seconds FROM attempts"
+        " WHERE ended_at >= %s ORDER BY ended_at"
+    )
+    rows = await (await connection.execute(query, (since.timestamp(),))).fetchall()
+    return [
+        (backend, model or "", Outcome(datetime.fromtimestamp(at, UTC), good, doubt, seconds))
+        for backend, model, at, good, doubt, seconds in rows
+    ]
+
+
+async def note_wish(connection: Connection, wish: Wish) -> Run:
+    """Write a wish down and return the run. Raises RunNotFound."""
+    await connection.execute(
+        "UPDATE runs SET cancel_requested_at = COALESCE(cancel_requested_at, %s),"
+        " accept_answer = COALESCE(%s, accept_answer) WHERE id = %s AND phase = 'running'",
+        (get_time(wish.cancel_at), wish.accept_answer, wish.run_id),
+    )
+    return await fetch_run(connection, wish.run_id)
+
+
+async def claim_runs(
+    connection: Connection, owner: str, scope: Scope, now: datetime, limit: int, dead: Sequence[str]
+) -> list[Claimed]:
+    """Take runs over that nobody else is taking over at the moment."""
+    values = {
+        "owner": owner,
+        "dead": list(dead),
+        "now": now.timestamp(),
+        "models": list(scope.models),
+        "places": [f"{backend}\n{address}" for backend, address in scope.places],  # neither has line breaks
+        "limit": limit,
+    }
+    ids = [run_id for (run_id,) in await (await connection.execute(_CLAIM, values)).fetchall()]
+    if not ids:
+        return []
+    await connection.execute(_FORGET_OWNERS, (now.timestamp() - _A_DAY_SECONDS,))
+    query = f"{_RUN} WHERE id = ANY(%s) ORDER BY created_at, place"
+    rows = await (await _execute(connection, query, (ids,))).fetchall()
+    return [Claimed(_decode(row), row[-1]) for row in rows]
+
+
+async def note_beat(connection: Connection, owner: str, until: datetime) -> None:
+    """Write down until when an owner lives."""
+    query = (
+        "INSERT INTO owners (owner, until) VALUES (%s, %s)"
+        " ON CONFLICT (owner) DO UPDATE SET until = excluded.until"
+    )
+    await connection.execute(query, (owner, until.timestamp()))
+
+
+async def release_runs(connection: Connection, owner: str) -> None:
+    """Give up what an owner holds, and forget it."""
+    await connection.execute("UPDATE runs SET owner = NULL WHERE owner = %s AND phase = 'running'", (owner,))
+    await connection.execute("DELETE FROM owners WHERE owner = %s", (owner,))
+
+
+def get_time(at: datetime | None) -> float | None:
+    """Return seconds since 1970."""
+    return None if at is None else at.timestamp()
+
+
+def parse_time(seconds: float | None) -> datetime | None:
+    """Read seconds since 1970."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+async def _execute(connection: Connection, query: str, values: Sequence[object]) -> Any:
+    """Run a query of ours, its blobs in binary."""
+    return await connection.execute(query.encode(), values, binary=True)
+
+
+def _decode(row: tuple[Any, ...]) -> Run:
+    task, plan, state, cancel, answer, envelopes, states, *_ = row
+    run = decode_run(task, plan, state, list(zip(envelopes, states, strict=True)))
+    return replace(run, cancel_requested_at=parse_time(cancel), accept_answer=answer)

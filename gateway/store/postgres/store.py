@@ -1,0 +1,174 @@
+"""A store that several processes share, on as many machines as there are: PostgreSQL."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from gateway.policy.budget import Spend
+from gateway.policy.learning import Outcome
+from gateway.store.ledger import Entry, Ledger
+from gateway.store.news import WISHES, News
+from gateway.store.postgres import queries
+from gateway.store.postgres.address import Address, Connection
+from gateway.store.postgres.batch import Create, Save
+from gateway.store.postgres.lane import Lane
+from gateway.store.postgres.listener import Listener
+from gateway.store.postgres.readers import Readers
+from gateway.store.postgres.schema import migrate
+from gateway.store.protocol import Claimed, RunFilter, Scope, Wish
+from gateway.store.rows import decode_entry, encode_attempt, encode_plan, encode_run, encode_task
+from gateway.task import Event, Run
+
+
+class PostgresStore:
+    """Runs in a database. Use it in the event loop in which it was opened.
+
+    Attributes:
+        address: where the database is; it shows no password.
+        news: wakes those who wait for what other processes do.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Make it without I/O. Raises ConfigError for what is no address."""
+        self.address = Address(url)
+        self.news = News()
+        self._lane = Lane(self.address)
+        self._readers = Readers(self.address)
+        self._listener = Listener(self.address, self.news)
+        self.ledger: Ledger = PostgresLedger(self._readers)
+        self._open = False
+
+    async def open(self) -> None:
+        """See Store."""
+        if not self._open:
+            channel = await self.address.keep_trying(lambda: _prepare(self.address))
+            self._readers.start()
+            self._lane.start(channel)
+            self._listener.start(channel)
+            self._open = True
+
+    async def create(self, run: Run, *, owner: str) -> int:
+        """See Store."""
+        row = (
+            run.id,
+            run.created_at.timestamp(),
+            queries.get_time(run.cancel_requested_at),
+            run.status.value,
+            run.status.phase.value,
+            run.task.model,
+            owner,
+            run.idempotency_key,
+            run.api_key,
+            encode_task(run.task),
+            encode_plan(run),
+            encode_run(run),
+        )
+        fence: int = await self._lane.put(Create(run_id=run.id, key=run.idempotency_key, row=row))
+        return fence
+
+    async def save(
+        self, run: Run, *, fence: int, events: Sequence[Event] = (), spends: Sequence[Spend] = ()
+    ) -> None:
+        """See Store. Only the newest attempt is written: older ones never change again."""
+        place = (run.attempt.backend, run.attempt.address) if run.attempt else (None, None)
+        cancel = queries.get_time(run.cancel_requested_at)
+        job = Save(
+            topics=(run.id,) if events else (),
+            run_id=run.id,
+            fence=fence,
+            row=(run.status.value, run.status.phase.value, *place, encode_run(run), cancel),
+            attempt=encode_attempt(run, run.attempt) if run.attempt else None,
+            events=[(run.id, event.seq, event.model_dump_json()) for event in events],
+            spends=spends,
+        )
+        await self._lane.put(job)
+
+    async def get(self, run_id: str) -> Run:
+        """See Store."""
+        return await self._readers.read(lambda db: queries.fetch_run(db, run_id))
+
+    async def list_runs(self, which: RunFilter) -> list[Run]:
+        """See Store."""
+        return await self._readers.read(lambda db: queries.fetch_runs(db, which))
+
+    async def list_events(self, run_id: str, *, after: int = 0) -> list[Event]:
+        """See Store."""
+        return await self._readers.read(lambda db: queries.fetch_events(db, run_id, after))
+
+    async def wish(self, wish: Wish) -> Run:
+        """See Store."""
+        run: Run = await self._lane.act(lambda db: queries.note_wish(db, wish), WISHES)
+        return run
+
+    async def list_wishes(self, owner: str) -> list[Wish]:
+        """See Store."""
+        return await self._readers.read(lambda db: queries.fetch_wishes(db, owner))
+
+    async def claim(
+        self, owner: str, scope: Scope, *, now: datetime, limit: int, dead: Sequence[str] = ()
+    ) -> list[Claimed]:
+        """See Store."""
+        claimed: list[Claimed] = await self._lane.act(
+            lambda db: queries.claim_runs(db, owner, scope, now, limit, dead)
+        )
+        return claimed
+
+    async def beat(self, owner: str, *, until: datetime) -> None:
+        """See Store."""
+        await self._lane.act(lambda db: queries.note_beat(db, owner, until))
+
+    async def list_owners(self) -> list[str]:
+        """See Store."""
+        return await self._readers.read(queries.fetch_owners)
+
+    async def release(self, owner: str) -> None:
+        """See Store."""
+        await self._lane.act(lambda db: queries.release_runs(db, owner), WISHES)
+
+    async def list_outcomes(self, since: datetime) -> list[tuple[str, str, Outcome]]:
+        """See Store."""
+        return await self._readers.read(lambda db: queries.fetch_outcomes(db, since))
+
+    async def aclose(self) -> None:
+        """See Store."""
+        self._open = False
+        await self._listener.stop()
+        await self._lane.stop()
+        await self._readers.stop()
+
+
+class PostgresLedger:
+    """The accounts of a PostgresStore."""
+
+    def __init__(self, readers: Readers) -> None:
+        self._readers = readers
+
+    async def fetch_spent(self) -> dict[str, int]:
+        """See Ledger. Accounts in which nothing is are left out."""
+
+        async def read(db: Connection) -> list[tuple[Any, ...]]:
+            return await (await db.execute("SELECT scope, used FROM accounts WHERE used <> 0")).fetchall()
+
+        return {scope: int(used) for scope, used in await self._readers.read(read)}
+
+    async def list_entries(self, since: datetime) -> list[Entry]:
+        """See Ledger."""
+        query = "SELECT run_id, model, state FROM attempts WHERE created_at >= %s ORDER BY created_at"
+
+        async def read(db: Connection) -> list[tuple[Any, ...]]:
+            return await (await db.execute(query, (since.timestamp(),), binary=True)).fetchall()
+
+        rows = await self._readers.read(read)
+        return [decode_entry(run_id, model, state) for run_id, model, state in rows]
+
+
+async def _prepare(address: Address) -> str:
+    """Make the tables ready; returns the channel on which the users of these tables tell each other."""
+    async with await address.connect() as connection:
+        await migrate(connection, address)
+        await connection.execute("DELETE FROM writers WHERE at < now() - interval '1 day'")
+        row = await (await connection.execute("SELECT current_schema()")).fetchone()
+    return f"gateway_{hashlib.sha256(str(row).encode()).hexdigest()[:16]}"
