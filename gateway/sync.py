@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
 
     from gateway.catalogue import Model
+    from gateway.engine.accepting import Chooser
+    from gateway.policy.quorum import Agreement
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -134,6 +136,23 @@ def get_default() -> Gateway:
         return _default
 
 
-def run(task: Task, backend: Selected = "auto", *, timeout: float | None = None) -> Run:
+def run(
+    task: Task,
+    backend: Selected = "auto",
+    *,
+    timeout: float | None = None,
+    accept: Chooser | None = None,
+    agree: Agreement | None = None,
+    idempotency_key: str | None = None,
+    api_key: str | None = None,
+) -> Run:
     """Run a task on the default gateway, that of the configuration found; see AsyncGateway.run."""
-    return get_default().run(task, backend, timeout=timeout)
+    return get_default().run(
+        task,
+        backend,
+        timeout=timeout,
+        accept=accept,
+        agree=agree,
+        idempotency_key=idempotency_key,
+        api_key=api_key,
+    )

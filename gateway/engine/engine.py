@@ -245,17 +245,13 @@ class Engine:
         if run.cancel_requested_at is not None:
             live.cancel.set()
         if wrong is not None and (run.attempt is None or run.attempt.status.is_final):
-            await self._refuse(live, wrong)
+            for child in run.children:
+                with suppress(RunNotFound):  # it was never begun
+                    await self.cancel(child)
+            message = f"its limits contradict each other since the configuration was changed: {wrong}"
+            await self._journal.end(live, Status.FAILED, Failure(kind=FailureKind.REJECTED, message=message))
             return
         self._worker.take(live)
-
-    async def _refuse(self, live: Live, wrong: InvalidInput) -> None:
-        """End a run that nothing more can be begun for, and its copies with it."""
-        for child in live.run.children:
-            with suppress(RunNotFound):  # it was never begun
-                await self.cancel(child)
-        message = f"its limits contradict each other since the configuration was changed: {wrong}"
-        await self._journal.end(live, Status.FAILED, Failure(kind=FailureKind.REJECTED, message=message))
 
     async def _hear(self, wish: Wish) -> None:
         live = self.get_live(wish.run_id)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from engine_setup import make_task, open_gateway
 
-from gateway import AsyncGateway, Run, Status
+from gateway import AsyncGateway, FailureKind, Run, Status
 from gateway.errors import RunTakenOver, StoreError
 from gateway.lifecycle import AttemptStatus
 from gateway.store.memory import MemoryStore
@@ -75,6 +75,49 @@ async def test_a_run_survives_death_after_every_write(writes: int, fault: str | 
     assert run.status is Status.COMPLETED
     assert len(first.accepted) == 1
     assert [attempt.status for attempt in run.attempts] == [AttemptStatus.SUCCEEDED]
+
+
+def make_later(adapter: FakeAdapter, store: MemoryStore, clock: FakeClock) -> AsyncGateway:
+    """Make a gateway whose configuration now says for the model what some of its tasks contradict."""
+    models = {"m": {"targets": {adapter.name: {"app": "echo"}}, "ignore": ["a"]}}
+    return AsyncGateway([adapter], models, store=store, clock=clock)
+
+
+@pytest.mark.parametrize("copies", [{}, {"hedge": 2, "idempotent": True}])
+async def test_limits_that_contradict_since_end_one_run_and_no_other(copies: dict[str, Any]) -> None:
+    clock = FakeClock()
+    store = MemoryStore()
+    first = FakeAdapter("a", clock=clock, steps=[(600.0, Status.COMPLETED)])
+    gateway = make_gateway(first, DyingStore(store, 0), clock)
+    wrong = await gateway.submit(make_task(only=("a",), **copies))
+    right = await gateway.submit(make_task("fine", on_doubt="fail"))
+    await die(gateway)
+
+    second = FakeAdapter("a", clock=clock, backend=first.backend)
+    async with make_later(second, store, clock) as later:
+        await clock.sleep(60)
+        ended = await later.get(wrong.id)
+        assert ended.failure is not None
+        assert (ended.status, ended.failure.kind) == (Status.FAILED, FailureKind.REJECTED)
+        assert "only=('a',) and ignore=('a',) name the same backend" in ended.failure.message
+        other = await later.get(right.id)
+    assert other.failure is not None
+    assert other.failure.kind is FailureKind.NO_BACKEND  # it was planned: its only backend is to be ignored
+    assert second.accepted == []
+
+
+async def test_a_job_that_is_there_is_followed_whatever_the_limits_say_now() -> None:
+    clock = FakeClock()
+    store = MemoryStore()
+    first = FakeAdapter("a", clock=clock, steps=[(600.0, Status.COMPLETED)])
+    gateway = make_gateway(first, store, clock)
+    run = await gateway.submit(make_task(only=("a",), on_failed="next"))
+    await clock.sleep(5)
+    await gateway.aclose()
+
+    async with make_later(FakeAdapter("a", clock=clock, backend=first.backend), store, clock) as later:
+        assert (await later.wait(run.id)).status is Status.COMPLETED
+    assert len(first.accepted) == 1
 
 
 async def test_recover_tells_what_was_found() -> None:

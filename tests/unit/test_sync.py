@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway import AsyncGateway, Gateway, NoBackend, Status, Task
+from gateway import AsyncGateway, Gateway, NoBackend, Status, Task, run
 from gateway.testing import FakeAdapter
 
 MODELS = {"m": {"targets": {"a": {"app": "echo"}}}}
@@ -23,6 +23,17 @@ def test_every_method_has_its_twin() -> None:
     for name in names - {"models", "from_config"}:
         parameters = inspect.signature(getattr(AsyncGateway, name)).parameters
         assert inspect.signature(getattr(Gateway, name)).parameters == parameters
+
+
+def test_the_short_call_takes_what_the_method_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = dict(inspect.signature(Gateway.run).parameters)
+    del method["self"]
+    assert dict(inspect.signature(run).parameters) == method
+    with Gateway([FakeAdapter("a", steps=QUICK)], MODELS) as gateway:
+        monkeypatch.setattr("gateway.sync.get_default", lambda: gateway)
+        first = run(Task(model="m", input=1), "a", timeout=30.0, idempotency_key="k", api_key="me")
+        again = run(Task(model="m", input=1), "a", idempotency_key="k", api_key="me")
+    assert (first.id, first.idempotency_key, first.api_key) == (again.id, "k", "me")
 
 
 def test_runs_from_many_threads() -> None:
