@@ -14,6 +14,7 @@ from gateway.store.bill import BillLine, make_bill
 from gateway.store.ledger import Entry, Ledger, book
 from gateway.store.protocol import Claimed, RunFilter, Scope, Wish
 from gateway.store.rows import encode_task, make_entry
+from gateway.store.shelf import MemoryShelf, Shelf
 from gateway.task import Event, Run
 from gateway.types import RunId
 
@@ -40,6 +41,7 @@ class MemoryStore:
         self.ledger: Ledger = self._ledger
         self._archive = MemoryArchive(self._rows, self._ledger)
         self.archive: Archive = self._archive
+        self.shelf: Shelf = MemoryShelf()
 
     async def open(self) -> None:
         """Nothing to make ready."""

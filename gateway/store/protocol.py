@@ -16,6 +16,7 @@ from gateway.policy.budget import Spend
 from gateway.policy.learning import Outcome
 from gateway.store.archive import Archive
 from gateway.store.ledger import Ledger
+from gateway.store.shelf import Shelf
 from gateway.task import Event, Run
 
 SCHEMA_VERSION = 3
@@ -102,6 +103,7 @@ class Store(Protocol):
 
     ledger: Ledger
     archive: Archive
+    shelf: Shelf
 
     async def open(self) -> None:
         """Make ready; create or migrate the tables. Raises StoreTooNew."""

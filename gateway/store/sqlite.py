@@ -13,13 +13,15 @@ from gateway.policy.learning import Outcome
 from gateway.store.archive import Archive
 from gateway.store.ledger import Ledger
 from gateway.store.protocol import Claimed, RunFilter, Scope, Wish
+from gateway.store.shelf import Shelf
 from gateway.store.sqlite_archive import SqliteArchive, SqliteLedger
 from gateway.store.sqlite_listing import IS_OPEN, make_listing
 from gateway.store.sqlite_rows import load_run, make_marks, parse_time
 from gateway.store.sqlite_schema import migrate
-from gateway.store.sqlite_writes import Change, Creation
+from gateway.store.sqlite_shelf import SqliteShelf
+from gateway.store.sqlite_writes import Change, Creation, write_many
 from gateway.store.writer import Writer
-from gateway.task import Event, Run
+from gateway.task import Envelope, Event, Run
 
 
 class SqliteStore:
@@ -27,9 +29,11 @@ class SqliteStore:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._writer = Writer(self.path)
+        self._writer = Writer(self.path, write_many)
+        self._kept: dict[str, Envelope] = {}  # of open runs: the newest one that is in the file
         self.ledger: Ledger = SqliteLedger(self._writer)
         self.archive: Archive = SqliteArchive(self._writer)
+        self.shelf: Shelf = SqliteShelf(self._writer)
         self._open = False
 
     async def open(self) -> None:
@@ -45,13 +49,19 @@ class SqliteStore:
 
     async def create(self, run: Run, *, owner: str) -> int:
         """See Store."""
-        return await self._writer.call(Creation(run, owner).write)
+        await self._writer.share(Creation(run, owner))
+        return 1
 
     async def save(
         self, run: Run, *, fence: int, events: Sequence[Event] = (), spends: Sequence[Spend] = ()
     ) -> None:
         """See Store."""
-        await self._writer.call(Change(run, fence, events, spends).write)
+        await self._writer.share(Change(run, fence, events, spends, self._kept.get(run.id)))
+        envelope = run.attempt.envelope if run.attempt else None
+        if run.status.is_final or envelope is None:
+            self._kept.pop(run.id, None)
+        else:
+            self._kept[run.id] = envelope
 
     async def get(self, run_id: str) -> Run:
         """See Store."""

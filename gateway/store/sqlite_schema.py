@@ -62,6 +62,13 @@ CREATE TABLE IF NOT EXISTS pruned_costs (
     line BLOB NOT NULL,
     PRIMARY KEY (day, backend, model)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS shelf (
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    body BLOB NOT NULL,
+    due_at REAL,
+    PRIMARY KEY (kind, id)
+) WITHOUT ROWID;
 """
 
 _LATER_COLUMNS = ("api_key TEXT", "parent TEXT", "ended_at REAL", "unresolved INTEGER")  # than schema 1
@@ -82,6 +89,7 @@ CREATE INDEX IF NOT EXISTS runs_ended_by_model ON runs (phase, model, created_at
 CREATE INDEX IF NOT EXISTS runs_ended_by_backend ON runs (phase, backend, created_at)
     WHERE ended_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS attempts_by_time ON attempts (created_at);
+CREATE INDEX IF NOT EXISTS shelf_due ON shelf (kind, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS attempts_ended ON attempts (ended_at) WHERE ended_at IS NOT NULL;
 """
 
