@@ -13,6 +13,7 @@ from gateway.task import Cost
 
 if TYPE_CHECKING:
     from gateway.store.bill import BillLine
+    from gateway.store.protocol import Claimed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,12 @@ class Ledger(Protocol):
 
     async def list_entries(self, since: datetime) -> list[Entry]:
         """Return the costs of all attempts that began since then, oldest first."""
+
+    async def reopen(self, run_id: str) -> Claimed:
+        """Return a run that has ended, to write about its money: who wrote it before can't any more.
+
+        Raises RunNotFound, and InvalidInput while the run goes on.
+        """
 
     async def list_pruned(self, since: datetime) -> list[BillLine]:
         """Return what the attempts of pruned runs come to, a line for each backend, model and day (UTC).

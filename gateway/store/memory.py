@@ -13,7 +13,7 @@ from gateway.store.archive import Archive, Pruning, is_resolved, list_run_entrie
 from gateway.store.bill import BillLine, make_bill
 from gateway.store.ledger import Entry, Ledger, book
 from gateway.store.protocol import Claimed, RunFilter, Scope, Wish
-from gateway.store.rows import encode_task, make_entry
+from gateway.store.rows import encode_task, make_entry, require_end
 from gateway.store.shelf import MemoryShelf, Shelf
 from gateway.task import Event, Run
 from gateway.types import RunId
@@ -176,6 +176,13 @@ class MemoryLedger:
             if attempt.created_at >= since
         ]
         return sorted(entries, key=lambda entry: entry.at)
+
+    async def reopen(self, run_id: str) -> Claimed:
+        """See Ledger."""
+        row = _find(self._rows, run_id)
+        require_end(row.run)
+        row.fence += 1
+        return Claimed(row.run, row.fence)
 
     async def list_pruned(self, since: datetime) -> list[BillLine]:
         """See Ledger."""

@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from gateway.errors import InvalidInput
 from gateway.policy.learning import make_outcome
 from gateway.store.ledger import Entry
 from gateway.task import Attempt, Envelope, Run, Task
+from gateway.value import Value
 
-_EMPTY = Task()
+_APART = frozenset({"task", "plan", "attempts", "envelope"})  # what has a column or a row of its own
+_NOTHING: dict[str, object] = {}
+_spare: dict[type, tuple[tuple[str, object], ...]] = {}
+
+
+def encode_sparse(value: Value, **more: object) -> bytes:
+    """Return a value as JSON without the fields that are None, False, 0 or empty as they are by default.
+
+    `model_validate_json` reads it back. Most fields of most values are so: it is a third of the bytes.
+    """
+    from pydantic_core import to_json
+
+    spare = _spare.get(type(value)) or _find_spare(type(value))
+    data = {name: here for name, default in spare if (here := getattr(value, name)) is not default}
+    return to_json(data | more, inf_nan_mode="constants", bytes_mode="base64")
+
+
+def _find_spare(kind: type[Value]) -> tuple[tuple[str, object], ...]:
+    found = ((one.name, one.default) for one in fields(kind) if one.name not in _APART)  # type: ignore[arg-type]
+    _spare[kind] = tuple(found)
+    return _spare[kind]
 
 
 def encode_task(task: Task) -> bytes:
@@ -18,14 +39,14 @@ def encode_task(task: Task) -> bytes:
     from pydantic_core import PydanticSerializationError
 
     try:
-        return task.model_dump_json()
+        return encode_sparse(task)
     except PydanticSerializationError as error:
         raise InvalidInput(f"the task is not JSON: {error}") from error
 
 
 def encode_run(run: Run) -> bytes:
     """Return the part of a run that changes, without its task, plan and attempts."""
-    return replace(run, task=_EMPTY, attempts=(), plan=None).model_dump_json()
+    return encode_sparse(run, task=_NOTHING)
 
 
 def encode_plan(run: Run) -> bytes | None:
@@ -33,6 +54,13 @@ def encode_plan(run: Run) -> bytes | None:
     from pydantic_core import to_json
 
     return None if run.plan is None else to_json(run.plan, inf_nan_mode="constants")
+
+
+def require_end(run: Run) -> Run:
+    """Return a run that has ended. Raises InvalidInput while it goes on."""
+    if not run.status.is_final:
+        raise InvalidInput(f"run {run.id} is still {run.status.name}: its costs are settled when it ends")
+    return run
 
 
 def decode_entry(run_id: str, model: str | None, state: bytes) -> Entry:
@@ -52,8 +80,8 @@ def make_entry(run_id: str, model: str | None, attempt: Attempt) -> Entry:
     )
 
 
-def encode_attempt(run: Run, attempt: Attempt) -> tuple[object, ...]:
-    """Return the row of an attempt."""
+def encode_attempt(run: Run, attempt: Attempt, kept: Envelope | None = None) -> tuple[object, ...]:
+    """Return the row of an attempt, without its envelope if that is the one that is `kept` already."""
     outcome = make_outcome(attempt)
     learnt: tuple[object, ...] = (None,) * 4
     if outcome is not None:
@@ -65,8 +93,8 @@ def encode_attempt(run: Run, attempt: Attempt) -> tuple[object, ...]:
         run.task.model,
         attempt.created_at.timestamp(),
         *learnt,
-        attempt.envelope.model_dump_json() if attempt.envelope else None,
-        replace(attempt, envelope=None).model_dump_json(),
+        None if attempt.envelope is None or attempt.envelope is kept else attempt.envelope.model_dump_json(),
+        encode_sparse(attempt),
     )
 
 

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
-from gateway.policy.budget import Spend
 from gateway.store.archive import Pruning, list_run_entries
 from gateway.store.bill import BillLine, add_lines, make_bill
-from gateway.store.ledger import Entry, book
-from gateway.store.rows import decode_entry
+from gateway.store.ledger import Entry
+from gateway.store.protocol import Claimed
+from gateway.store.rows import decode_entry, require_end
 from gateway.store.sqlite_rows import load_run, make_marks
 from gateway.store.writer import Writer
 from gateway.task import Run
@@ -84,26 +84,22 @@ class SqliteLedger:
         rows = await self._writer.call(lambda db: db.execute(query, (since.timestamp(),)).fetchall())
         return [decode_entry(run_id, model, state) for run_id, model, state in rows]
 
+    async def reopen(self, run_id: str) -> Claimed:
+        """See Ledger."""
+
+        def work(db: sqlite3.Connection) -> Claimed:
+            run = require_end(load_run(db, run_id))
+            query = "UPDATE runs SET fence = fence + 1 WHERE id = ? RETURNING fence"
+            return Claimed(run, db.execute(query, (run_id,)).fetchone()[0])
+
+        return await self._writer.call(work)
+
     async def list_pruned(self, since: datetime) -> list[BillLine]:
         """See Ledger."""
         query = "SELECT line FROM pruned_costs WHERE day >= ? ORDER BY day, backend, model"
         day = since.astimezone(UTC).date().isoformat()
         rows = await self._writer.call(lambda db: db.execute(query, (day,)).fetchall())
         return [BillLine.model_validate_json(line) for (line,) in rows]
-
-
-def write_spends(db: sqlite3.Connection, spends: Sequence[Spend]) -> None:
-    """Change accounts. Raises BudgetExceeded; the caller undoes the rest."""
-
-    def read(scope: str) -> int:
-        row = db.execute("SELECT used FROM accounts WHERE scope = ?", (scope,)).fetchone()
-        return 0 if row is None else int(row[0])
-
-    def write(scope: str, used: int) -> None:
-        # As text: an amount may be more than SQLite's 64 bits.
-        db.execute("INSERT OR REPLACE INTO accounts (scope, used) VALUES (?, ?)", (scope, str(used)))
-
-    book(spends, read, write)
 
 
 def _get_before(db: sqlite3.Connection, which: Pruning) -> float:

@@ -6,17 +6,31 @@ import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from gateway.errors import GatewayError, StoreError
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], Any]
-_Job = tuple[Work, asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
+
+
+class Sharing(Protocol):
+    """A change of one run that may be written with those of others, in a few statements for all."""
+
+    run_id: str
+
+    def write(self, db: sqlite3.Connection, /) -> Any:
+        """Carry it out alone."""
+
+
+WriteMany = Callable[[sqlite3.Connection, Sequence[Sharing]], None]
+"""Carries many changes of different runs out, or raises; then each is tried alone."""
+
+_Job = tuple[Work | Sharing, asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
 
 _MOST_PER_COMMIT = 512
 _LOCKED_PAUSE_SECONDS = 0.01
@@ -25,12 +39,16 @@ _LOCKED_PAUSE_SECONDS = 0.01
 class Writer:
     """Runs work on one connection in one thread; what is queued meanwhile shares the next transaction.
 
+    Between two statements the thread waits for Python's lock, for milliseconds when the event loop is busy.
+    So what can share statements does: see Sharing.
+
     A call returns after the commit is on the disk. Work that raises undoes only itself. What is called after
     `stop` was is refused, and not left waiting.
     """
 
-    def __init__(self, path: Path, *, timeout_seconds: float = 10.0) -> None:
+    def __init__(self, path: Path, write_many: WriteMany, *, timeout_seconds: float = 10.0) -> None:
         self._path = path
+        self._write_many = write_many
         self._timeout_seconds = timeout_seconds
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -48,10 +66,18 @@ class Writer:
         Raises:
             StoreError: the database refused; nothing of this work was written.
         """
+        result: T = await self._put(work)
+        return result
+
+    async def share(self, change: Sharing) -> None:
+        """Write a change down, together with others if there are any; returns and raises as `call` does."""
+        await self._put(change)
+
+    async def _put(self, work: Work | Sharing) -> Any:
         if self._thread is None:
             raise StoreError(f"the store {self._path} is not open")
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
+        future: asyncio.Future[Any] = loop.create_future()
         self._queue.put((work, loop, future))
         return await future
 
@@ -70,7 +96,7 @@ class Writer:
             jobs, going_on = self._take()
             try:
                 connection = connection or self._connect()
-                results = _do_together(connection, jobs)
+                results = _do_together(connection, [job[0] for job in jobs], self._write_many)
             except Exception as error:  # noqa: BLE001  whatever it is, those who wait must hear of it
                 results = [error] * len(jobs)
             _deliver(jobs, [self._explain(result) for result in results])
@@ -121,29 +147,60 @@ class Writer:
         connection.execute("PRAGMA foreign_keys = ON")
 
 
-def _do_together(connection: sqlite3.Connection, jobs: list[_Job]) -> list[Any]:
-    """Do all jobs in one transaction; one that raises is rolled back alone and its error is its result."""
-    if not jobs:
+def _do_together(
+    connection: sqlite3.Connection, works: Sequence[Work | Sharing], write_many: WriteMany
+) -> list[Any]:
+    """Do everything in one transaction; what raises is rolled back alone and its error is its result."""
+    if not works:
         return []
     results: list[Any] = []
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for work, _, _ in jobs:
-            connection.execute("SAVEPOINT job")
-            try:
-                results.append(work(connection))
-            except Exception as error:
-                if not connection.in_transaction:
-                    raise  # SQLite gave the whole transaction up: a full disk, for one
-                connection.execute("ROLLBACK TO job")
-                results.append(error)
-            connection.execute("RELEASE job")
+        for group in _group(works):
+            done = len(group) > 1 and _try(connection, lambda db, group=group: write_many(db, group)) is None
+            results += [None] * len(group) if done else [_try(connection, _get_call(work)) for work in group]
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
     return results
+
+
+def _group(works: Sequence[Work | Sharing]) -> Iterator[list[Any]]:
+    """Yield neighbours that can be written together: each run once, so that the order among them is free."""
+    group: dict[str, Sharing] = {}
+    for work in works:
+        run_id = getattr(work, "run_id", None)
+        if group and (run_id is None or run_id in group):
+            yield list(group.values())
+            group = {}
+        if run_id is None:
+            yield [work]
+        else:
+            group[run_id] = work  # type: ignore[assignment]  # what has a run's id is Sharing
+    if group:
+        yield list(group.values())
+
+
+def _get_call(work: Any) -> Work:
+    call: Work = getattr(work, "write", work)
+    return call
+
+
+def _try(connection: sqlite3.Connection, work: Work) -> Any:
+    """Return what the work returned, or the error that undid it."""
+    result: Any
+    connection.execute("SAVEPOINT job")
+    try:
+        result = work(connection)
+    except Exception as error:
+        if not connection.in_transaction:
+            raise  # SQLite gave the whole transaction up: a full disk, for one
+        connection.execute("ROLLBACK TO job")
+        result = error
+    connection.execute("RELEASE job")
+    return result
 
 
 def _deliver(jobs: list[_Job], results: list[Any]) -> None:
