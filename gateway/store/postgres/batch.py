@@ -22,10 +22,12 @@ _MARK = (
     " ON CONFLICT (writer) DO UPDATE SET batch = excluded.batch, at = excluded.at"
 )
 _CREATE = (
-    "INSERT INTO runs (id, created_at, cancel_requested_at, status, phase, model, owner, idempotency_key,"
-    " api_key, task, plan, state) VALUES (%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b)"
+    "INSERT INTO runs (id, created_at, cancel_requested_at, status, phase, model, owner, parent,"
+    " idempotency_key, api_key, task, plan, state)"
+    " VALUES (%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b)"
     " ON CONFLICT DO NOTHING RETURNING id"
 )
+_FIND_PRUNED = "SELECT key, run_id FROM pruned_keys WHERE key = ANY(%s)"
 _LOCK_RUNS = "SELECT id, fence FROM runs WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
 _OPEN_ACCOUNTS = (
     "INSERT INTO accounts (scope, used) SELECT scope, 0 FROM unnest(%s::text[]) scope ORDER BY scope"
@@ -34,7 +36,7 @@ _OPEN_ACCOUNTS = (
 _LOCK_ACCOUNTS = "SELECT scope, used FROM accounts WHERE scope = ANY(%s) ORDER BY scope FOR NO KEY UPDATE"
 _SAVE = (
     "UPDATE runs SET status = %b, phase = %b, backend = %b, address = %b, state = %b,"
-    " cancel_requested_at = COALESCE(cancel_requested_at, %b) WHERE id = %b"
+    " ended_at = %b, unresolved = %b, cancel_requested_at = COALESCE(cancel_requested_at, %b) WHERE id = %b"
 )
 _SAVE_ATTEMPT = (
     "INSERT INTO attempts (run_id, number, backend, model, created_at, ended_at, succeeded, doubted, seconds,"
@@ -109,13 +111,16 @@ class Batch:
 
     async def decide(self, connection: Connection, writer: str, number: int) -> None:
         """Begin, lock what will be changed, and find out who may write. Raises psycopg's errors."""
-        created, runs, accounts = (connection.cursor() for _ in range(3))
+        created, pruned, runs, accounts = (connection.cursor() for _ in range(4))
+        keys = [job.key for job in self._creates if job.key is not None]
         scopes = sorted({spend.scope for job in self._saves for spend in job.spends})
         async with connection.pipeline():
             await connection.execute(_BEGIN)
             await connection.execute(_MARK, (writer, number))
             if self._creates:
                 await created.executemany(_CREATE, [job.row for job in self._creates], returning=True)
+            if keys:  # behind the insert: from then on no key can be pruned any more
+                await pruned.execute(_FIND_PRUNED, (keys,))
             if self._saves:
                 await runs.execute(_LOCK_RUNS, (sorted(job.run_id for job in self._saves),))
             if scopes:
@@ -123,12 +128,23 @@ class Batch:
                 await accounts.execute(_LOCK_ACCOUNTS, (scopes,))
         if self._creates:
             rows = [await result.fetchone() async for result in created.results()]
-            for job, row in zip(self._creates, rows, strict=True):
-                self._results[job] = 1 if row is not None else await _tell_taken(connection, job)
+            await self._settle_creates(connection, rows, dict(await pruned.fetchall()) if keys else {})
         if scopes:
             self._accounts = {scope: int(used) for scope, used in await accounts.fetchall()}
         if self._saves:
             self._decide_saves(dict(await runs.fetchall()))
+        await self._do_acts(connection)
+
+    async def _settle_creates(
+        self, connection: Connection, rows: Sequence[object], pruned: dict[str, str]
+    ) -> None:
+        for job, row in zip(self._creates, rows, strict=True):
+            self._results[job] = 1 if row is not None else await _tell_taken(connection, job)
+            if job.key in pruned:
+                self._results[job] = _make_run_exists(job.key, pruned[job.key])
+                await connection.execute("DELETE FROM runs WHERE id = %s", (job.run_id,))
+
+    async def _do_acts(self, connection: Connection) -> None:
         for act in self._acts:
             try:
                 self._results[act] = await act.work(connection)
@@ -183,5 +199,9 @@ async def _tell_taken(connection: Connection, job: Create) -> GatewayError:
     query = "SELECT id FROM runs WHERE idempotency_key = %s AND id <> %s"
     row = await (await connection.execute(query, (job.key, job.run_id))).fetchone()
     if row is not None:
-        return RunExists(f"the key {job.key!r} has run {row[0]}", run_id=row[0])
+        return _make_run_exists(job.key, row[0])
     return StoreError(f"there is a run {job.run_id} already")
+
+
+def _make_run_exists(key: str | None, run_id: str) -> RunExists:
+    return RunExists(f"the key {key!r} has run {run_id}", run_id=run_id)

@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from gateway.errors import RunNotFound
+from gateway.lifecycle import Phase
 from gateway.policy.learning import Outcome
 from gateway.store.postgres.address import Connection
 from gateway.store.protocol import Claimed, RunFilter, Scope, Wish
 from gateway.store.rows import decode_run
 from gateway.task import Event, Run
 
+Place: TypeAlias = tuple[float, int]
+"""Where a run stands among all: when it was created (seconds since 1970), and as which."""
+
 _RUN = """
 SELECT task, plan, state, cancel_requested_at, accept_answer,
     ARRAY(SELECT envelope FROM attempts WHERE run_id = runs.id ORDER BY number),
     ARRAY(SELECT state FROM attempts WHERE run_id = runs.id ORDER BY number),
-    id, fence
+    created_at, place, fence
 FROM runs
 """
 _BY_ID = f"{_RUN} WHERE id = %s"
@@ -57,12 +61,31 @@ async def fetch_runs(connection: Connection, which: RunFilter) -> list[Run]:
         "api_key": which.api_key,
     }
     used = {f"{name} = %s": value for name, value in terms.items() if value is not None}
+    values = list(used.values())
+    phase = which.phase if which.status is None else which.status.phase
+    if phase is not None:  # word for word as in the indexes
+        used["phase = 'running'" if phase is Phase.RUNNING else "ended_at IS NOT NULL"] = None
     if which.before is not None:
-        used["created_at < %s"] = which.before.timestamp()
+        # Without that run, or without an id, nothing of the same time is older: places begin with 1.
+        used["(created_at, place) < (%s, COALESCE((SELECT place FROM runs WHERE id = %s), 0))"] = None
+        values += [which.before.timestamp(), which.before_id]
     where = f" WHERE {' AND '.join(used)}" if used else ""
     query = f"{_RUN}{where} ORDER BY created_at DESC, place DESC LIMIT %s"
-    found = await _execute(connection, query, (*used.values(), which.limit))
+    found = await _execute(connection, query, (*values, which.limit))
     return [_decode(row) for row in await found.fetchall()]
+
+
+async def fetch_runs_by_id(connection: Connection, ids: Sequence[str]) -> list[Run]:
+    """Return those runs that are there."""
+    found = await _execute(connection, f"{_RUN} WHERE id = ANY(%s)", (list(ids),))
+    return [_decode(row) for row in await found.fetchall()]
+
+
+async def fetch_page(connection: Connection, place: Place, limit: int) -> tuple[list[Run], Place]:
+    """Return the runs behind a place, oldest first, and the place of the last."""
+    query = f"{_RUN} WHERE (created_at, place) > (%s, %s) ORDER BY created_at, place LIMIT %s"
+    rows = await (await _execute(connection, query, (*place, limit))).fetchall()
+    return [_decode(row) for row in rows], (rows[-1][-3], rows[-1][-2]) if rows else place
 
 
 async def fetch_events(connection: Connection, run_id: str, after: int) -> list[Event]:

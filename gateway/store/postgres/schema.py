@@ -25,16 +25,22 @@ CREATE TABLE runs (
     accept_answer TEXT,
     idempotency_key TEXT UNIQUE,
     api_key TEXT,
+    parent TEXT,
+    ended_at DOUBLE PRECISION,
+    unresolved BOOLEAN,
     task BYTEA NOT NULL,
     plan BYTEA,
     state BYTEA NOT NULL
 );
 CREATE INDEX runs_by_time ON runs (created_at, place);
-CREATE INDEX runs_open ON runs (owner) WHERE phase = 'running';
-CREATE INDEX runs_by_phase ON runs (phase, created_at, place);
 CREATE INDEX runs_by_model ON runs (model, created_at, place);
-CREATE INDEX runs_by_backend ON runs (backend, created_at, place);
+CREATE INDEX runs_by_backend ON runs (backend, created_at, place) WHERE backend IS NOT NULL;
 CREATE INDEX runs_by_api_key ON runs (api_key, created_at, place) WHERE api_key IS NOT NULL;
+CREATE INDEX runs_open ON runs (owner) WHERE phase = 'running';
+CREATE INDEX runs_open_by_time ON runs (created_at, place) WHERE phase = 'running';
+CREATE INDEX runs_ended ON runs (ended_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX runs_ended_by_phase ON runs (phase, created_at, place) WHERE ended_at IS NOT NULL;
+CREATE INDEX runs_ended_by_status ON runs (status, created_at, place) WHERE ended_at IS NOT NULL;
 CREATE TABLE attempts (
     run_id TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
     number INTEGER NOT NULL,
@@ -57,8 +63,24 @@ CREATE TABLE events (
     event BYTEA NOT NULL,
     PRIMARY KEY (run_id, seq)
 );
-CREATE TABLE accounts (scope TEXT PRIMARY KEY, used NUMERIC NOT NULL);
+CREATE TABLE accounts (scope TEXT COLLATE "C" PRIMARY KEY, used NUMERIC NOT NULL);
 CREATE TABLE owners (owner TEXT PRIMARY KEY, until DOUBLE PRECISION NOT NULL);
+CREATE TABLE pruned_keys (key TEXT PRIMARY KEY, run_id TEXT NOT NULL);
+CREATE TABLE pruned_costs (
+    day TEXT COLLATE "C" NOT NULL,
+    backend TEXT NOT NULL,
+    model TEXT NOT NULL,
+    line BYTEA NOT NULL,
+    PRIMARY KEY (day, backend, model)
+);
+CREATE TABLE shelf (
+    kind TEXT NOT NULL,
+    id TEXT COLLATE "C" NOT NULL,
+    body BYTEA NOT NULL,
+    due_at DOUBLE PRECISION,
+    PRIMARY KEY (kind, id)
+);
+CREATE INDEX shelf_due ON shelf (kind, due_at) WHERE due_at IS NOT NULL;
 CREATE TABLE writers (writer TEXT PRIMARY KEY, batch BIGINT NOT NULL, at TIMESTAMPTZ NOT NULL);
 """
 

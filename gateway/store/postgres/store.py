@@ -5,21 +5,24 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from gateway.policy.budget import Spend
 from gateway.policy.learning import Outcome
-from gateway.store.ledger import Entry, Ledger
+from gateway.store.archive import Archive, get_end
+from gateway.store.ledger import Ledger
 from gateway.store.news import WISHES, News
 from gateway.store.postgres import queries
-from gateway.store.postgres.address import Address, Connection
+from gateway.store.postgres.address import Address
+from gateway.store.postgres.archive import PostgresArchive, PostgresLedger
 from gateway.store.postgres.batch import Create, Save
 from gateway.store.postgres.lane import Lane
 from gateway.store.postgres.listener import Listener
 from gateway.store.postgres.readers import Readers
 from gateway.store.postgres.schema import migrate
+from gateway.store.postgres.shelf import PostgresShelf
 from gateway.store.protocol import Claimed, RunFilter, Scope, Wish
-from gateway.store.rows import decode_entry, encode_attempt, encode_plan, encode_run, encode_task
+from gateway.store.rows import encode_attempt, encode_plan, encode_run, encode_task
+from gateway.store.shelf import Shelf
 from gateway.task import Event, Run
 
 
@@ -39,6 +42,8 @@ class PostgresStore:
         self._readers = Readers(self.address)
         self._listener = Listener(self.address, self.news)
         self.ledger: Ledger = PostgresLedger(self._readers)
+        self.archive: Archive = PostgresArchive(self._lane, self._readers)
+        self.shelf: Shelf = PostgresShelf(self._lane, self._readers)
         self._open = False
 
     async def open(self) -> None:
@@ -60,6 +65,7 @@ class PostgresStore:
             run.status.phase.value,
             run.task.model,
             owner,
+            run.parent,
             run.idempotency_key,
             run.api_key,
             encode_task(run.task),
@@ -79,7 +85,7 @@ class PostgresStore:
             topics=(run.id,) if events else (),
             run_id=run.id,
             fence=fence,
-            row=(run.status.value, run.status.phase.value, *place, encode_run(run), cancel),
+            row=(run.status.value, run.status.phase.value, *place, encode_run(run), *get_end(run), cancel),
             attempt=encode_attempt(run, run.attempt) if run.attempt else None,
             events=[(run.id, event.seq, event.model_dump_json()) for event in events],
             spends=spends,
@@ -138,31 +144,6 @@ class PostgresStore:
         await self._listener.stop()
         await self._lane.stop()
         await self._readers.stop()
-
-
-class PostgresLedger:
-    """The accounts of a PostgresStore."""
-
-    def __init__(self, readers: Readers) -> None:
-        self._readers = readers
-
-    async def fetch_spent(self) -> dict[str, int]:
-        """See Ledger. Accounts in which nothing is are left out."""
-
-        async def read(db: Connection) -> list[tuple[Any, ...]]:
-            return await (await db.execute("SELECT scope, used FROM accounts WHERE used <> 0")).fetchall()
-
-        return {scope: int(used) for scope, used in await self._readers.read(read)}
-
-    async def list_entries(self, since: datetime) -> list[Entry]:
-        """See Ledger."""
-        query = "SELECT run_id, model, state FROM attempts WHERE created_at >= %s ORDER BY created_at"
-
-        async def read(db: Connection) -> list[tuple[Any, ...]]:
-            return await (await db.execute(query, (since.timestamp(),), binary=True)).fetchall()
-
-        rows = await self._readers.read(read)
-        return [decode_entry(run_id, model, state) for run_id, model, state in rows]
 
 
 async def _prepare(address: Address) -> str:

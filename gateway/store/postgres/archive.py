@@ -1,0 +1,131 @@
+"""The past and the accounts of the PostgreSQL store."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from gateway.store.archive import Pruning, list_run_entries
+from gateway.store.bill import BillLine, add_lines, make_bill
+from gateway.store.ledger import Entry
+from gateway.store.postgres.address import Connection
+from gateway.store.postgres.lane import Lane
+from gateway.store.postgres.queries import Place, fetch_page, fetch_runs_by_id
+from gateway.store.postgres.readers import Readers
+from gateway.store.rows import decode_entry
+from gateway.task import Run
+
+_EXPORTED_AT_ONCE = 200
+_PRUNABLE = (
+    "ended_at IS NOT NULL AND (NOT unresolved OR %s) AND ended_at < %s AND NOT EXISTS"
+    " (SELECT 1 FROM runs AS above WHERE above.id = runs.parent AND above.phase = 'running')"
+)
+_LAST_KEPT = "SELECT ended_at FROM runs WHERE ended_at IS NOT NULL ORDER BY ended_at DESC LIMIT 1 OFFSET %s"
+_ONE_AT_A_TIME = "LOCK TABLE pruned_costs IN SHARE ROW EXCLUSIVE MODE"
+_KEEP_KEYS = (
+    "INSERT INTO pruned_keys SELECT idempotency_key, id FROM runs"
+    " WHERE id = ANY(%s) AND idempotency_key IS NOT NULL ON CONFLICT DO NOTHING"
+)
+_GET_LINE = "SELECT line FROM pruned_costs WHERE day = %s AND backend = %s AND model = %s"
+_PUT_LINE = (
+    "INSERT INTO pruned_costs (day, backend, model, line) VALUES (%s, %s, %s, %s)"
+    " ON CONFLICT (day, backend, model) DO UPDATE SET line = excluded.line"
+)
+
+
+class PostgresArchive:
+    """The past of a PostgresStore."""
+
+    def __init__(self, lane: Lane, readers: Readers) -> None:
+        self._lane, self._readers = lane, readers
+
+    async def prune(self, which: Pruning, *, limit: int) -> int:
+        """See Archive."""
+
+        async def work(db: Connection) -> int:
+            await db.execute(_ONE_AT_A_TIME)
+            query = f"SELECT id FROM runs WHERE {_PRUNABLE} ORDER BY ended_at LIMIT %s"  # noqa: S608  ours
+            values = (which.unresolved, await _fetch_before(db, which), limit)
+            found = await db.execute(query.encode(), values)
+            ids = [run_id for (run_id,) in await found.fetchall()]
+            if ids:
+                await _forget(db, ids)
+            return len(ids)
+
+        forgotten: int = await self._lane.act(work)
+        return forgotten
+
+    async def count_prunable(self, which: Pruning) -> int:
+        """See Archive."""
+
+        async def work(db: Connection) -> int:
+            query = f"SELECT count(*) FROM runs WHERE {_PRUNABLE}"  # noqa: S608  our own words
+            found = await db.execute(query.encode(), (which.unresolved, await _fetch_before(db, which)))
+            (count,) = await found.fetchone() or (0,)
+            return int(count)
+
+        return await self._readers.read(work)
+
+    async def export(self, *, since: datetime | None = None) -> AsyncIterator[Run]:
+        """See Archive."""
+        place: Place = (since.timestamp() if since else 0.0, -1)
+        while True:
+            page = partial(fetch_page, place=place, limit=_EXPORTED_AT_ONCE)
+            runs, place = await self._readers.read(page)
+            for run in runs:
+                yield run
+            if len(runs) < _EXPORTED_AT_ONCE:
+                return
+
+
+class PostgresLedger:
+    """The accounts of a PostgresStore."""
+
+    def __init__(self, readers: Readers) -> None:
+        self._readers = readers
+
+    async def fetch_spent(self) -> dict[str, int]:
+        """See Ledger. Accounts in which nothing is are left out."""
+        rows = await self._fetch("SELECT scope, used FROM accounts WHERE used <> 0", ())
+        return {scope: int(used) for scope, used in rows}
+
+    async def list_entries(self, since: datetime) -> list[Entry]:
+        """See Ledger."""
+        query = "SELECT run_id, model, state FROM attempts WHERE created_at >= %s ORDER BY created_at"
+        rows = await self._fetch(query, (since.timestamp(),))
+        return [decode_entry(run_id, model, state) for run_id, model, state in rows]
+
+    async def list_pruned(self, since: datetime) -> list[BillLine]:
+        """See Ledger."""
+        query = "SELECT line FROM pruned_costs WHERE day >= %s ORDER BY day, backend, model"
+        rows = await self._fetch(query, (since.astimezone(UTC).date().isoformat(),))
+        return [BillLine.model_validate_json(line) for (line,) in rows]
+
+    async def _fetch(self, query: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+        async def read(db: Connection) -> list[tuple[Any, ...]]:
+            return await (await db.execute(query.encode(), values, binary=True)).fetchall()
+
+        return await self._readers.read(read)
+
+
+async def _fetch_before(db: Connection, which: Pruning) -> float:
+    """Return the time before which runs must have ended, those that are kept being counted in."""
+    before = which.ended_before.timestamp()
+    if not which.keep:
+        return before
+    row = await (await db.execute(_LAST_KEPT, (which.keep - 1,))).fetchone()
+    return float("-inf") if row is None else min(before, float(row[0]))
+
+
+async def _forget(db: Connection, ids: Sequence[str]) -> None:
+    for line in make_bill(list_run_entries(await fetch_runs_by_id(db, ids))):
+        key = (line.day.isoformat() if line.day else "", line.backend or "", line.model or "")
+        known = await (await db.execute(_GET_LINE, key, binary=True)).fetchone()
+        whole = line if known is None else add_lines(BillLine.model_validate_json(known[0]), line)
+        await db.execute(_PUT_LINE, (*key, whole.model_dump_json()))
+    await db.execute(_KEEP_KEYS, (ids,))
+    await db.execute("DELETE FROM runs WHERE id = ANY(%s)", (ids,))  # attempts and events go with them
+    scopes = [(f"run:{run_id}|", f"run:{run_id}}}") for run_id in ids]  # "}" follows "|"
+    await db.cursor().executemany("DELETE FROM accounts WHERE scope >= %s AND scope < %s", scopes)
