@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -17,6 +16,7 @@ from gateway.clock import Clock
 from gateway.engine.accepting import Chooser
 from gateway.engine.gates import Gates
 from gateway.engine.health import Health
+from gateway.engine.ids import make_run_id
 from gateway.engine.journal import Journal
 from gateway.engine.keeper import Keeper
 from gateway.engine.leading import Leading, choose_children
@@ -37,7 +37,6 @@ from gateway.policy.settings import check_names, merge_limits
 from gateway.policy.stages import is_worth_waiting
 from gateway.store.protocol import Claimed, RunFilter, Scope, Store, Wish
 from gateway.task import Event, Failure, FailureKind, Run, Task
-from gateway.types import RunId
 
 _log = logging.getLogger("gateway")
 _CLAIM_AT_ONCE = 500
@@ -58,7 +57,7 @@ class Engine:
         capacities: Mapping[str, Capacity] | None = None,
     ) -> None:
         self.adapters, self.catalogue, self.store, self.clock = adapters, catalogue, store, clock
-        accounting = accounting or Accounting()
+        self.accounting = accounting = accounting or Accounting()
         health = Health(clock)
         self.rates = accounting.rates
         gates = Gates(capacities or {}, clock)
@@ -127,7 +126,7 @@ class Engine:
         if not is_worth_waiting(plan, limits):
             plan.require_best()
         run = replace(run, plan=plan.model_dump())
-        if plan.ranked and (children := choose_children(plan, limits)):
+        if plan.ranked and (children := choose_children(plan, limits, run.created_at)):
             ids, places = zip(*children, strict=True)
             run = replace(run, children=ids, children_at=places)
         try:
@@ -266,7 +265,7 @@ def _make_run(
     task: Task, backend: str | Sequence[str], limits: Limits, key: str | None, now: datetime
 ) -> Run:
     return Run(
-        id=RunId(f"run_{uuid.uuid4().hex}"),
+        id=make_run_id(now),
         task=task,
         backend=backend if isinstance(backend, str) else tuple(backend),
         status=Status.RECEIVED,

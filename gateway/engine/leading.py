@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
+from gateway.engine.ids import make_run_id
 from gateway.engine.journal import Journal
 from gateway.engine.live import Live
 from gateway.errors import NoBackend, RunNotFound
@@ -130,7 +131,7 @@ class Leading:
         ]
 
 
-def choose_children(plan: Plan, limits: Limits) -> tuple[tuple[RunId, str], ...]:
+def choose_children(plan: Plan, limits: Limits, now: datetime) -> tuple[tuple[RunId, str], ...]:
     """Return (id, backend) for each child that a task needs; none for an ordinary run.
 
     Raises:
@@ -145,7 +146,7 @@ def choose_children(plan: Plan, limits: Limits) -> tuple[tuple[RunId, str], ...]
         raise NoBackend(
             f"a quorum of {limits.quorum} needs {wanted} backends, {len(backends)} are left", removed
         )
-    return tuple((RunId(f"run_{uuid.uuid4().hex}"), backend) for backend in backends)
+    return tuple((make_run_id(now), backend) for backend in backends)
 
 
 def _tell_child(run: Run) -> JSON:

@@ -157,7 +157,7 @@ def _do_together(
     connection.execute("BEGIN IMMEDIATE")
     try:
         for group in _group(works):
-            done = len(group) > 1 and _try(connection, lambda db, group=group: write_many(db, group)) is None
+            done = len(group) > 1 and _try(connection, _share(write_many, group)) is None
             results += [None] * len(group) if done else [_try(connection, _get_call(work)) for work in group]
         connection.execute("COMMIT")
     except BaseException:
@@ -181,6 +181,10 @@ def _group(works: Sequence[Work | Sharing]) -> Iterator[list[Any]]:
             group[run_id] = work  # type: ignore[assignment]  # what has a run's id is Sharing
     if group:
         yield list(group.values())
+
+
+def _share(write_many: WriteMany, group: Sequence[Sharing]) -> Work:
+    return lambda db: write_many(db, group)
 
 
 def _get_call(work: Any) -> Work:
