@@ -18,6 +18,7 @@ from gateway.lifecycle import Status
 from gateway.limits import Limits
 from gateway.reading import Reading, Selected
 from gateway.task import Event, Run, Task
+from gateway.types import Money
 
 if TYPE_CHECKING:
     from gateway.catalogue import Model
@@ -215,6 +216,44 @@ class AsyncGateway(Reading):
             if isinstance(result, BaseException):
                 raise result
         return [result for result in found if isinstance(result, Run)]
+
+    async def settle(
+        self,
+        run_id: str,
+        *,
+        cost: Money | None = None,
+        not_charged: bool = False,
+        evidence: str,
+        attempt: int | None = None,
+    ) -> Run:
+        """Say what a run cost of which nobody knew it, from evidence found elsewhere; budgets count it then.
+
+        Args:
+            run_id: of a run that has ended.
+            cost: what it cost; or else say `not_charged`.
+            not_charged: it cost nothing: what was reserved is given back.
+            evidence: where that was found, in words: an invoice, a transaction, a support ticket.
+            attempt: the number of the attempt, if the run has several of unknown cost.
+
+        Raises:
+            RunNotFound: the store has no such run.
+            InvalidInput: it goes on, or its cost is known.
+            NoRate: a budget counts it, and there is no rate into its currency.
+        """
+        from gateway.engine.settling import settle_by_hand
+
+        engine = self._engine
+        await engine.start(to_work=False)
+        return await settle_by_hand(
+            engine.store,
+            engine.accounting,
+            engine.clock,
+            run_id,
+            cost=cost,
+            not_charged=not_charged,
+            evidence=evidence,
+            number=attempt,
+        )
 
     async def recover(self) -> list[Recovered]:
         """Pick up every open run that no living process looks after, and tell what was found."""

@@ -86,6 +86,7 @@ class Gateway:
     replan = _carry(AsyncGateway.replan)
     quote = _carry(AsyncGateway.quote)
     costs = _carry(AsyncGateway.costs)
+    settle = _carry(AsyncGateway.settle)
     map = _carry(AsyncGateway.map)
     backends = _carry(AsyncGateway.backends)
     recover = _carry(AsyncGateway.recover)

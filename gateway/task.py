@@ -335,7 +335,7 @@ class Event(Value):
 
     Attributes:
         kind: "snapshot" (a look at the job), "piece" (a part of the output, as it came), "status" (the run's
-            changed), "attempt" (one began, landed, or ended), "end" (the run is over).
+            changed), "attempt" (one began, landed, ended, or was settled), "end" (the run is over).
         seq: grows by one per stored event of a run; 0 for those that are not stored (pieces).
         run_id: whose; "" from an adapter, which knows no runs.
         snapshot: for kind "snapshot".

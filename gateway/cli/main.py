@@ -21,6 +21,7 @@ _COMMANDS = {
     "accept": ("gateway.cli.follow", "accept, and pay for, one of a run's answers"),
     "runs": ("gateway.cli.follow", "list runs"),
     "costs": ("gateway.cli.costs", "sum up what was quoted, is reserved and was settled"),
+    "settle": ("gateway.cli.settle", "say what a run cost of which nobody knew it"),
     "recover": ("gateway.cli.recover", "finish the runs that a dead process left behind"),
     "plan": ("gateway.cli.look", "show where a task would go, and why"),
     "backends": ("gateway.cli.look", "show every backend's health"),

@@ -12,9 +12,10 @@ from gateway.store.bill import BillLine, add_lines, make_bill
 from gateway.store.ledger import Entry
 from gateway.store.postgres.address import Connection
 from gateway.store.postgres.lane import Lane
-from gateway.store.postgres.queries import Place, fetch_page, fetch_runs_by_id
+from gateway.store.postgres.queries import Place, fetch_page, fetch_run, fetch_runs_by_id
 from gateway.store.postgres.readers import Readers
-from gateway.store.rows import decode_entry
+from gateway.store.protocol import Claimed
+from gateway.store.rows import decode_entry, require_end
 from gateway.task import Run
 
 _EXPORTED_AT_ONCE = 200
@@ -83,7 +84,8 @@ class PostgresArchive:
 class PostgresLedger:
     """The accounts of a PostgresStore."""
 
-    def __init__(self, readers: Readers) -> None:
+    def __init__(self, lane: Lane, readers: Readers) -> None:
+        self._lane = lane
         self._readers = readers
 
     async def fetch_spent(self) -> dict[str, int]:
@@ -96,6 +98,18 @@ class PostgresLedger:
         query = "SELECT run_id, model, state FROM attempts WHERE created_at >= %s ORDER BY created_at"
         rows = await self._fetch(query, (since.timestamp(),))
         return [decode_entry(run_id, model, state) for run_id, model, state in rows]
+
+    async def reopen(self, run_id: str) -> Claimed:
+        """See Ledger."""
+
+        async def work(db: Connection) -> Claimed:
+            query = "UPDATE runs SET fence = fence + 1 WHERE id = %s AND phase <> 'running' RETURNING fence"
+            row = await (await db.execute(query, (run_id,))).fetchone()
+            run = require_end(await fetch_run(db, run_id))
+            return Claimed(run, -1 if row is None else row[0])
+
+        claimed: Claimed = await self._lane.act(work)
+        return claimed
 
     async def list_pruned(self, since: datetime) -> list[BillLine]:
         """See Ledger."""

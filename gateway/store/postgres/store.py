@@ -41,7 +41,7 @@ class PostgresStore:
         self._lane = Lane(self.address)
         self._readers = Readers(self.address)
         self._listener = Listener(self.address, self.news)
-        self.ledger: Ledger = PostgresLedger(self._readers)
+        self.ledger: Ledger = PostgresLedger(self._lane, self._readers)
         self.archive: Archive = PostgresArchive(self._lane, self._readers)
         self.shelf: Shelf = PostgresShelf(self._lane, self._readers)
         self._open = False

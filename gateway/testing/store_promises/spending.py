@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from gateway.errors import BudgetExceeded, RunExists, RunNotFound, RunTakenOver
+from gateway.errors import BudgetExceeded, InvalidInput, RunExists, RunNotFound, RunTakenOver
 from gateway.lifecycle import AttemptStatus
 from gateway.policy.budget import Spend
 from gateway.store.protocol import RunFilter, Store
@@ -116,6 +116,29 @@ class Spending:
         expect(not others, f"it raised {others}")
         expect(len(refused) == 40, f"{50 - len(refused)} got a part of it")
         expect(await store.ledger.fetch_spent() == {"day": 100}, "what is spent is not what was given")
+
+    async def test_an_ended_run_is_reopened_for_its_money(self, store: Store) -> None:
+        """Its older attempts too can be written then, by the newest fence alone; no open run is."""
+        unknown = make_attempt(1, AttemptStatus.UNRESOLVED)
+        run = make_end(with_attempt(make_run(), unknown), number=2)
+        old = await store.create(replace(run, attempts=()), owner="me")
+        for attempts in (run.attempts[:1], run.attempts):
+            await store.save(replace(run, attempts=attempts), fence=old)
+        first, claimed = await store.ledger.reopen(run.id), await store.ledger.reopen(run.id)
+        expect(claimed.run == run, "the run is not whole")
+        for fence in (old, first.fence):
+            await expect_raises(RunTakenOver, store.save(run, fence=fence), "an old fence can write")
+        paid = replace(unknown, cost=run.attempts[1].cost)
+        spends = [Spend("day", 7)]
+        await store.save(replace(run, attempts=(*run.attempts[1:], paid)), fence=claimed.fence, spends=spends)
+        run = run.with_attempt(paid)
+        await store.save(run, fence=claimed.fence)
+        expect(await store.get(run.id) == run, "an older attempt was not written")
+        expect(await store.ledger.fetch_spent() == {"day": 7}, "what it cost was not booked")
+        going_on = make_run()
+        await store.create(going_on, owner="me")
+        await expect_raises(InvalidInput, store.ledger.reopen(going_on.id), "a run that goes on was reopened")
+        await expect_raises(RunNotFound, store.ledger.reopen("nobody"), "nobody's run was reopened")
 
     async def test_the_bill_has_every_attempt(self, store: Store) -> None:
         """Each with its run, backend, model and cost, oldest first, whether it has ended or not."""
