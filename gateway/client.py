@@ -39,6 +39,7 @@ class AsyncGateway(Reading):
 
     Attributes:
         models: the catalogue, each alias with its targets.
+        store: where its runs are kept; open after the first call.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class AsyncGateway(Reading):
             capacities,
         )
         self.models: Mapping[str, Model] = self._engine.catalogue.models
+        self.store: Store = self._engine.store
 
     @classmethod
     def from_config(cls, path: str | Path | None = None, *, clock: Clock | None = None) -> Self:

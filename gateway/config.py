@@ -11,7 +11,15 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    SecretStr,
+    ValidationError,
+)
 
 from gateway.errors import ConfigError, SecretMissing
 from gateway.limits import Agree, Limits, OnDoubt, OnFailed, Sort, WhenAllOpen
@@ -152,6 +160,8 @@ class ServerSettings(Strict):
     body_timeout: Duration = timedelta(seconds=30)
     wait_most: Duration = timedelta(seconds=60)
     shutdown_timeout: Duration = timedelta(seconds=20)
+    webhook_secret: SecretStr | None = None
+    webhook_networks: tuple[IPvAnyNetwork, ...] = ()
 
 
 class Config(Strict):

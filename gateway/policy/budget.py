@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Literal
@@ -82,10 +82,22 @@ class Spend:
 
 @dataclass(frozen=True, slots=True)
 class Accounting:
-    """The budgets, and the rates in which they are held."""
+    """The budgets, and the rates in which they are held.
 
-    budgets: tuple[Budget, ...] = ()
+    Attributes:
+        configured: the budgets that are there from the start.
+        rates: what assets are worth in the reporting currency.
+        get_more: gives the budgets that come and go meanwhile: those of API keys.
+    """
+
+    configured: tuple[Budget, ...] = ()
     rates: Rates = field(default_factory=Rates)
+    get_more: Callable[[], Sequence[Budget]] = tuple
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        """Return all budgets of now."""
+        return (*self.configured, *self.get_more())
 
     def make_reservation(self, spender: Spender, upper: Money | None) -> list[Spend]:
         """Return what must be set aside in every account that applies, before anything is sent.

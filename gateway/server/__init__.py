@@ -7,7 +7,7 @@ How to add routes, whatever protocol they speak:
    `request.read_query(Model)`, `request.params["id"]`, `request.get_header(b"x-name")`, and answers with
    `answer_json(value)`, `Response(status, body, headers)` or `Stream(async_generator_of_bytes)`. It raises
    what the gateway raises, or `Refusal(KIND, "why")` (gateway.server.problems); nobody catches for it.
-2. Who calls is `request.caller` (gateway.server.callers): `caller.key` is the name of the API key, under which
+2. Who calls is `request.caller` (gateway.server.callers): `caller.key` is the API key's name, under which
    runs are submitted and found; None while there are no keys, on loopback. Never read a run past
    `await request.service.get_run(request.caller, run_id)`: another key's run is not found. The gateway is
    `request.service.gateway`, asked for anew in each request (a reload swaps it); submit through

@@ -79,9 +79,10 @@ class App:
         route = found.get_route(method)
         if method not in _SAFE:
             _check_same_site(scope)
-        caller = self.service.find_caller(found.face.read_key(scope))
+        caller = self.service.keys.find_caller(found.face.read_key(scope))
         if route.scope is not None:
             caller.require(route.scope)
+        scope["gateway.table"] = self.table
         return await route.handle(Request(scope, receive, path, found.params, caller, self.service))
 
     def _check_host(self, scope: AsgiScope) -> None:
@@ -100,6 +101,7 @@ class App:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
+                await self.service.start()
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
                 await self.service.aclose()

@@ -21,6 +21,12 @@ async def tell_ready(request: Request) -> Answer:
 
 
 ROUTES = (
-    Route("GET", "/healthz", tell_alive, None, Operation("Say that the process lives")),
-    Route("GET", "/readyz", tell_ready, None, Operation("Say whether new runs are taken", problems=(503,))),
+    Route("GET", "/healthz", tell_alive, None, Operation("Say that the process lives", answer="Health")),
+    Route(
+        "GET",
+        "/readyz",
+        tell_ready,
+        None,
+        Operation("Say whether new runs are taken", answer="Health", problems=(503,)),
+    ),
 )

@@ -1,16 +1,31 @@
-"""What can be looked at beside runs: backends, models."""
+"""What can be looked at beside runs: plans, quotes, backends, models, costs."""
 
 from __future__ import annotations
 
+from gateway.server.bodies import CostsQuery, TaskBody
 from gateway.server.callers import KeyScope
 from gateway.server.routes import Operation, Route
+from gateway.server.views import view
 from gateway.server.wire import Answer, Request, answer_json
+
+
+async def make_plan(request: Request) -> Answer:
+    """Say where a task would go, and why not elsewhere; nothing is submitted."""
+    asked = await request.read(TaskBody)
+    task = request.service.check_task(asked.make_task())
+    return answer_json(view(await request.service.gateway.plan(task, asked.backend)))
+
+
+async def make_quotes(request: Request) -> Answer:
+    """Say what a task would cost, by backend."""
+    asked = await request.read(TaskBody)
+    task = request.service.check_task(asked.make_task())
+    return answer_json({"quotes": view(await request.service.gateway.quote(task, asked.backend))})
 
 
 async def list_backends(request: Request) -> Answer:
     """Ask every backend what it is and can."""
-    found = await request.service.gateway.backends()
-    return answer_json({"backends": found})
+    return answer_json({"backends": view(await request.service.gateway.backends())})
 
 
 async def list_models(request: Request) -> Answer:
@@ -27,9 +42,49 @@ async def list_models(request: Request) -> Answer:
     return answer_json({"models": listed})
 
 
+async def sum_up_costs(request: Request) -> Answer:
+    """Sum up what was quoted, is reserved and was settled: of all runs, so for admins only."""
+    query = request.read_query(CostsQuery)
+    since = query.get_since(request.service.clock.now())
+    lines = await request.service.gateway.costs(since, by=query.by)
+    return answer_json({"since": view(since), "lines": view(lines)})
+
+
+_ASKED = (404, 422, 503)
 ROUTES = (
     Route(
-        "GET", "/v1/backends", list_backends, KeyScope.READ, Operation("List the backends and their health")
+        "POST",
+        "/v1/plans",
+        make_plan,
+        KeyScope.READ,
+        Operation("Say where a task would go", body=TaskBody, answer="Plan", problems=_ASKED),
     ),
-    Route("GET", "/v1/models", list_models, KeyScope.READ, Operation("List the models and their targets")),
+    Route(
+        "POST",
+        "/v1/quotes",
+        make_quotes,
+        KeyScope.READ,
+        Operation("Say what a task would cost", body=TaskBody, answer="Quotes", problems=_ASKED),
+    ),
+    Route(
+        "GET",
+        "/v1/backends",
+        list_backends,
+        KeyScope.READ,
+        Operation("List the backends and their health", answer="Backends"),
+    ),
+    Route(
+        "GET",
+        "/v1/models",
+        list_models,
+        KeyScope.READ,
+        Operation("List the models and their targets", answer="Models"),
+    ),
+    Route(
+        "GET",
+        "/v1/costs",
+        sum_up_costs,
+        KeyScope.ADMIN,
+        Operation("Sum up costs", query=CostsQuery, answer="Costs"),
+    ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gateway.server.callers import KeyScope
 from gateway.server.problems import NO_METHOD, NO_ROUTE, Problem, Refusal
@@ -22,20 +22,20 @@ class Operation:
         summary: one line.
         body: the model that the handler reads the body with.
         query: the model that it reads the query with.
-        answer: the type of the answer's JSON; None for another kind of answer.
-        status: of a good answer.
-        content_type: of a good answer.
-        headers: names of request headers that it reads, with what they say.
+        answer: the name of the answer's schema; see gateway.server.schemas. None for another kind of answer.
+        status: of good answers.
+        content_types: of good answers.
+        headers: names of request headers that it reads, each with what it says and its schema.
         problems: statuses of the problems that it may answer with, beside those that every route has.
     """
 
     summary: str
     body: type[BaseModel] | None = None
     query: type[BaseModel] | None = None
-    answer: Any = None
-    status: int = 200
-    content_type: str = "application/json"
-    headers: Mapping[str, str] = field(default_factory=dict)
+    answer: str | None = None
+    status: tuple[int, ...] = (200,)
+    content_types: tuple[str, ...] = ("application/json",)
+    headers: Mapping[str, tuple[str, Mapping[str, object]]] = field(default_factory=dict)
     problems: tuple[int, ...] = ()
 
 

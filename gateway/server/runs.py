@@ -1,62 +1,212 @@
-"""Runs over HTTP: give a task, look at runs."""
+"""Runs over HTTP: give a task, look, wait, cancel, accept."""
 
 from __future__ import annotations
 
-from typing import Literal
+import asyncio
+import re
+from contextlib import suppress
+from datetime import datetime
 
-from pydantic import Field
-
-from gateway.config import LimitsConfig, Strict
+from gateway.errors import RunFailed, WaitTimeout
+from gateway.policy.routing import Plan
+from gateway.server.bodies import AcceptBody, ListQuery, RunBody, WaitQuery
 from gateway.server.callers import KeyScope
+from gateway.server.problems import BAD_FIELDS, BAD_REQUEST, IN_FLIGHT, Refusal
 from gateway.server.routes import Operation, Route
+from gateway.server.views import join_key, view, view_run
 from gateway.server.wire import Answer, Request, Response, answer_json
-from gateway.task import Run, Task
-from gateway.types import JSON
+from gateway.store.protocol import RunFilter
+from gateway.task import Run
 
-
-class NewRun(Strict):
-    """The body of POST /v1/runs: a task, and where it may go."""
-
-    model: str | None = None
-    input: JSON = None
-    target: dict[str, JSON] | None = None
-    backend: str | tuple[str, ...] = "auto"
-    accept: Literal["first", "cheapest", "hand"] = "first"
-    stream: bool = False
-    limits: LimitsConfig = LimitsConfig()
-    labels: dict[str, str] = Field(default_factory=dict)
-
-    def make_task(self) -> Task:
-        """Return the task."""
-        return Task(
-            model=self.model,
-            input=self.input,
-            target=self.target,
-            accept=self.accept,
-            stream=self.stream,
-            limits=self.limits.make_limits(),
-            labels=self.labels,
-        )
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_KEY_HEADER = {
+    "Idempotency-Key": (
+        "with the same key the same task is the same run",
+        {"type": "string", "pattern": r"^[A-Za-z0-9_-]{1,255}$"},
+    )
+}
 
 
 async def create_run(request: Request) -> Answer:
     """Take a task in: stored and on its way with the answer."""
-    asked = await request.read(NewRun)
-    run = await request.service.submit(request.caller, asked.make_task(), asked.backend)
-    return answer_run(run, 202)
+    asked, query = await request.read(RunBody), request.read_query(WaitQuery)
+    key = read_idempotency_key(request)
+    service, caller = request.service, request.caller
+    if asked.webhook is not None:
+        service.webhooks.check(asked.webhook.url)
+    mark = (caller.key, key)
+    if key is not None and mark in service.in_flight:
+        raise Refusal(IN_FLIGHT, f"a request with the idempotency key {key!r} is under way")
+    began = service.clock.now()
+    try:
+        if key is not None:
+            service.in_flight.add(mark)
+        run = await service.submit(caller, asked.make_task(), asked.backend, key=join_key(caller.key, key))
+        if asked.webhook is not None:
+            await service.webhooks.note(run, asked.webhook.url)
+    finally:
+        service.in_flight.discard(mark)
+    headers = ((b"idempotent-replayed", b"true"),) if run.created_at < began else ()
+    run = await wait_for(request, run, query.wait)
+    status = 202 if not run.status.is_final else 200
+    return answer_json(view_run(run), status, ((b"location", f"/v1/runs/{run.id}".encode()), *headers))
+
+
+def read_idempotency_key(request: Request) -> str | None:
+    """Return the header Idempotency-Key; the draft's quoted form is taken as well."""
+    key = request.get_header(b"idempotency-key")
+    if key is None:
+        return None
+    if len(key) > 2 and key[0] == key[-1] == '"':
+        key = key[1:-1]
+    if not _KEY.fullmatch(key):
+        raise Refusal(BAD_REQUEST, "Idempotency-Key has 1 to 255 visible ASCII characters")
+    return key
+
+
+async def wait_for(request: Request, run: Run, seconds: float) -> Run:
+    """Return the run once it has ended, or as it is when the time is over or the server shuts down."""
+    service = request.service
+    seconds = min(seconds, service.settings.wait_most.total_seconds())
+    if seconds <= 0 or run.status.is_final:
+        return run
+    waiting = asyncio.ensure_future(service.find_gateway(run.id).wait(run.id, timeout=seconds))
+    stopping = asyncio.ensure_future(service.stopping.wait())
+    try:
+        await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        if not waiting.done():
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+    if not waiting.cancelled():
+        with suppress(RunFailed, WaitTimeout):
+            return waiting.result()
+    return await service.get_run(request.caller, run.id)
+
+
+async def list_runs(request: Request) -> Answer:
+    """List the caller's runs, newest first, a page at a time."""
+    query, caller = request.read_query(ListQuery), request.caller
+    before, before_id = _parse_cursor(query.after)
+    whose = query.key if caller.sees_all else caller.key
+    runs = await request.service.gateway.list_runs(
+        RunFilter(
+            phase=query.phase,
+            status=query.status,
+            model=query.model,
+            backend=query.backend,
+            idempotency_key=join_key(whose, query.idempotency_key),
+            api_key=whose,
+            before=before,
+            before_id=before_id,
+            limit=query.limit + 1,
+        )
+    )
+    more = len(runs) > query.limit
+    shown = runs[: query.limit]
+    cursor = f"{shown[-1].created_at.isoformat()}~{shown[-1].id}" if more else None
+    return answer_json({"runs": [view_run(run) for run in shown], "next": cursor})
+
+
+def _parse_cursor(cursor: str | None) -> tuple[datetime | None, str | None]:
+    if cursor is None:
+        return None, None
+    time, _, run_id = cursor.partition("~")
+    try:
+        at = datetime.fromisoformat(time)
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None or not run_id:
+        raise Refusal(BAD_FIELDS, "query: after: it is not the `next` of a page")
+    return at, run_id
 
 
 async def get_run(request: Request) -> Answer:
     """Show one run."""
-    return answer_run(await request.service.get_run(request.caller, request.params["id"]))
+    query = request.read_query(WaitQuery)
+    run = await request.service.get_run(request.caller, request.params["id"])
+    return answer_json(view_run(await wait_for(request, run, query.wait)))
 
 
-def answer_run(run: Run, status: int = 200) -> Response:
-    """Answer with a run, and say where it is."""
-    return answer_json(run, status, ((b"location", f"/v1/runs/{run.id}".encode()),))
+async def get_plan(request: Request) -> Answer:
+    """Show the plan that a run was taken in with."""
+    run = await request.service.get_run(request.caller, request.params["id"])
+    return answer_json({"plan": None if run.plan is None else view(Plan.model_validate(run.plan))})
+
+
+async def cancel_run(request: Request) -> Answer:
+    """Ask for a run's end."""
+    run = await request.service.get_run(request.caller, request.params["id"])
+    return _answer_wish(await request.service.find_gateway(run.id).cancel(run.id))
+
+
+async def accept_answer(request: Request) -> Answer:
+    """Accept, and pay for, one of a run's answers."""
+    asked = await request.read(AcceptBody)
+    run = await request.service.get_run(request.caller, request.params["id"])
+    return _answer_wish(await request.service.find_gateway(run.id).accept(run.id, asked.answer_id))
+
+
+def _answer_wish(run: Run) -> Response:
+    return answer_json(view_run(run), 200 if run.status.is_final else 202)
 
 
 ROUTES = (
-    Route("POST", "/v1/runs", create_run, KeyScope.RUN, Operation("Give a task", body=NewRun, status=202)),
-    Route("GET", "/v1/runs/{id}", get_run, KeyScope.READ, Operation("Show a run", answer=Run)),
+    Route(
+        "POST",
+        "/v1/runs",
+        create_run,
+        KeyScope.RUN,
+        Operation(
+            "Give a task",
+            body=RunBody,
+            query=WaitQuery,
+            answer="Run",
+            status=(200, 202),
+            headers=_KEY_HEADER,
+            problems=(402, 404, 409, 422, 503),
+        ),
+    ),
+    Route(
+        "GET",
+        "/v1/runs",
+        list_runs,
+        KeyScope.READ,
+        Operation("List runs, newest first", query=ListQuery, answer="RunPage"),
+    ),
+    Route(
+        "GET",
+        "/v1/runs/{id}",
+        get_run,
+        KeyScope.READ,
+        Operation("Show a run", query=WaitQuery, answer="Run", problems=(404,)),
+    ),
+    Route(
+        "GET",
+        "/v1/runs/{id}/plan",
+        get_plan,
+        KeyScope.READ,
+        Operation("Show the plan that a run was taken in with", answer="RunPlan", problems=(404,)),
+    ),
+    Route(
+        "POST",
+        "/v1/runs/{id}/cancel",
+        cancel_run,
+        KeyScope.RUN,
+        Operation("Ask for a run's end", answer="Run", status=(200, 202), problems=(404,)),
+    ),
+    Route(
+        "POST",
+        "/v1/runs/{id}/accept",
+        accept_answer,
+        KeyScope.RUN,
+        Operation(
+            "Accept, and pay for, one of a run's answers",
+            body=AcceptBody,
+            answer="Run",
+            status=(200, 202),
+            problems=(404,),
+        ),
+    ),
 )

@@ -1,15 +1,20 @@
-"""What every handler works with: the gateway of now, the settings, the keys."""
+"""What every handler works with: the gateway of now, the settings, the keys, the store."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+import logging
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from gateway.errors import RunNotFound
-from gateway.files import parse_file
-from gateway.server.callers import ANYBODY, Caller
+from gateway.errors import GatewayError, RunNotFound
+from gateway.files import encode_files, parse_file
+from gateway.server.keys import KeyBook, list_keys
 from gateway.server.problems import LOCAL_FILE, STOPPING, Refusal
+from gateway.server.reloading import works_on
+from gateway.server.tapes import Tapes
+from gateway.server.webhooks import Webhooks
 from gateway.task import Run, Task
 from gateway.types import JSON
 
@@ -17,6 +22,12 @@ if TYPE_CHECKING:
     from gateway.client import AsyncGateway
     from gateway.clock import Clock
     from gateway.config import ServerSettings
+    from gateway.server.callers import Caller
+    from gateway.store.protocol import Store
+
+_log = logging.getLogger("gateway.server")
+KEYS_EVERY_SECONDS = 2.0
+"""How old what the server knows of the keys may be: a revoked one opens nothing any more after that."""
 
 
 class Service:
@@ -24,22 +35,66 @@ class Service:
 
     Attributes:
         gateway: takes new runs in. A reload of the configuration puts another in its place.
+        retired: gateways of earlier configurations, until their runs have ended.
         settings: the table [server].
         clock: the time.
+        keys: who may do what.
+        webhooks: tells of runs' ends.
+        tapes: recordings of runs that stream.
+        in_flight: (key, idempotency key) of requests under way.
         stopping: set once no new runs are taken: streams and long polls end soon after.
     """
 
-    def __init__(self, gateway: AsyncGateway, settings: ServerSettings, clock: Clock) -> None:
-        self.gateway = gateway
-        self.settings = settings
-        self.clock = clock
+    def __init__(
+        self,
+        gateway: AsyncGateway,
+        settings: ServerSettings,
+        clock: Clock,
+        keys: KeyBook | None = None,
+    ) -> None:
+        self.gateway, self.settings, self.clock = gateway, settings, clock
+        self.retired: list[AsyncGateway] = []
+        self.keys = keys or KeyBook(clock, "USD")
+        self.webhooks = Webhooks(self)
+        self.tapes = Tapes()
+        self.in_flight: set[tuple[str | None, str | None]] = set()
         self.stopping = asyncio.Event()
-        self.on_close: list[Callable[[], None]] = []
+        self._chores: set[asyncio.Task[None]] = set()
 
-    def find_caller(self, key: str | None) -> Caller:
-        """Return whose key this is. Raises Refusal if it is nobody's."""
-        del key
-        return ANYBODY
+    @property
+    def store(self) -> Store:
+        """Return where runs, keys and webhooks are kept."""
+        return self.gateway.store
+
+    async def start(self) -> None:
+        """Open the store, learn the keys, pick up what an earlier process left, and go on with all that.
+
+        Raises StoreError if the store can't be opened.
+        """
+        await self.store.open()
+        self.keys.learn(await list_keys(self.store.shelf))
+        await self.gateway.__aenter__()
+        self.begin(self._keep_learning())
+        self.begin(self.webhooks.keep_sending())
+
+    def begin(self, chore: Coroutine[Any, Any, None]) -> None:
+        """Do something beside the requests, until the server ends; what it raises is logged."""
+        task = asyncio.create_task(chore)
+        self._chores.add(task)
+        task.add_done_callback(self._end_chore)
+
+    def _end_chore(self, task: asyncio.Task[None]) -> None:
+        self._chores.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("a chore of the server has ended", exc_info=task.exception())
+
+    async def _keep_learning(self) -> None:
+        while True:
+            await self.clock.sleep(KEYS_EVERY_SECONDS)
+            try:
+                self.keys.learn(await list_keys(self.store.shelf))
+            except GatewayError:
+                _log.exception("the keys can't be read; those of before stay")
 
     def require_open(self) -> None:
         """Raise Refusal when the server is shutting down."""
@@ -53,6 +108,15 @@ class Service:
             raise RunNotFound(f"there is no run {run_id}", run_id=run_id)
         return run
 
+    def check_task(self, task: Task) -> Task:
+        """Return a task of a remote caller as the gateway may have it.
+
+        Raises Refusal if it means a file of this machine, InvalidInput if its input is no JSON.
+        """
+        given = encode_files(task.input)
+        refuse_paths(given)
+        return replace(task, input=given)
+
     async def submit(
         self, caller: Caller, task: Task, backend: str | Sequence[str] = "auto", *, key: str | None = None
     ) -> Run:
@@ -62,20 +126,33 @@ class Service:
             caller: whose run it is.
             task: what to do.
             backend: "auto", "auto:cheapest", a name, or names in order.
-            key: the caller's own idempotency key.
+            key: the idempotency key as the store knows it; see gateway.server.views.join_key.
 
         Raises:
             Refusal: the server is shutting down, or the input means a file of this machine.
             GatewayError: as AsyncGateway.submit.
         """
         self.require_open()
-        refuse_paths(task.input)
-        return await self.gateway.submit(task, backend, idempotency_key=key, api_key=caller.key)
+        task = self.check_task(task)
+        run = await self.gateway.submit(task, backend, idempotency_key=key, api_key=caller.key)
+        if task.stream and not run.status.is_final:
+            self.tapes.begin(run.id, self.find_gateway(run.id).events(run.id))
+        return run
+
+    def find_gateway(self, run_id: str) -> AsyncGateway:
+        """Return the gateway that works on a run here: an earlier configuration's, or that of now."""
+        return next((old for old in self.retired if works_on(old, run_id)), self.gateway)
 
     async def aclose(self) -> None:
         """Finish what is being sent, give open runs back, close everything."""
         self.stopping.set()
-        await self.gateway.aclose()
+        chores = list(self._chores)
+        for chore in chores:
+            chore.cancel()
+        await asyncio.gather(*chores, return_exceptions=True)
+        await self.tapes.aclose()
+        for gateway in (*self.retired, self.gateway):
+            await gateway.aclose()
 
 
 def refuse_paths(value: JSON) -> None:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import uvicorn
 
-from gateway.client import AsyncGateway
 from gateway.clock import SystemClock
 from gateway.config import load
 from gateway.errors import ConfigError
 from gateway.server.app import App
+from gateway.server.making import make_service
 from gateway.server.service import Service
 
 
@@ -55,7 +55,7 @@ async def serve(
     config = load(config_path)
     settings = config.server
     listening = bind(host or settings.host, settings.port if port is None else port)
-    service = Service(AsyncGateway.from_config(config_path), settings, SystemClock())
+    service = make_service(config, SystemClock())
     server = _Server(
         uvicorn.Config(
             App(service),

@@ -24,6 +24,7 @@ async def service() -> AsyncIterator[Service]:
         [FakeAdapter("fake", steps=QUICK)], {"echo": {"targets": {"fake": {"app": "echo"}}}}
     )
     service = Service(gateway, ServerSettings(), SystemClock())
+    await service.start()
     yield service
     await service.aclose()
 

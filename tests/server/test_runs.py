@@ -9,7 +9,7 @@ pytestmark = pytest.mark.anyio
 async def test_a_task_is_taken_in_and_its_run_found_where_the_answer_says(client: httpx2.AsyncClient) -> None:
     taken = await client.post("/v1/runs", json={"model": "echo", "input": {"text": "hello"}})
     assert taken.status_code == 202
-    assert taken.json()["status"] == 1
+    assert taken.json()["status"] == "RECEIVED"
     found = await client.get(taken.headers["location"])
     assert found.status_code == 200
     assert found.json()["task"]["input"] == {"text": "hello"}

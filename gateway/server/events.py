@@ -1,0 +1,127 @@
+"""A run's events over HTTP: server-sent events that go on where they stopped, or a list of what is stored."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from gateway.server.bodies import EventsQuery
+from gateway.server.callers import KeyScope
+from gateway.server.problems import BAD_REQUEST, Refusal
+from gateway.server.routes import Operation, Route
+from gateway.server.service import Service
+from gateway.server.tapes import Place, Placed, read_placed
+from gateway.server.views import view_event
+from gateway.server.wire import Answer, Request, Response, Stream, answer_json, encode
+
+SSE_HEADERS = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+)
+_STILL_HERE_SECONDS = 15.0
+_RETRY = b"retry: 1000\n\n"
+
+
+async def send_events(request: Request) -> Answer:
+    """Send a run's events from its first, or from where the client stopped, to its end."""
+    after = _read_place(request)
+    run = await request.service.get_run(request.caller, request.params["id"])
+    accepted = request.get_header(b"accept") or ""
+    if "application/json" in accepted and "text/event-stream" not in accepted:
+        events = await request.service.store.list_events(run.id, after=after.seq)
+        return answer_json({"events": [view_event(event) for event in events]})
+    if run.status.is_final and request.get_header(b"last-event-id") is not None:
+        stored = await request.service.store.list_events(run.id, after=after.seq)
+        if not stored:
+            return Response(204)  # an EventSource comes again after the end, until it hears this
+    return Stream(stream_events(request.service, run.id, after), headers=SSE_HEADERS)
+
+
+def _read_place(request: Request) -> Place:
+    last = request.get_header(b"last-event-id")
+    if not last:
+        return Place(request.read_query(EventsQuery).after)
+    try:
+        return Place.parse(last)
+    except ValueError as error:
+        raise Refusal(BAD_REQUEST, f"Last-Event-ID: {error}") from None
+
+
+def read_events(service: Service, run_id: str, after: Place) -> AsyncIterator[Placed]:
+    """Yield a run's events after a place: from its tape if it streams here, else as they are stored."""
+    tape = service.tapes.get(run_id)
+    if tape is not None:
+        return tape.read(after)
+    return read_placed(service.find_gateway(run_id).events(run_id, after=after.seq), Place(after.seq))
+
+
+async def stream_events(service: Service, run_id: str, after: Place) -> AsyncIterator[bytes]:
+    """Yield server-sent events; a comment now and then shows that the connection lives."""
+    yield _RETRY
+    async with aclosing(read_events(service, run_id, after)) as events:  # type: ignore[type-var]  # generators
+        async for placed in with_pauses(events, service.stopping, _STILL_HERE_SECONDS):
+            yield b": still here\n\n" if placed is None else encode_event(*placed)
+
+
+async def with_pauses(
+    items: AsyncIterator[Any], stopping: asyncio.Event, seconds: float
+) -> AsyncIterator[Any]:
+    """Yield what comes, and None whenever nothing came for so long; ends when the server shuts down."""
+    stop = asyncio.ensure_future(stopping.wait())
+    coming: asyncio.Future[Any] | None = None
+    try:
+        while True:
+            coming = coming or asyncio.ensure_future(_take(items))
+            await asyncio.wait({coming, stop}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if coming.done():
+                item, coming = coming.result(), None
+                if item is _END:
+                    return
+                yield item
+            elif stop.done():
+                return
+            else:
+                yield None
+    finally:
+        stop.cancel()
+        if coming is not None:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
+
+
+_END = object()
+
+
+async def _take(items: AsyncIterator[Any]) -> Any:
+    return await anext(items, _END)
+
+
+def encode_event(place: Place, event: Any) -> bytes:
+    """Return one event as its lines."""
+    head = f"id: {place}\nevent: {event.kind}\ndata: ".encode("ascii")
+    return b"%b%b\n\n" % (head, encode(view_event(event)))
+
+
+_LAST = "the id of the last event that was read: nothing after it is missed"
+ROUTES = (
+    Route(
+        "GET",
+        "/v1/runs/{id}/events",
+        send_events,
+        KeyScope.READ,
+        Operation(
+            "Follow a run: server-sent events, or with Accept: application/json what is stored so far",
+            query=EventsQuery,
+            answer="Events",
+            content_types=("text/event-stream", "application/json"),
+            status=(200, 204),
+            headers={
+                "Last-Event-ID": (_LAST, {"type": "string", "pattern": "^[0-9]{1,18}([.][0-9]{1,9})?$"})
+            },
+            problems=(404,),
+        ),
+    ),
+)

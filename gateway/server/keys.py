@@ -1,0 +1,220 @@
+"""API keys: made, looked up, limited. Only hashes are kept; a key itself is shown once, when it is made."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from gateway.config import parse_rate
+from gateway.errors import ConfigError
+from gateway.policy.budget import Budget, Per
+from gateway.server.callers import ANYBODY, Caller, KeyScope
+from gateway.server.problems import NO_KEY, TOO_MANY, Refusal
+from gateway.store.shelf import Note
+from gateway.types import Money
+from gateway.value import Value
+
+if TYPE_CHECKING:
+    from gateway.clock import Clock
+    from gateway.store.shelf import Shelf
+
+KIND = "api_key"
+_PREFIX = "gw"
+_NAME_MOST = 100
+_DUMMY = hashlib.sha256(b"").hexdigest()
+_CHALLENGE = ((b"www-authenticate", b'Bearer realm="gateway"'),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyBudget(Value):
+    """What runs of a key may cost: "5 USD/day"."""
+
+    limit: Money
+    per: Per = "day"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey(Value):
+    """One key as it is kept.
+
+    Attributes:
+        id: what the key begins with, to find it.
+        name: whose it is; runs and budgets go by it. One at a time has a name.
+        hash: SHA-256 of the secret half, in hex. It has 256 random bits, so no slower hash is needed.
+        scopes: what it may do.
+        budgets: caps on what its runs cost.
+        rate: "100/m": so many requests in a time.
+        created_at: when it was made.
+        revoked_at: since when it opens nothing.
+    """
+
+    id: str
+    name: str
+    hash: str
+    scopes: tuple[KeyScope, ...]
+    created_at: datetime
+    budgets: tuple[KeyBudget, ...] = ()
+    rate: str | None = None
+    revoked_at: datetime | None = None
+
+    def make_note(self) -> Note:
+        """Return it for the shelf."""
+        return Note(kind=KIND, id=self.id, body=self.model_dump_json())
+
+
+def parse_budget(text: str) -> KeyBudget:
+    """Read "5 USD/day", "5 USD/total" or "0.1 USD/run". Raises ValueError."""
+    amount, slash, per = text.rpartition("/")
+    if not slash or per.strip() not in ("run", "day", "total"):
+        raise ValueError(
+            f'"{text}" is not a budget; write it as "5 USD/day", "100 USD/total" or "0.1 USD/run"'
+        )
+    return KeyBudget(limit=Money.parse(amount), per=per.strip())  # type: ignore[arg-type]  # checked above
+
+
+async def create_key(
+    shelf: Shelf,
+    name: str,
+    *,
+    now: datetime,
+    scopes: Sequence[KeyScope] = (KeyScope.READ, KeyScope.RUN),
+    budgets: Sequence[KeyBudget] = (),
+    rate: str | None = None,
+) -> str:
+    """Make a key and return it; it can't be shown again.
+
+    Raises:
+        ConfigError: the name is empty or taken, or the rate is none.
+    """
+    if not name.strip() or len(name) > _NAME_MOST or "/" in name or not name.isprintable():
+        raise ConfigError(f"a key's name has 1 to {_NAME_MOST} printable characters and no slash")
+    if any(key.name == name and key.revoked_at is None for key in await list_keys(shelf)):
+        raise ConfigError(f"there is a key {name!r} already; `gateway keys revoke` ends it")
+    if rate is not None:
+        try:
+            parse_rate(rate)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+    key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+    key = ApiKey(
+        id=key_id,
+        name=name,
+        hash=_hash(secret),
+        scopes=tuple(scopes),
+        budgets=tuple(budgets),
+        rate=rate,
+        created_at=now,
+    )
+    await shelf.put(key.make_note())
+    return f"{_PREFIX}_{key_id}_{secret}"
+
+
+async def list_keys(shelf: Shelf) -> list[ApiKey]:
+    """Return every key, revoked ones included, the oldest first."""
+    keys = [ApiKey.model_validate_json(note.body) for note in await shelf.list_notes(KIND)]
+    return sorted(keys, key=lambda key: key.created_at)
+
+
+async def revoke_key(shelf: Shelf, name: str, *, now: datetime) -> None:
+    """Let a key open nothing any more. Raises ConfigError if there is none of that name or id."""
+    from dataclasses import replace
+
+    found = [key for key in await list_keys(shelf) if name in (key.name, key.id) and key.revoked_at is None]
+    if not found:
+        raise ConfigError(f"there is no key {name!r} that opens anything")
+    for key in found:
+        await shelf.put(replace(key, revoked_at=now).make_note())
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+@dataclass(slots=True)
+class Bucket:
+    """A rate as a bucket of tokens that fills up again: a burst of the whole number, then its pace."""
+
+    most: float
+    per_second: float
+    left: float
+    at: float
+
+    def take(self, now: float) -> float:
+        """Take one; returns 0, or after how many seconds there is one again."""
+        self.left = min(self.most, self.left + (now - self.at) * self.per_second)
+        self.at = now
+        if self.left >= 1:
+            self.left -= 1
+            return 0.0
+        return (1 - self.left) / self.per_second
+
+
+class KeyBook:
+    """The keys as a server knows them, read anew every few seconds.
+
+    Attributes:
+        is_open: there has never been a key: whoever reaches the server may do everything.
+        budgets: of every key, as the engine takes them.
+    """
+
+    def __init__(self, clock: Clock, currency: str, *, workers: int = 1) -> None:
+        """Make it empty. `currency` is the reporting currency, `workers`, how many processes share a rate."""
+        self._clock, self._currency = clock, currency
+        self._workers = workers
+        self._keys: Mapping[str, tuple[ApiKey, Caller]] = {}
+        self._buckets: dict[str, Bucket] = {}
+        self.is_open = True
+        self.budgets: tuple[Budget, ...] = ()
+
+    def learn(self, keys: Sequence[ApiKey]) -> None:
+        """Take in what the store has."""
+        live = [key for key in keys if key.revoked_at is None]
+        self._keys = {key.id: (key, Caller(key.name, frozenset(key.scopes))) for key in live}
+        self.is_open = not keys
+        self.budgets = tuple(self._make_budget(key, budget) for key in live for budget in key.budgets)
+        self._buckets = {one: bucket for one, bucket in self._buckets.items() if one in self._keys}
+
+    def _make_budget(self, key: ApiKey, budget: KeyBudget) -> Budget:
+        """Return a budget as the engine takes it; in another than the reporting currency: nothing."""
+        fits = budget.limit.asset == self._currency
+        limit = budget.limit if fits else Money(0, self._currency)
+        return Budget(limit=limit, per=budget.per, key=key.name)
+
+    def find_caller(self, text: str | None) -> Caller:
+        """Return whose key this is; counts it against the key's rate.
+
+        Raises:
+            Refusal: there are keys, and this is none of them; or its rate is used up.
+        """
+        if self.is_open:
+            return ANYBODY
+        if not text:
+            raise Refusal(NO_KEY, "send an API key: Authorization: Bearer gw_...", headers=_CHALLENGE)
+        prefix, _, rest = text.partition("_")
+        key_id, _, secret = rest.partition("_")
+        known = self._keys.get(key_id)
+        fits = hmac.compare_digest(_hash(secret), known[0].hash if known else _DUMMY)
+        if known is None or not fits or prefix != _PREFIX:
+            raise Refusal(NO_KEY, "this API key opens nothing", headers=_CHALLENGE)
+        self._count(known[0])
+        return known[1]
+
+    def _count(self, key: ApiKey) -> None:
+        if key.rate is None:
+            return
+        now, bucket = self._clock.monotonic(), self._buckets.get(key.id)
+        if bucket is None:
+            count, seconds = parse_rate(key.rate)
+            most = max(1.0, count / self._workers)
+            bucket = self._buckets[key.id] = Bucket(most, count / self._workers / seconds, most, now)
+        wait = bucket.take(now)
+        if wait:
+            retry = str(max(1, round(wait + 0.5))).encode()
+            raise Refusal(
+                TOO_MANY, f"the key {key.name!r} may send {key.rate}", headers=[(b"retry-after", retry)]
+            )
