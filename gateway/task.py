@@ -325,8 +325,14 @@ class Run(Value):
 
     def with_attempt(self, attempt: Attempt) -> Run:
         """Return the run with this attempt put in the place of its number."""
+        return replace(self, attempts=self.put_attempt(attempt))
+
+    def put_attempt(self, attempt: Attempt) -> tuple[Attempt, ...]:
+        """Return the run's attempts with this one put in the place of its number."""
+        if len(self.attempts) < attempt.number <= len(self.attempts) + 1:
+            return (*self.attempts, attempt)
         kept = tuple(a for a in self.attempts if a.number != attempt.number)
-        return replace(self, attempts=tuple(sorted((*kept, attempt), key=lambda a: a.number)))
+        return tuple(sorted((*kept, attempt), key=lambda a: a.number))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

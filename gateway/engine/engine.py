@@ -63,6 +63,7 @@ class Engine:
         gates = Gates(capacities or {}, clock)
         self.planner = Planner(adapters, catalogue, clock, accounting, health, gates)
         self._limits = limits
+        self._laid: dict[str | None, tuple[Limits, Limits]] = {}
         self._owner = make_owner()
         self._journal = Journal(store, clock, self._owner, accounting)
         self._journal.on_attempt_end = lambda attempt: gates.get(attempt.backend).leave(attempt.id)
@@ -118,21 +119,24 @@ class Engine:
         """
         task = replace(task, input=encode_files(task.input))
         selector, limits = Selector.parse(backend), self.lay_limits(task)
-        run = replace(_make_run(task, backend, limits, key, self.clock.now()), api_key=api_key)
+        run = _make_run(task, backend, limits, self.clock.now(), key, api_key)
         if key is not None:
             for known in await self.store.list_runs(RunFilter(idempotency_key=key, limit=1)):
                 return _require_same(known, run)
         plan = await self.planner.plan(task, selector, limits)
         if not is_worth_waiting(plan, limits):
             plan.require_best()
-        run = replace(run, plan=plan.model_dump())
-        if plan.ranked and (children := choose_children(plan, limits, run.created_at)):
-            ids, places = zip(*children, strict=True)
-            run = replace(run, children=ids, children_at=places)
+        children = choose_children(plan, limits, run.created_at) if plan.ranked else ()
+        run = replace(
+            run,
+            plan=plan.model_dump(),
+            children=tuple(child for child, _ in children),
+            children_at=tuple(place for _, place in children),
+        )
         try:
             fence = await self._journal.create(run)
         except RunExists as taken:  # by another process, just now
-            return _require_same(await self.store.get(taken.run_id), run)
+            return await self._fetch_same(taken.run_id, run)
         live = Live(run=run, fence=fence, selector=selector, limits=limits, plan=plan)
         live.choose, live.agree = choose, agree
         self._worker.take(live)
@@ -204,6 +208,15 @@ class Engine:
                 self._is_open = False
                 await self.store.aclose()
 
+    async def _fetch_same(self, run_id: str, asked: Run) -> Run:
+        try:
+            return _require_same(await self.store.get(run_id), asked)
+        except RunNotFound:
+            raise IdempotencyConflict(
+                f"the idempotency key {asked.idempotency_key!r} had run {run_id}, which has ended and was"
+                " pruned: its answer is gone, and the task is not run twice; use another key"
+            ) from None
+
     async def _begin_child(self, run: Run, limits: Limits) -> None:
         fence = await self._journal.create(run)
         self._worker.take(Live(run=run, fence=fence, selector=Selector.parse(run.backend), limits=limits))
@@ -222,9 +235,13 @@ class Engine:
         """
         model = self.catalogue.models.get(task.model) if task.model is not None else None
         layers = (task.limits, model.limits, self._limits) if model else (task.limits, self._limits)
+        known = self._laid.get(task.model)  # most tasks of a model set the same limits, or none
+        if known is not None and known[0] == task.limits and is_new:
+            return known[1]
         limits = merge_limits(*layers)
         if is_new:
             check_names(limits, self.adapters)
+            self._laid[task.model] = (task.limits, limits)
         return limits
 
     async def _take_over(self, claim: Claimed) -> None:
@@ -262,7 +279,12 @@ class Engine:
 
 
 def _make_run(
-    task: Task, backend: str | Sequence[str], limits: Limits, key: str | None, now: datetime
+    task: Task,
+    backend: str | Sequence[str],
+    limits: Limits,
+    now: datetime,
+    key: str | None,
+    api_key: str | None,
 ) -> Run:
     return Run(
         id=make_run_id(now),
@@ -274,6 +296,7 @@ def _make_run(
         passed=((Status.RECEIVED, now),),
         deadline_at=now + limits.deadline if limits.deadline is not None else None,
         idempotency_key=key,
+        api_key=api_key,
     )
 
 

@@ -59,19 +59,19 @@ class Journal:
             StoreError: it could not be written; nothing has changed.
         """
         run, now = live.run, self._clock.now()
-        events: list[Event] = []
+        events: list[dict[str, Any]] = []
         status = run.status if status is None else advance_run(run.status, status)
         if attempt is not None:
             events += self._tell_attempt(run, attempt)
-            run = run.with_attempt(attempt)
+            changes["attempts"] = run.put_attempt(attempt)
         if snapshot is not None:
-            events.append(Event(kind="snapshot", snapshot=snapshot))
+            events.append({"kind": "snapshot", "snapshot": snapshot})
         if status is not run.status:
-            events.append(Event(kind="end" if status.is_final else "status", status=status))
+            events.append({"kind": "end" if status.is_final else "status", "status": status})
             changes["passed"] = (*run.passed, (status, now))
         run = replace(run, status=status, updated_at=now, **changes)
         stamped = [
-            replace(event, seq=live.seq + number, run_id=run.id, at=now)
+            Event(seq=live.seq + number, run_id=run.id, at=now, **event)
             for number, event in enumerate(events, start=1)
         ]
         try:
@@ -134,13 +134,14 @@ class Journal:
             {"output": output, "failure": failure, "ended_at": self._clock.now()} if status.is_final else {}
         )
 
-    def _tell_attempt(self, run: Run, attempt: Attempt) -> list[Event]:
+    def _tell_attempt(self, run: Run, attempt: Attempt) -> list[dict[str, Any]]:
         before = run.attempt
         if before is not None and before.number == attempt.number and before.status is attempt.status:
             return []
         why = f": {attempt.failure.message}" if attempt.failure else ""
         message = f"{attempt.status}{why}"
-        return [Event(kind="attempt", attempt=attempt.number, backend=attempt.backend, message=message)]
+        told = {"attempt": attempt.number, "backend": attempt.backend, "message": message}
+        return [{"kind": "attempt", **told}]
 
 
 def get_attempt_end(snapshot: Snapshot) -> AttemptStatus:

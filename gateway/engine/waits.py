@@ -58,6 +58,12 @@ async def ask_until_known(
 
 async def keep_writing(write: Callable[[], Awaitable[object]], clock: Clock) -> None:
     """Write down what has already happened, again and again until the store takes it."""
+    try:
+        await write()  # as it nearly always is: tenacity costs more than all else that is done here
+    except StoreError as error:
+        await clock.sleep(throw_retry_delay(0.0, error))
+    else:
+        return
 
     async def write_once() -> None:  # as above
         await write()

@@ -28,6 +28,8 @@ class _Row:
     events: list[Event] = field(default_factory=list)
 
     def with_wish(self, run: Run) -> Run:
+        if self.wish.cancel_at == run.cancel_requested_at and self.wish.accept_answer == run.accept_answer:
+            return run
         return replace(run, cancel_requested_at=self.wish.cancel_at, accept_answer=self.wish.accept_answer)
 
 
