@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import socket
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ import httpx2
 import pytest
 
 httpx2.alias_httpx()  # respx patches `httpx`; from here on that name is httpx2
+respx_mocks = importlib.import_module("respx.mocks")
+respx_mocks.DEFAULT_MOCKER = respx_mocks.HTTPXMocker.name  # above the transport, whichever that is
 
 _LOOPBACK = ("127.", "::1", "localhost")
 _connect = socket.socket.connect

@@ -137,7 +137,7 @@ async def test_no_error_of_an_injected_httpx_leaks(lands: bool, monkeypatch: pyt
 
 
 async def test_the_lists_of_names_are_names(client: HttpClient) -> None:
-    from gateway import http
+    from gateway.http import client as http
 
     for names in (http._NEVER_SENT, http._STALE_SOCKET, http._UNREADABLE):
         assert all(hasattr(httpx2, name) for name in names)

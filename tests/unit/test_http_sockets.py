@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -93,6 +94,15 @@ async def server() -> AsyncIterator[RawServer]:
     server = RawServer()
     yield server
     await server.stop()
+
+
+@pytest.fixture(params=["aiohttp", "httpx2"], autouse=True)
+def carrier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run each test with aiohttp and as if it were not installed."""
+    if request.param == "httpx2":
+        monkeypatch.setitem(sys.modules, "aiohttp", None)
+        monkeypatch.delitem(sys.modules, "gateway.http.aiohttp_transport", raising=False)
+    return str(request.param)
 
 
 @pytest.fixture
@@ -225,18 +235,25 @@ async def test_a_stream_is_handed_out_as_it_comes(server: RawServer, client: Htt
     assert server.connections == 1
 
 
-@pytest.mark.parametrize(
-    ("end", "why"),
-    [(send(CHUNKS), "RemoteProtocolError"), (send(CHUNKS + b"what?"), "RemoteProtocolError")],
-)
+@pytest.mark.parametrize("end", [b"", b"what?", b"ffffffffffffffffffffff\r\n"])
 async def test_a_stream_that_breaks_off_says_so_after_its_pieces(
-    server: RawServer, client: HttpClient, end: Step, why: str
+    server: RawServer, client: HttpClient, end: bytes
 ) -> None:
-    server.steps = [end]
-    async with client.stream("POST", "/x", lands=True) as stream:
+    go_on = asyncio.Event()
+
+    async def step(writer: asyncio.StreamWriter) -> bool:
+        writer.write(CHUNKS)
+        await go_on.wait()
+        writer.write(end)
+        return False
+
+    server.steps = [step]
+    async with client.stream("POST", "/x", lands=True, timeout_seconds=1) as stream:
         pieces = stream.aiter_bytes()
         assert await anext(pieces) == b"first"
-        with pytest.raises(Unavailable, match=rf"node1: the stream broke off \({why}"):
+        go_on.set()
+        why = "RemoteProtocolError|ReadTimeout"  # aiohttp sees no end in what is no chunk
+        with pytest.raises(Unavailable, match=rf"node1: the stream broke off \(({why})"):
             await anext(pieces)
 
 

@@ -1,4 +1,4 @@
-"""HTTP for adapters: one pooled client per backend, and its errors in the gateway's words.
+"""One pooled client per backend, and its errors in the gateway's words.
 
 The one question that matters is asked of each request: `lands`, may it have an effect if it arrives? Where it
 may, a lost answer is InDoubt; where not, it is Unavailable, and one stale keep-alive socket is forgiven.
@@ -9,16 +9,16 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from gateway.errors import BackendError, InDoubt, InvalidInput, Misbehaved, Rejected, Throttled, Unavailable
+from gateway.errors import InDoubt, Misbehaved, Unavailable
+from gateway.http.answer import Answer, encode_json
 from gateway.types import JSON
 
 if TYPE_CHECKING:
     import httpx2
+
+    from gateway.http.prepared import Prepared
 
 # Names of errors of httpx and httpx2 that are raised before the first byte of a request has left.
 _NEVER_SENT = frozenset(
@@ -37,58 +37,6 @@ _UNREADABLE = frozenset({"DecodingError", "TooManyRedirects"})
 _HEADERS_FOR_ALL = frozenset(
     {"host", "content-type", "content-length", "user-agent", "accept", "accept-encoding", "connection"}
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole HTTP answer. Header names are in lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def is_json(self) -> bool:
-        """Say whether the answer claims to be JSON (application/json, or anything +json)."""
-        kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
-        return kind == "application/json" or kind.endswith("+json")
-
-
-def parse_json(body: bytes | str) -> JSON:
-    """Read JSON as lenient as Python's own: bare NaN and Infinity, integers of any size.
-
-    Raises:
-        ValueError: if it is not JSON.
-    """
-    from pydantic_core import from_json
-
-    return from_json(body)
-
-
-def encode_json(value: JSON) -> bytes:
-    """Write JSON. Raises InvalidInput for what JSON can't hold."""
-    from pydantic_core import PydanticSerializationError, to_json
-
-    try:
-        return to_json(value, inf_nan_mode="constants")
-    except PydanticSerializationError as error:
-        raise InvalidInput(f"this is not JSON: {error}") from error
-
-
-def parse_retry_after(value: str | None, *, now: datetime | None = None) -> timedelta | None:
-    """Read a Retry-After header: seconds or an HTTP date. None if there is none or it can't be read."""
-    if value is None:
-        return None
-    try:
-        return timedelta(seconds=max(0.0, float(value)))
-    except (ValueError, OverflowError):
-        pass
-    try:
-        at = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):
-        return None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return max(timedelta(0), at - (now or datetime.now(UTC)))
 
 
 class StreamAnswer:
@@ -156,6 +104,7 @@ class HttpClient:
         self._max_connections = max_connections
         self._own = client is None
         self._client = client
+        self._prepared: Prepared | None = None
 
     async def request(
         self,
@@ -222,16 +171,7 @@ class HttpClient:
         """PUT bytes to a URL on another host (a presigned upload), with no header of ours but the type."""
 
         def make() -> httpx2.Request:
-            request: httpx2.Request = self._get_client().build_request(
-                "PUT",
-                url,
-                content=body,
-                headers={"content-type": content_type},
-                timeout=self._make_timeout(None),
-            )
-            for name in set(request.headers) - _HEADERS_FOR_ALL:  # an injected client may have its own key
-                del request.headers[name]
-            return request
+            return self._make_upload(url, body, content_type)
 
         response = await self._send(make, "the upload", lands=False, auth=None)
         return Answer(response.status_code, _lower_headers(response), response.content)
@@ -269,37 +209,49 @@ class HttpClient:
         timeout_seconds: float | None,
     ) -> httpx2.Request:
         content = None if json is None else json if isinstance(json, bytes) else encode_json(json)
+        seconds = self._timeout_seconds if timeout_seconds is None else timeout_seconds
+        if self._own:
+            return self._get_prepared().make_request(method, path, content, params, headers, seconds)
         kind = {} if content is None else {"content-type": "application/json"}
-        request: httpx2.Request = self._get_client().build_request(
+        request: httpx2.Request = self._client.build_request(
             method,
             self.base_url + path,
             content=content,
             params=params,
             headers={**kind, **self._headers, **(headers or {})},
-            timeout=self._make_timeout(timeout_seconds),
+            timeout=_make_timeout(seconds),
         )
         return request
 
-    def _make_timeout(self, seconds: float | None) -> Any:
-        import httpx2
+    def _make_upload(self, url: str, body: bytes, content_type: str) -> httpx2.Request:
+        from gateway.http.prepared import make_upload
 
-        seconds = self._timeout_seconds if seconds is None else seconds
-        # As a tuple, so that a client of httpx takes it as well as one of httpx2.
-        timeout = httpx2.Timeout(seconds, connect=min(seconds, 10.0), pool=None)
-        return timeout.connect, timeout.read, timeout.write, timeout.pool
+        if self._own:
+            return make_upload(url, body, content_type, self._timeout_seconds)
+        request: httpx2.Request = self._client.build_request(
+            "PUT",
+            url,
+            content=body,
+            headers={"content-type": content_type},
+            timeout=_make_timeout(self._timeout_seconds),
+        )
+        for name in set(request.headers) - _HEADERS_FOR_ALL:  # an injected client may have its own key
+            del request.headers[name]
+        return request
+
+    def _get_prepared(self) -> Prepared:
+        if self._prepared is None:
+            from gateway.http.prepared import Prepared
+
+            self._prepared = Prepared(self.base_url, self._headers)
+        return self._prepared
 
     def _get_client(self) -> Any:
         if self._client is None:
-            import httpx2
+            from gateway.http.prepared import make_client
 
-            self._client = httpx2.AsyncClient(
-                limits=httpx2.Limits(
-                    max_connections=self._max_connections,
-                    max_keepalive_connections=self._max_connections,
-                    keepalive_expiry=self._keepalive_seconds,
-                ),
-                headers={"user-agent": "inference-gateway", "accept-encoding": "gzip, deflate"},
-                follow_redirects=False,
+            self._client = make_client(
+                max_connections=self._max_connections, keepalive_seconds=self._keepalive_seconds
             )
         return self._client
 
@@ -320,42 +272,6 @@ class HttpClient:
         raise Unavailable(f"{what}: no answer ({_describe(error)})", backend=self.backend) from error
 
 
-def make_status_error(
-    answer: Answer,
-    what: str,
-    *,
-    backend: str,
-    lands: bool,
-    message: str | None = None,
-    code: str | None = None,
-    detail: JSON = None,
-    job_id: str | None = None,
-) -> BackendError:
-    """Make the error for an answer whose status is not 2xx.
-
-    429 is Throttled; 408, 425 and 503 are Unavailable; other 4xx (and 3xx) Rejected; other 5xx are InDoubt
-    where the request may have had an effect and Unavailable where not.
-    """
-    kind: type[BackendError]
-    if answer.status == 429:
-        kind = Throttled
-    elif answer.status in (408, 425, 503) or (answer.status >= 500 and not lands):
-        kind = Unavailable
-    elif answer.status >= 500:
-        kind = InDoubt
-    else:
-        kind = Rejected
-    return kind(
-        message or f"{what}: HTTP {answer.status}",
-        backend=backend,
-        http_status=answer.status,
-        retry_after=parse_retry_after(answer.headers.get("retry-after")),
-        code=code,
-        detail=detail,
-        job_id=job_id,
-    )
-
-
 def _transport_errors() -> tuple[type[Exception], ...]:
     """Return the error roots of httpx and httpx2 as far as loaded; an injected client may be of either."""
     found: list[type[Exception]] = []
@@ -364,6 +280,14 @@ def _transport_errors() -> tuple[type[Exception], ...]:
         if module is not None:
             found += [module.HTTPError, module.InvalidURL, module.StreamError]
     return tuple(found)
+
+
+def _make_timeout(seconds: float) -> tuple[float | None, ...]:
+    """Return it as a tuple, so that a client of httpx takes it as well as one of httpx2."""
+    from gateway.http.prepared import make_timeout
+
+    timeout = make_timeout(seconds)
+    return timeout.connect, timeout.read, timeout.write, timeout.pool
 
 
 def _lower_headers(response: httpx2.Response) -> dict[str, str]:

@@ -1,0 +1,88 @@
+"""Requests and the client of a backend that gets no client from outside: all that stays is made once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+from urllib.request import getproxies
+
+import httpx2
+
+_HEADERS = {"accept": "*/*", "accept-encoding": "gzip, deflate", "user-agent": "inference-gateway"}
+_JSON = {"content-type": "application/json"}
+_MOST_URLS = 128
+_LONGEST_CONNECT_SECONDS = 10.0
+
+
+class Prepared:
+    """What one backend's requests have in common."""
+
+    def __init__(self, base_url: str, headers: Mapping[str, str]) -> None:
+        """Make it; `headers` go with every request to the backend."""
+        self._base_url = base_url
+        self._headers = {**_HEADERS, **{name.lower(): value for name, value in headers.items()}}
+        self._bare = httpx2.Headers(self._headers)
+        self._with_json = httpx2.Headers({**_JSON, **self._headers})
+        self._make_url = lru_cache(_MOST_URLS)(lambda path: httpx2.URL(base_url + path))
+
+    def make_request(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None,
+        params: Any,
+        headers: Mapping[str, str] | None,
+        timeout_seconds: float,
+    ) -> httpx2.Request:
+        """Make one; `content` is JSON. Raises httpx2.InvalidURL."""
+        common = self._bare if content is None else self._with_json
+        if headers:
+            common = common.copy()
+            common.update(headers)
+        return httpx2.Request(
+            method,
+            self._make_url(path) if params is None else self._base_url + path,
+            params=params,
+            headers=common,
+            content=content,
+            extensions={"timeout": make_timeout(timeout_seconds).as_dict()},
+        )
+
+
+def make_upload(url: str, body: bytes, content_type: str, timeout_seconds: float) -> httpx2.Request:
+    """Make a PUT to another host, with nothing that belongs to the backend."""
+    return httpx2.Request(
+        "PUT",
+        url,
+        content=body,
+        headers={**_HEADERS, "content-type": content_type},
+        extensions={"timeout": make_timeout(timeout_seconds).as_dict()},
+    )
+
+
+@lru_cache(64)
+def make_timeout(seconds: float) -> httpx2.Timeout:
+    """Return the timeouts of one request: for connecting, and between two reads or writes."""
+    return httpx2.Timeout(seconds, connect=min(seconds, _LONGEST_CONNECT_SECONDS), pool=None)
+
+
+def make_client(*, max_connections: int, keepalive_seconds: float) -> httpx2.AsyncClient:
+    """Make a client without I/O, over aiohttp where that is installed.
+
+    Through a proxy that the environment names, httpx2's own transport goes: it knows which hosts need none.
+    """
+    limits = httpx2.Limits(
+        max_connections=max_connections,
+        max_keepalive_connections=max_connections,
+        keepalive_expiry=keepalive_seconds,
+    )
+    transport: httpx2.AsyncBaseTransport | None = None
+    if not getproxies().keys() - {"no"}:
+        try:
+            from gateway.http.aiohttp_transport import AiohttpTransport
+        except ImportError:  # it is in the extra `fast`
+            transport = None
+        else:
+            transport = AiohttpTransport(limits)
+    return httpx2.AsyncClient(transport=transport, limits=limits, follow_redirects=False)
