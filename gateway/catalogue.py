@@ -92,13 +92,31 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """How a face's request becomes a model's input, and its output the answer; None passes it as it is.
+
+    Attributes:
+        input: from the request to the task's input.
+        output: from the run's output to what the answer says.
+        piece: from a piece of output to what it says.
+        usage: from the run's output to what was used.
+    """
+
+    input: Mapper | None = None
+    output: Mapper | None = None
+    piece: Mapper | None = None
+    usage: Mapper | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """One alias with its targets by backend, and the limits it sets."""
+    """One alias with its targets by backend, the limits it sets, and its shapes in faces by operation."""
 
     name: str
     targets: Mapping[str, Target]
     limits: Limits = field(default_factory=Limits)
     description: str | None = None
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
 
 
 class Catalogue:
@@ -160,7 +178,11 @@ class Catalogue:
             for backend, words in settings.targets.items()
         }
         return Model(
-            name=name, targets=targets, limits=settings.make_limits(), description=settings.description
+            name=name,
+            targets=targets,
+            limits=settings.make_limits(),
+            description=settings.description,
+            shapes=_make_shapes(settings, f"models.{name}.openai"),
         )
 
     def _make_target(self, backend: str, table: Mapping[str, JSON], where: str) -> Target:
@@ -186,6 +208,19 @@ class Catalogue:
         except ConfigError as error:
             raise kind(str(error)) from None
         return words
+
+
+def _make_shapes(settings: ModelSettings, where: str) -> dict[str, Shape]:
+    shapes: dict[str, Shape] = {}
+    for operation, shape in settings.openai or ():
+        if shape is not None:
+            mappers = {
+                side: Mapper.parse(words, f"{where}.{operation}.{side}")
+                for side, words in shape
+                if words is not None
+            }
+            shapes[operation] = Shape(**mappers)
+    return shapes
 
 
 def _unknown(what: str, name: str, known: Mapping[str, object]) -> str:

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from gateway.errors import ConfigError, SecretMissing
-from gateway.limits import Agree, Limits, OnDoubt, OnFailed, Sort, WhenAllOpen
+from gateway.limits import Agree, Explore, Limits, OnDoubt, OnFailed, Sort, WhenAllOpen
 from gateway.types import JSON, Money
 
 APP_NAME = "inference-gateway"
@@ -96,6 +96,7 @@ class LimitsConfig(Strict):
     hedge: int | None = None
     quorum: tuple[int, int] | None = None
     agree: Agree | None = None
+    explore: Explore | None = None
     when_all_open: WhenAllOpen | None = None
 
     def make_limits(self) -> Limits:
@@ -111,11 +112,28 @@ class GatewaySettings(LimitsConfig):
     rates_max_age: Duration = timedelta(days=30)
 
 
+class ShapeSettings(Strict):
+    """How a face's request becomes a model's input, and its output the answer; see gateway.catalogue.Mapper."""
+
+    input: Any = None
+    output: Any = None
+    piece: Any = None
+    usage: Any = None
+
+
+class OpenAISettings(Strict):
+    """A table [models.NAME.openai]: which of that API's operations the model serves, and how."""
+
+    chat: ShapeSettings | None = None
+    embeddings: ShapeSettings | None = None
+
+
 class ModelSettings(LimitsConfig):
     """A table [models.NAME]."""
 
     targets: dict[str, dict[str, Any]] = Field(min_length=1)
     description: str | None = None
+    openai: OpenAISettings | None = None
 
 
 class RateSettings(Strict):

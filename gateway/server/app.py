@@ -36,9 +36,9 @@ _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 def make_faces() -> list[Face]:
     """Return every protocol that the server speaks. A new one is added here, and nowhere else."""
-    from gateway.server.native import make_face
+    from gateway.server import dialects, native
 
-    return [make_face()]
+    return [native.make_face(), *dialects.make_faces()]
 
 
 class App:

@@ -25,10 +25,13 @@ from gateway.config import (
     GatewaySettings,
     LimitsConfig,
     ModelSettings,
+    OpenAISettings,
     RateSettings,
     ServerSettings,
+    ShapeSettings,
 )
 from gateway.devnet.faults import Fault
+from gateway.devnet.ogpu import ChainFault, ContentFault, Manner
 from gateway.lifecycle import ATTEMPT_NEXT, RUN_NEXT, AttemptStatus, Status
 from gateway.task import FailureKind
 from gateway_inferencesh import InferenceshConfig, InferenceshTarget
@@ -79,6 +82,8 @@ CONFIGURATION: Mapping[str, tuple[type[BaseModel], frozenset[str]]] = {
     "Keys of [backends.NAME.chain]": (ChainConfig, frozenset()),
     "Keys of an inference.sh backend": (InferenceshConfig, frozenset()),
     "The table [models.NAME]": (ModelSettings, LIMITS),
+    "The table [models.NAME.openai]": (OpenAISettings, frozenset()),
+    "Shapes": (ShapeSettings, frozenset()),
     "Words of an Infernet target": (InfernetTarget, frozenset()),
     "Words of `delegated`": (DelegatedTarget, frozenset()),
     "Words of an inference.sh target": (InferenceshTarget, frozenset()),
@@ -265,7 +270,9 @@ def test_cli_has_every_order_of_the_devnet() -> None:
         assert read_options(f"gateway devnet {order}") == list_options(orders[order])
     others = [list_options(parser) for order, parser in orders.items() if order not in ("up", "fault")]
     assert read_options("Other orders of gateway devnet") == set().union(*others)
-    assert read_options("Faults") == {fault.value for fault in Fault}
+    kinds = {"": Fault, " of the chain": ChainFault, " of the content": ContentFault, " of the bots": Manner}
+    for whose, kind in kinds.items():
+        assert read_options(f"Faults{whose}") == {fault.value for fault in kind}
 
 
 def test_cli_has_every_exit_status() -> None:

@@ -1,0 +1,85 @@
+"""Giving a request's task to the gateway, once, however often the SDK sends it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from datetime import timedelta
+
+from gateway.errors import NoBackend
+from gateway.lifecycle import Status
+from gateway.server.dialects.openai.words import Asked, refuse_failed, refuse_open
+from gateway.server.problems import IN_FLIGHT, Refusal
+from gateway.server.runs import read_idempotency_key, wait_for
+from gateway.server.views import join_key
+from gateway.server.wire import Request
+from gateway.store.protocol import RunFilter
+from gateway.task import Run, Task
+from gateway.types import JSON
+
+REPEATED_WITHIN = timedelta(minutes=30)
+"""How old the run of a repeated request may be: the SDK waits at most ten minutes for one answer."""
+_LOOKED_AT = 200
+
+
+async def submit(request: Request, asked: Asked, given: JSON, *, stream: bool = False) -> Run:
+    """Take the task in, or find the run that an earlier sending of this very request has begun.
+
+    A model that no backend streams is run without; its output then comes in one piece.
+    """
+    task = Task(
+        model=asked.model.name,
+        input=given if asked.shape.input is None else asked.shape.input.apply(given),
+        stream=stream,
+        limits=asked.own.limits.make_limits(),
+        labels=asked.own.labels,
+    )
+    key = read_idempotency_key(request)
+    if key is None and (earlier := await _find_earlier(request, task)) is not None:
+        return earlier
+    return await _submit_once(request, asked, task, key)
+
+
+async def _submit_once(request: Request, asked: Asked, task: Task, key: str | None) -> Run:
+    service, caller = request.service, request.caller
+    mark = (caller.key, key)
+    if key is not None and mark in service.in_flight:
+        raise Refusal(IN_FLIGHT, f"a request with the idempotency key {key!r} is under way")
+    try:
+        if key is not None:
+            service.in_flight.add(mark)
+        known = join_key(caller.key, key)
+        try:
+            return await service.submit(caller, task, asked.own.backend, key=known)
+        except NoBackend:
+            if not task.stream:
+                raise
+            return await service.submit(caller, replace(task, stream=False), asked.own.backend, key=known)
+    finally:
+        if key is not None:
+            service.in_flight.discard(mark)
+
+
+async def _find_earlier(request: Request, task: Task) -> Run | None:
+    """Return the newest run of a request that the SDK says it has sent before, if there is one."""
+    count = request.get_header(b"x-stainless-retry-count")
+    if count is None or not count.isdigit() or int(count) == 0:
+        return None
+    since = request.service.clock.now() - REPEATED_WITHIN
+    task = request.service.check_task(task)
+    sent = {task.model_dump_json(), replace(task, stream=False).model_dump_json()}
+    which = RunFilter(model=task.model, api_key=request.caller.key, limit=_LOOKED_AT)
+    for run in await request.service.gateway.list_runs(which):
+        if run.created_at >= since and run.task.model_dump_json() in sent:
+            return run
+    return None
+
+
+async def wait(request: Request, run: Run) -> Run:
+    """Return the run once it has succeeded. Raises Refusal if it failed, or goes on longer than we wait."""
+    run = await wait_for(request, run, math.inf)
+    if not run.status.is_final:
+        raise refuse_open(run)
+    if run.status is not Status.COMPLETED:
+        raise refuse_failed(run)
+    return run
