@@ -60,6 +60,7 @@ class Accepting:
         return choose_answer(snapshot.answers, live.run.task.accept, live.run.accept_answer)
 
     async def _send(self, live: Live, adapter: Adapter[Any], envelope: Envelope) -> None:
+        await self.journal.confirm(live)
         live.accepting = True
         try:
             await adapter.submit(envelope)

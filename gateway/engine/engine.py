@@ -78,6 +78,7 @@ class Engine:
             frozenset(catalogue.models),
         )
         self._keeper = Keeper(store, clock, self._owner, scope, self._take_over, self._hear)
+        self._journal.is_believed = lambda: self._keeper.is_believed
         self._starting = asyncio.Lock()
         self._is_open = False
 
@@ -93,7 +94,7 @@ class Engine:
                 since = self.clock.now() - _LEARN_FROM
                 for backend, model, outcome in await self.store.list_outcomes(since):
                     self.planner.learn(backend, model, outcome)
-            if to_work and self._keeper.beating is None:
+            if to_work and not self._keeper.is_working:
                 await self._keeper.start()
 
     async def plan(self, task: Task, backend: str | Sequence[str]) -> Plan:

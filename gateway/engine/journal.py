@@ -31,6 +31,7 @@ class Journal:
         self._accounting = accounting or Accounting()
         self._clock = clock
         self.owner = owner
+        self.is_believed: Callable[[], bool] = lambda: True
         self.on_attempt_end: Callable[[Attempt], None] | None = None
 
     def now(self) -> datetime:
@@ -85,6 +86,16 @@ class Journal:
         live.seq += len(stamped)
         live.publish(*stamped)
         return run
+
+    async def confirm(self, live: Live) -> None:
+        """Make sure that a run is still ours, after a pause in which it may have been taken over.
+
+        Raises:
+            RunTakenOver: it is not; nothing may be sent for it.
+            StoreError: nobody knows.
+        """
+        if not self.is_believed():
+            await self.save(live)
 
     async def move_attempt(
         self,

@@ -9,19 +9,31 @@ from collections.abc import Awaitable, Callable
 from gateway.clock import Clock
 from gateway.engine.owner import find_dead
 from gateway.engine.recovery import Recovered, tell_left_alone, tell_recovery
+from gateway.engine.waits import sleep_or_hear
 from gateway.errors import StoreError
 from gateway.lifecycle import Phase
-from gateway.store.protocol import BEAT_EVERY, LEASE_LASTS, Claimed, RunFilter, Scope, Store, Wish
+from gateway.store.news import WISHES, Shared, get_news
+from gateway.store.protocol import (
+    LEASE_LASTS,
+    LOOK_EVERY,
+    SHARED_LEASE_LASTS,
+    Claimed,
+    RunFilter,
+    Scope,
+    Store,
+    Wish,
+)
 
 _log = logging.getLogger("gateway")
 _CLAIM_AT_ONCE = 500
+_BEATS_PER_LEASE = 4
 
 
 class Keeper:
     """Beats for one owner, and claims for it.
 
     Attributes:
-        beating: the loop, while it runs.
+        tasks: which do it, while it works.
     """
 
     def __init__(
@@ -36,23 +48,36 @@ class Keeper:
         """Make it without I/O; `take_over` gets each claimed run, `hear` each wish for one of ours."""
         self._store, self._clock, self._owner, self._scope = store, clock, owner, scope
         self._take_over, self._hear = take_over, hear
+        self._news = get_news(store)
+        self._lease = SHARED_LEASE_LASTS if isinstance(store, Shared) else LEASE_LASTS
         self._recovered: list[Recovered] = []
-        self.beating: asyncio.Task[None] | None = None
+        self.tasks: list[asyncio.Task[None]] = []
+        self._believed_until = 0.0
+        self._quiet_until = 0.0
+
+    @property
+    def is_working(self) -> bool:
+        """Say whether it beats and claims."""
+        return bool(self.tasks)
+
+    @property
+    def is_believed(self) -> bool:
+        """Say whether no other process can have taken our runs for nobody's."""
+        return self._clock.monotonic() < self._believed_until
 
     async def start(self) -> None:
         """Beat once, claim once, and go on with both."""
         await self._beat()
         await self.claim()
-        self.beating = asyncio.create_task(self._keep_beating())
+        self.tasks = [asyncio.create_task(self._keep_beating()), asyncio.create_task(self._keep_looking())]
 
     async def stop(self) -> bool:
-        """Stop beating; says whether it was."""
-        beating, self.beating = self.beating, None
-        if beating is None:
-            return False
-        beating.cancel()
-        await asyncio.gather(beating, return_exceptions=True)
-        return True
+        """Stop both; says whether it worked."""
+        tasks, self.tasks = self.tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return bool(tasks)
 
     async def claim(self) -> None:
         """Take over what nobody looks after."""
@@ -74,15 +99,34 @@ class Keeper:
         return found + [tell_left_alone(run) for run in open_runs if not self._scope.covers(run)]
 
     async def _keep_beating(self) -> None:
+        """Beat on, apart from everything else: what takes long must not make us look dead."""
         while True:
-            await self._clock.sleep(BEAT_EVERY.total_seconds())
+            await self._clock.sleep(self._lease.total_seconds() / _BEATS_PER_LEASE)
             try:
                 await self._beat()
-                for wish in await self._store.list_wishes(self._owner):
-                    await self._hear(wish)
-                await self.claim()
-            except StoreError:
-                _log.exception("the store does not answer; trying again")
+            except StoreError as error:
+                _log.warning("no sign of life could be given: %s; trying again", error)
+
+    async def _keep_looking(self) -> None:
+        with self._news.listen(WISHES) as bell:
+            while True:
+                await sleep_or_hear(self._clock, LOOK_EVERY.total_seconds(), bell)
+                bell.clear()
+                try:
+                    await self._look()
+                except StoreError as error:
+                    _log.warning("wishes and runs could not be looked for: %s; trying again", error)
+
+    async def _look(self) -> None:
+        for wish in await self._store.list_wishes(self._owner):
+            await self._hear(wish)
+        if self.is_believed and self._clock.monotonic() >= self._quiet_until:
+            await self.claim()
 
     async def _beat(self) -> None:
-        await self._store.beat(self._owner, until=self._clock.now() + LEASE_LASTS)
+        began, lease = self._clock.monotonic(), self._lease.total_seconds()
+        was_silent = 0.0 < self._believed_until < began
+        await self._store.beat(self._owner, until=self._clock.now() + self._lease)
+        self._believed_until = began + lease
+        if was_silent:  # so may the others have been, if the store was away: they shall have time to beat
+            self._quiet_until = self._clock.monotonic() + lease

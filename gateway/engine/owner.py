@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import hashlib
 import os
 import socket
 import uuid
@@ -10,20 +13,34 @@ from pathlib import Path
 
 
 def make_owner() -> str:
-    """Return a name for this gateway instance: host, process, and a mark that no other instance has."""
-    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
+    """Return a name for this gateway instance: place, process, and a mark that no other instance has."""
+    return f"{_get_place()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
 
 
 def find_dead(owners: Iterable[str]) -> list[str]:
-    """Return the owners that were processes of this host and are no more: their runs need no waiting."""
-    host = socket.gethostname()
+    """Return the owners that were processes of this place and are no more: their runs need no waiting."""
+    place = _get_place()
     dead: list[str] = []
     for owner in owners:
-        owner_host, _, rest = owner.partition(":")
+        owner_place, _, rest = owner.partition(":")
         pid = rest.partition(":")[0]
-        if owner_host == host and pid.isdigit() and not _is_alive(int(pid)):
+        if owner_place == place and pid.isdigit() and not _is_alive(int(pid)):
             dead.append(owner)
     return dead
+
+
+@functools.cache
+def _get_place() -> str:
+    """Return where process numbers mean the same as here: the host, since it was started, and the container.
+
+    Two containers may have one host name, and each its own process 7.
+    """
+    marks: list[str] = []
+    with contextlib.suppress(OSError):  # only Linux has them
+        marks.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"))
+        marks.append(str(Path("/proc/self/ns/pid").readlink()))
+    mark = hashlib.sha256("".join(marks).encode()).hexdigest()[:8]
+    return f"{socket.gethostname()}-{mark}"
 
 
 def _is_alive(pid: int) -> bool:

@@ -39,6 +39,7 @@ class Sender:
 
     async def send(self, live: Live, envelope: Envelope) -> BackendError | None:
         """Submit a stored envelope, once."""
+        await self.journal.confirm(live)
         self.health.begin(envelope.backend, Operation.SUBMIT)
         found = await self._submit(envelope)
         error = found if isinstance(found, BackendError) else None

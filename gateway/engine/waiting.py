@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
+from gateway.clock import Clock
 from gateway.engine.engine import Engine
 from gateway.engine.live import Live
+from gateway.engine.waits import sleep_or_hear
 from gateway.errors import WaitTimeout
+from gateway.store.news import News, get_news
 from gateway.task import Event, Run
 
 _LOOK_SECONDS = (0.02, 0.5)  # how often another process's run is looked at in the store: at first, at most
+_LOOK_ALL_THE_SAME_SECONDS = 5.0  # where the store tells what happens: news may be lost
 
 
 async def wait_for_end(engine: Engine, run_id: str, timeout: float | None) -> Run:
     """Return a run once it has ended. Raises RunNotFound, WaitTimeout."""
-    clock, delay = engine.clock, _LOOK_SECONDS[0]
-    end = None if timeout is None else clock.monotonic() + timeout
-    while True:
-        live = engine.get_live(run_id)
-        left = None if end is None else max(0.0, end - clock.monotonic())
-        if live is not None:
-            return await wait_for_live(engine, live, left)
-        run = await engine.store.get(run_id)
-        if run.status.is_final:
-            return run
-        if left is not None and left <= 0:
-            raise _make_timeout(run)
-        await clock.sleep(delay if left is None else min(delay, left))
-        delay = min(delay * 1.5, _LOOK_SECONDS[1])
+    end = None if timeout is None else engine.clock.monotonic() + timeout
+    with _look_at(engine, run_id) as looks:
+        while True:
+            live = engine.get_live(run_id)
+            left = None if end is None else max(0.0, end - engine.clock.monotonic())
+            if live is not None:
+                return await wait_for_live(engine, live, left)
+            run = await engine.store.get(run_id)
+            if run.status.is_final:
+                return run
+            if left is not None and left <= 0:
+                raise _make_timeout(run)
+            await looks.wait(left)
 
 
 async def wait_for_live(engine: Engine, live: Live, timeout: float | None) -> Run:
@@ -45,23 +50,46 @@ async def wait_for_live(engine: Engine, live: Live, timeout: float | None) -> Ru
 
 async def iterate_events(engine: Engine, run_id: str, after: int = 0) -> AsyncIterator[Event]:
     """Yield a run's events, those after the stored one of that number, to its end. Raises RunNotFound."""
-    delay = _LOOK_SECONDS[0]
-    while True:
-        live = engine.get_live(run_id)
-        if live is not None:
-            async for event in engine.events(live, after):
-                after = max(after, event.seq)
+    with _look_at(engine, run_id) as looks:
+        while True:
+            live = engine.get_live(run_id)
+            if live is not None:
+                async for event in engine.events(live, after):
+                    after = max(after, event.seq)
+                    yield event
+                if not live.dropped:
+                    return
+            run = await engine.store.get(run_id)
+            for event in await engine.store.list_events(run_id, after=after):
+                after = event.seq
                 yield event
-            if not live.dropped:
+            if run.status.is_final:
                 return
-        run = await engine.store.get(run_id)
-        for event in await engine.store.list_events(run_id, after=after):
-            after = event.seq
-            yield event
-        if run.status.is_final:
-            return
-        await engine.clock.sleep(delay)
-        delay = min(delay * 1.5, _LOOK_SECONDS[1])
+            await looks.wait()
+
+
+@contextmanager
+def _look_at(engine: Engine, run_id: str) -> Iterator[_Looks]:
+    news = get_news(engine.store)
+    with news.listen(run_id) as bell:
+        yield _Looks(engine.clock, news, bell)
+
+
+@dataclass(slots=True)
+class _Looks:
+    """When to look at a run that another process works on: when the store tells of it, and now and then."""
+
+    clock: Clock
+    news: News
+    bell: asyncio.Event
+    delay: float = _LOOK_SECONDS[0]
+
+    async def wait(self, at_most: float | None = None) -> None:
+        """Wait until it is time for another look. What happens after this returns ends the next wait."""
+        delay = _LOOK_ALL_THE_SAME_SECONDS if self.news.is_live else self.delay
+        self.delay = min(self.delay * 1.5, _LOOK_SECONDS[1])
+        await sleep_or_hear(self.clock, delay if at_most is None else min(delay, at_most), self.bell)
+        self.bell.clear()
 
 
 def _make_timeout(run: Run) -> WaitTimeout:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
@@ -25,6 +26,17 @@ class _Wait(wait_base):
         outcome = retry_state.outcome
         error = outcome.exception() if outcome is not None and outcome.failed else None
         return throw_retry_delay(retry_state.upcoming_sleep, error)
+
+
+async def sleep_or_hear(clock: Clock, seconds: float, bell: asyncio.Event) -> None:
+    """Sleep so long, or until the bell rings."""
+    waits = [asyncio.ensure_future(clock.sleep(seconds)), asyncio.ensure_future(bell.wait())]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
 
 
 async def ask_until_known(

@@ -47,7 +47,12 @@ class News:
 
 
 @runtime_checkable
-class Telling(Protocol):
-    """What a store may be besides: one that tells. Others are asked now and then."""
+class Shared(Protocol):
+    """What a store may be besides: one for many machines, which tells what happens. Others are asked."""
 
     news: News
+
+
+def get_news(store: object) -> News:
+    """Return a store's news, or some that never come."""
+    return store.news if isinstance(store, Shared) else News()

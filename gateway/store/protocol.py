@@ -162,8 +162,11 @@ class Store(Protocol):
         """Finish what is being written and close."""
 
 
-BEAT_EVERY = timedelta(seconds=3)
-"""How often an owner says that it lives."""
+LOOK_EVERY = timedelta(seconds=1)
+"""How often an owner looks for wishes, and for runs that nobody looks after."""
 
 LEASE_LASTS = timedelta(seconds=15)
-"""How long an owner is believed after its last beat."""
+"""How long an owner is believed after its last beat. On one machine a process's death is seen at once."""
+
+SHARED_LEASE_LASTS = timedelta(seconds=3.5)
+"""The same where an owner may be on another machine, whose death nobody sees."""

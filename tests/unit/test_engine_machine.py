@@ -181,9 +181,7 @@ class Promises(RuleBasedStateMachine):
 async def stop(gateway: AsyncGateway) -> None:
     """End all of a gateway's work at once, as a killed process does."""
     engine = gateway._engine
-    tasks = [*engine._worker._driving, *engine._worker._watching]
-    if engine._keeper.beating is not None:
-        tasks.append(engine._keeper.beating)
+    tasks = [*engine._worker._driving, *engine._worker._watching, *engine._keeper.tasks]
     for watcher in engine._worker._watchers.values():
         tasks += watcher._followers
     tasks += [

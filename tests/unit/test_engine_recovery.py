@@ -45,9 +45,7 @@ def make_gateway(adapter: FakeAdapter, store: MemoryStore, clock: FakeClock) -> 
 async def die(gateway: AsyncGateway) -> None:
     """Stop everything at once, as a killed process does."""
     engine = gateway._engine
-    tasks = [*engine._worker._driving, *engine._worker._watching]
-    if engine._keeper.beating is not None:
-        tasks.append(engine._keeper.beating)
+    tasks = [*engine._worker._driving, *engine._worker._watching, *engine._keeper.tasks]
     for watcher in engine._worker._watchers.values():
         tasks += watcher._followers
     for task in tasks:
@@ -165,8 +163,8 @@ async def test_two_gateways_share_a_store_and_one_takes_over_the_other() -> None
     sleeper = make_gateway(first, store, clock)
     run = await sleeper.submit(make_task())
     await clock.sleep(1)
-    if sleeper._engine._keeper.beating is not None:
-        sleeper._engine._keeper.beating.cancel()  # a paused process: it does nothing, but it is not dead
+    for task in sleeper._engine._keeper.tasks:  # a paused process: it does nothing, but it is not dead
+        task.cancel()
     async with make_gateway(FakeAdapter("a", clock=clock, backend=first.backend), store, clock) as other:
         await clock.sleep(30)
         assert other._engine.get_live(run.id) is not None

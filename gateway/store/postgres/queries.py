@@ -26,12 +26,22 @@ SELECT task, plan, state, cancel_requested_at, accept_answer,
 FROM runs
 """
 _BY_ID = f"{_RUN} WHERE id = %s"
+_OWNERS = """
+WITH RECURSIVE found AS (
+    (SELECT owner FROM runs WHERE phase = 'running' ORDER BY owner LIMIT 1)
+    UNION ALL
+    SELECT (
+        SELECT owner FROM runs WHERE phase = 'running' AND runs.owner > found.owner ORDER BY owner LIMIT 1
+    )
+    FROM found WHERE found.owner IS NOT NULL
+)
+SELECT found.owner, until FROM found LEFT JOIN owners USING (owner) WHERE found.owner IS NOT NULL
+"""  # from one to the next in the index, past all the runs that each has
+_IS_NOBODYS = "SELECT EXISTS (SELECT 1 FROM runs WHERE phase = 'running' AND owner IS NULL)"
 _CLAIM = """
 WITH free AS (
     SELECT id FROM runs
-    WHERE phase = 'running' AND owner IS DISTINCT FROM %(owner)s
-        AND (owner IS NULL OR owner = ANY(%(dead)s)
-            OR owner NOT IN (SELECT owner FROM owners WHERE until >= %(now)s))
+    WHERE phase = 'running' AND (owner IS NULL OR owner = ANY(%(free)s))
         AND CASE WHEN backend IS NULL THEN model IS NULL OR model = ANY(%(models)s)
             ELSE backend || E'\\n' || address = ANY(%(places)s) END
     ORDER BY created_at, place LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
@@ -111,8 +121,23 @@ async def fetch_wishes(connection: Connection, owner: str) -> list[Wish]:
 
 async def fetch_owners(connection: Connection) -> list[str]:
     """Return the owners that have open runs."""
-    query = "SELECT DISTINCT owner FROM runs WHERE phase = 'running' AND owner IS NOT NULL"
-    return [owner for (owner,) in await (await connection.execute(query)).fetchall()]
+    return [owner for owner, _ in await (await connection.execute(_OWNERS)).fetchall()]
+
+
+async def find_free(
+    connection: Connection, owner: str, now: datetime, dead: Sequence[str]
+) -> list[str] | None:
+    """Return the owners whose runs `owner` may take over; None if there is nothing to take over."""
+    found = await (await connection.execute(_OWNERS)).fetchall()
+    free = [
+        name
+        for name, until in found
+        if name != owner and (name in dead or until is None or until < now.timestamp())
+    ]
+    if free:
+        return free
+    (is_nobodys,) = await (await connection.execute(_IS_NOBODYS)).fetchone() or (False,)
+    return [] if is_nobodys else None
 
 
 async def fetch_outcomes(connection: Connection, since: datetime) -> list[tuple[str, str, Outcome]]:
@@ -142,10 +167,12 @@ async def claim_runs(
     connection: Connection, owner: str, scope: Scope, now: datetime, limit: int, dead: Sequence[str]
 ) -> list[Claimed]:
     """Take runs over that nobody else is taking over at the moment."""
+    free = await find_free(connection, owner, now, dead)
+    if free is None:
+        return []
     values = {
         "owner": owner,
-        "dead": list(dead),
-        "now": now.timestamp(),
+        "free": free,
         "models": list(scope.models),
         "places": [f"{backend}\n{address}" for backend, address in scope.places],  # neither has line breaks
         "limit": limit,

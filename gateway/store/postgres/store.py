@@ -117,6 +117,8 @@ class PostgresStore:
         self, owner: str, scope: Scope, *, now: datetime, limit: int, dead: Sequence[str] = ()
     ) -> list[Claimed]:
         """See Store."""
+        if await self._readers.read(lambda db: queries.find_free(db, owner, now, dead)) is None:
+            return []
         claimed: list[Claimed] = await self._lane.act(
             lambda db: queries.claim_runs(db, owner, scope, now, limit, dead)
         )
