@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.adapter import Adapter, Feature
 from gateway.clock import Clock
 from gateway.engine.accepting import Accepting
+from gateway.engine.due import Due
 from gateway.engine.ending import Ending
 from gateway.engine.health import Health
 from gateway.engine.journal import Journal, is_over
@@ -22,17 +20,8 @@ from gateway.policy.pace import get_look_delay
 from gateway.task import Event, Handle, Snapshot
 
 _POLL_SECONDS = 60.0
-_SLACK = 0.5  # a look takes along those that would be due before half of their wait is over
 _MOST_FOLLOWED = 64
 _MOST_POLLS_AT_ONCE = 8
-
-
-@dataclass(order=True, slots=True)
-class _Due:
-    at: float
-    number: int
-    live: Live = field(compare=False)
-    asked_at: float = field(compare=False, default=0.0)
 
 
 class Watcher:
@@ -55,8 +44,7 @@ class Watcher:
         self._accepting = accepting
         self._health = health
         self._fetch_features = fetch_features
-        self._heap: list[_Due] = []
-        self._counter = itertools.count()
+        self._due = Due()
         self._news = asyncio.Event()
         self._not_before = 0.0
         self._followers: set[asyncio.Task[None]] = set()
@@ -81,7 +69,7 @@ class Watcher:
             wait = max(0.0, left if live.following else min(wait, left))
         elif live.following:
             return
-        heapq.heappush(self._heap, _Due(now + wait, next(self._counter), live, now))
+        self._due.put(live, now, wait)
         self._news.set()
 
     async def run(self) -> None:
@@ -92,7 +80,9 @@ class Watcher:
                 self._news.clear()
                 await self._sleep(wait)
                 continue
-            await self._look(self._take_due())
+            _, many = await self._fetch_features()
+            taken = self._due.take(self._clock.monotonic(), many * _MOST_POLLS_AT_ONCE)
+            await self._look([live for live in taken if live.has_landed], many)
 
     async def aclose(self) -> None:
         """Stop following; the jobs go on."""
@@ -101,9 +91,8 @@ class Watcher:
         await asyncio.gather(*self._followers, return_exceptions=True)
 
     def _get_wait(self) -> float | None:
-        if not self._heap:
-            return None
-        return max(self._heap[0].at, self._not_before) - self._clock.monotonic()
+        first = self._due.get_first()
+        return None if first is None else max(first, self._not_before) - self._clock.monotonic()
 
     async def _sleep(self, seconds: float | None) -> None:
         """Until news come, or the next is due."""
@@ -117,28 +106,12 @@ class Watcher:
             for wait in waits:
                 wait.cancel()
 
-    def _take_due(self) -> list[Live]:
-        """Take what is due, and what would be soon enough to share the look."""
-        now = self._clock.monotonic()
-        taken: dict[str, Live] = {}
-        while self._heap and self._heap[0].at <= now:
-            due = heapq.heappop(self._heap)
-            taken[due.live.run.id] = due.live
-        later = [due for due in self._heap if due.at - now <= (due.at - due.asked_at) * _SLACK]
-        if taken and later:
-            taken |= {due.live.run.id: due.live for due in later}
-            self._heap = [due for due in self._heap if due not in later]
-            heapq.heapify(self._heap)
-        return [live for live in taken.values() if live.has_landed]
-
-    async def _look(self, lives: Sequence[Live]) -> None:
+    async def _look(self, lives: Sequence[Live], many: int) -> None:
+        """Look at jobs, so many in one poll."""
         by_handle = {live.run.attempt.handle: live for live in lives if live.run.attempt}
         handles = [handle for handle in by_handle if handle is not None]
-        _, many = await self._fetch_features()
         groups = [handles[start : start + many] for start in range(0, len(handles), many)]
-        for start in range(0, len(groups), _MOST_POLLS_AT_ONCE):
-            some = groups[start : start + _MOST_POLLS_AT_ONCE]
-            await asyncio.gather(*(self._poll(group, by_handle) for group in some))
+        await asyncio.gather(*(self._poll(group, by_handle) for group in groups))
 
     async def _poll(self, handles: list[Handle], by_handle: dict[Handle | None, Live]) -> None:
         seen: dict[Handle, Snapshot] = {}
@@ -158,7 +131,24 @@ class Watcher:
             retry_after = self._ending.report_broken(self._adapter.name, error)
         if retry_after:
             self._not_before = self._clock.monotonic() + retry_after
-        await asyncio.gather(*(self._apply(by_handle[handle], seen.get(handle)) for handle in handles))
+        news = [(by_handle[handle], seen.get(handle)) for handle in handles]
+        await asyncio.gather(*(self._apply(*one) for one in news if not self._pass_by(*one)))
+
+    def _pass_by(self, live: Live, snapshot: Snapshot | None) -> bool:
+        """Look again later, if there is nothing to do now: most looks at a job that takes long are so."""
+        attempt = live.run.attempt
+        if (
+            snapshot is None
+            or not live.has_landed
+            or attempt is None
+            or attempt.snapshot != snapshot
+            or snapshot.answers
+            or is_over(live.run, self._clock.now())
+        ):
+            return False
+        live.failed_looks = 0
+        self.look_soon(live)
+        return True
 
     def _wait_for(self, error: BackendError) -> None:
         if error.retry_after is not None:
