@@ -29,9 +29,10 @@ class OgpuClient(SourceActs, MoneyActs, TaskActs):
     Every act is checked by running it on the node first, then signed once; on any doubt the same bytes are
     sent again. An act returns when its receipt is there.
 
-    Acts raise the errors of `gateway_ogpu.errors` before anything was sent; RevertedInBlock if the state
-    changed under them; InDoubt, with the hash in `detail`, if no block took the transaction in time;
-    Unavailable, Throttled or Misbehaved of the RPC. Reads raise the last three.
+    Everything raises InvalidInput for an address or an amount that is none, before anybody is asked. Acts
+    raise the errors of `gateway_ogpu.errors` before anything was sent; RevertedInBlock if the state changed
+    under them; InDoubt, with the hash in `detail`, if no block took the transaction in time; Unavailable,
+    Throttled or Misbehaved of the RPC. Reads raise the last three.
     """
 
     def __init__(

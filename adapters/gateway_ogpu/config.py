@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from gateway.config import Duration, parse_money
+from gateway.errors import InvalidInput
 from gateway.types import JSON, Money
 
 ASSET = "OGPU"
@@ -21,6 +22,14 @@ def _check_address(text: object) -> str:
     if not isinstance(text, str) or not _ADDRESS.fullmatch(text):
         raise ValueError(f"{text!r} is not an address: 0x and 40 hexadecimal digits")
     return text
+
+
+def parse_address(text: str) -> str:
+    """Return an address as it was given. Raises InvalidInput if it is none."""
+    try:
+        return _check_address(text)
+    except ValueError as error:
+        raise InvalidInput(str(error)) from error
 
 
 def _parse_payment(value: object) -> Money | Literal["cheapest"]:
@@ -107,8 +116,17 @@ class OgpuConfig(BaseModel):
             content can be read, and nothing else.
         keystore: an encrypted keystore (its JSON), instead of the key.
         keystore_password: opens it.
-        pin_url: where configs are uploaded; default: the network's own.
-        content_gateways: from where answers are read; nobody else is asked. Default: the network's own.
+        content: where configs and files are uploaded: "pin" (a pin service), "kubo" (a node of one's own), or
+            "ipfshttpclient" (the same through the package of that name).
+        pin_url: of the pin service; default: the network's own.
+        content_node: of the node's RPC: a URL for "kubo", a multiaddr for "ipfshttpclient".
+        content_node_key: sent to a Kubo node as Authorization, as "Bearer ..." or "Basic ...".
+        content_link: the gateway that links to what a node holds name, since others must be able to fetch it;
+            default: the first of `content_gateways`.
+        content_gateways: from where answers are read, beside the node; nobody else is asked. Default: the
+            network's own.
+        content_cache: keep verified content on this machine: true (the user's cache folder), a folder, or
+            false. Nothing is deleted from it.
         confirmations: how deep a block must lie before it is believed; 1: the newest is.
         confirm_after: how long the first response of a FIRST_RESPONSE source may stay unconfirmed by the
             network before it is confirmed by us.
@@ -130,7 +148,12 @@ class OgpuConfig(BaseModel):
     private_key: SecretStr | None = None
     keystore: SecretStr | None = None
     keystore_password: SecretStr | None = None
+    content: Literal["pin", "kubo", "ipfshttpclient"] = "pin"
     pin_url: str | None = None
+    content_node: SecretStr | None = None
+    content_node_key: SecretStr | None = None
+    content_link: str | None = None
+    content_cache: bool | str = True
     content_gateways: Annotated[tuple[str, ...], BeforeValidator(_parse_list)] = ()
     confirmations: int = Field(default=1, ge=1)
     confirm_after: Duration = timedelta(seconds=30)
@@ -156,17 +179,30 @@ class OgpuConfig(BaseModel):
             needed = {
                 "chain_id": self.chain_id,
                 "rpc_url": self.rpc_url,
-                "pin_url": self.pin_url,
+                **({"pin_url": self.pin_url} if self.content == "pin" else {}),
                 "content_gateways": self.content_gateways,
             }
             missing = [name for name, value in needed.items() if not value]
             if missing:
                 raise ValueError(f"contracts need {', '.join(missing)} beside them")
+        self._check_content()
         if self.private_key is not None and self.keystore is not None:
             raise ValueError("private_key and keystore are two ways to say one thing; say one")
         if (self.keystore is None) != (self.keystore_password is None):
             raise ValueError("keystore and keystore_password go together")
         return self
+
+    def _check_content(self) -> None:
+        if self.content != "pin" and self.content_node is None:
+            raise ValueError(f'content = "{self.content}" needs content_node: where the RPC of the node is')
+        of_nodes = {"content_node": self.content_node, "content_link": self.content_link}
+        wrong = [name for name, value in of_nodes.items() if value is not None and self.content == "pin"]
+        if self.content_node_key is not None and self.content != "kubo":
+            wrong.append("content_node_key")
+        if self.pin_url is not None and self.content != "pin":
+            wrong.append("pin_url")
+        if wrong:
+            raise ValueError(f'{", ".join(wrong)} says nothing with content = "{self.content}"')
 
     def make_network(self) -> Network:
         """Return the network that is meant, with what the configuration says in place of its own words."""

@@ -166,10 +166,9 @@ class Connection:
     def content(self) -> ContentStore:
         """Where files are pinned, and read from the configured gateways alone."""
         if self._content is None:
-            from gateway.content import Gateways, PinService
+            from gateway_ogpu.content import make_content
 
-            reader = Gateways(self.network.content_gateways, clock=self.clock, client=self._client)
-            self._content = PinService(self.network.pin_url, reader=reader, client=self._client)
+            self._content = make_content(self.config, self.network, clock=self.clock, client=self._client)
         return self._content
 
     @asynccontextmanager

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gateway.errors import InvalidInput
 from gateway.types import Money
 from gateway_ogpu.acting import Acting
-from gateway_ogpu.config import ASSET
+from gateway_ogpu.config import ASSET, parse_address
 from gateway_ogpu.reading import Balances, fetch_balances
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ class MoneyActs(Acting):
     async def deposit(self, amount: Money, account: str | None = None) -> Receipt:
         """Put money from our wallet into the vault, for us or for somebody else."""
         vault = self.connection.contracts.vault
-        return await self.act(vault, "deposit", account or self.address, value=_get_wei(amount))
+        return await self.act(
+            vault, "deposit", parse_address(account or self.address), value=_get_wei(amount)
+        )
 
     async def withdraw(self, amount: Money) -> Receipt:
         """Take money out of the vault into our wallet. Raises VaultTooLow."""
@@ -45,11 +48,11 @@ class MoneyActs(Acting):
         """Fetch what an account has (default: ours)."""
         async with self.connection.named():
             return await fetch_balances(
-                self.connection.rpc, self.connection.contracts.vault, account or self.address
+                self.connection.rpc, self.connection.contracts.vault, parse_address(account or self.address)
             )
 
 
 def _get_wei(amount: Money) -> int:
     if amount.asset != ASSET or amount.amount <= 0:
-        raise ValueError(f"{amount} is not a positive amount of {ASSET}")
+        raise InvalidInput(f"{amount} is not a positive amount of {ASSET}")
     return amount.amount

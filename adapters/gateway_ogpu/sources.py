@@ -11,6 +11,7 @@ from gateway.config import parse_duration
 from gateway.errors import ConfigError
 from gateway.types import Money
 from gateway_ogpu.acting import Acting, find_events
+from gateway_ogpu.config import parse_address
 from gateway_ogpu.contracts import ZERO_ADDRESS
 from gateway_ogpu.errors import SourceUnknown
 from gateway_ogpu.reading import Source, fetch_is_agent, fetch_source, fetch_views
@@ -114,25 +115,29 @@ class SourceActs(Acting):
 
     async def update_source(self, address: str, spec: SourceSpec | Mapping[str, str]) -> Receipt:
         """Put new words in the place of a source's old ones."""
+        parse_address(address)
         params = await self._make_params(spec)
         return await self.act(self.connection.contracts.nexus, "updateSource", address, params)
 
     async def inactivate_source(self, address: str) -> Receipt:
         """Take a source out of service, for ever; tasks that run go on."""
-        return await self.act(self.connection.contracts.nexus, "inactivateSource", address)
+        return await self.act(self.connection.contracts.nexus, "inactivateSource", parse_address(address))
 
     async def set_agent(self, agent: str, allowed: bool = True) -> Receipt:  # noqa: FBT001, FBT002  the contract's word
         """Let somebody publish, confirm and cancel for us, or no longer."""
-        return await self.act(self.connection.contracts.terminal, "setAgent", agent, allowed)
+        return await self.act(self.connection.contracts.terminal, "setAgent", parse_address(agent), allowed)
 
     async def is_agent(self, agent: str, client: str | None = None) -> bool:
         """Say whether somebody may act for a client (default: us)."""
         async with self.connection.named():
             terminal = self.connection.contracts.terminal
-            return await fetch_is_agent(self.connection.rpc, terminal, client or self.address, agent)
+            return await fetch_is_agent(
+                self.connection.rpc, terminal, parse_address(client or self.address), parse_address(agent)
+            )
 
     async def get_source(self, address: str) -> Source:
         """Fetch a source. Raises SourceUnknown."""
+        parse_address(address)
         async with self.connection.named():
             source = await fetch_source(self.connection.rpc, self.connection.contracts.nexus, address)
             if source is None:
@@ -149,6 +154,7 @@ class SourceActs(Acting):
 
     async def _fetch_list(self, address: str, count_name: str, name: str) -> Sequence[str]:
         """Fetch a whole list: a lower bound above 0 panics, both bounds belong, and there are holes."""
+        parse_address(address)
         async with self.connection.named():
             [count] = await fetch_views(self.connection.rpc, [(address, count_name)])
             if not count:

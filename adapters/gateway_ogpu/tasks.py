@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gateway_ogpu.acting import Acting
 from gateway_ogpu.answers import Answers
+from gateway_ogpu.config import parse_address
 from gateway_ogpu.errors import NotCancellable, NothingToConfirm, TaskUnknown
 from gateway_ogpu.reading import Response, TaskOnChain, fetch_tasks, fetch_views
 from gateway_ogpu.wire import TaskStatus
@@ -21,6 +22,7 @@ class TaskActs(Acting):
 
     async def get_task(self, address: str) -> TaskOnChain:
         """Fetch a task with its responses. Raises TaskUnknown."""
+        parse_address(address)
         async with self.connection.named():
             found = await fetch_tasks(self.connection.rpc, self.connection.contracts.vault, [address])
             task = found[address]
@@ -44,7 +46,8 @@ class TaskActs(Acting):
 
         Raises NothingToConfirm if it is none.
         """
-        [is_final] = await fetch_views(self.connection.rpc, [(response, "confirmedFinal")])
+        async with self.connection.named():
+            [is_final] = await fetch_views(self.connection.rpc, [(parse_address(response), "confirmedFinal")])
         if is_final is None:
             raise NothingToConfirm(f"there is no response at {response}")
         return None if is_final else await self._call("confirmResponse", response)

@@ -6,9 +6,10 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from gateway.cli.demo_steps import STEPS, BrokenPromise, Stage
+from gateway.cli.demo_steps import BrokenPromise, Stage, Step, list_steps
 from gateway.cli.exits import DONE, RUN_FAILED
 from gateway.cli.tables import format_table, get_width
 from gateway.cli.words import (
@@ -23,9 +24,10 @@ from gateway.client import AsyncGateway
 from gateway.task import Run
 
 _INTRO = """\
-This demo starts two stand-ins on this machine, an Infernet node ("node1") and an inference.sh API ("hosted").
-Both run a real model, VADER, which rates the sentiment of a text from -1 (bad) to +1 (good). Their wires, and
-their failures, are those of the real backends. Nothing leaves this machine, and no account is needed.
+This demo starts stand-ins on this machine: an Infernet node ("node1"), an inference.sh API ("hosted"), and
+OGPU on a local chain ("chain"). All run a real model, VADER, which rates the sentiment of a text from -1
+to +1. Their wires, and their failures, are those of the real backends. Nothing leaves this machine, and
+no account is needed.
 """
 
 
@@ -42,12 +44,14 @@ async def demo(_args: argparse.Namespace) -> int:
     _say(_INTRO)
     with tempfile.TemporaryDirectory(prefix="gateway-demo-") as folder:
         config = Path(folder) / "gateway.toml"
-        async with open_devnet() as devnet:
+        async with open_devnet(chain=None, block_seconds=None) as devnet:
+            if devnet.chainless:
+                _say(f"Without a chain this time, and without its step: {devnet.chainless}\n")
             devnet.write_config(config)
             async with AsyncGateway.from_config(config) as gateway:
                 stage = Stage(gateway, devnet.network, _say)
                 try:
-                    await _play(stage)
+                    await _play(stage, list_steps(with_chain=devnet.chainless is None))
                 except BrokenPromise as broken:
                     print(f"gateway: the demo did not show what it promised: {broken}", file=sys.stderr)
                     return RUN_FAILED
@@ -57,9 +61,9 @@ async def demo(_args: argparse.Namespace) -> int:
     return DONE
 
 
-async def _play(stage: Stage) -> None:
-    for number, step in enumerate(STEPS, start=1):
-        _say(f"--- {number} of {len(STEPS)}: {step.title}")
+async def _play(stage: Stage, steps: Sequence[Step]) -> None:
+    for number, step in enumerate(steps, start=1):
+        _say(f"--- {number} of {len(steps)}: {step.title}")
         _say(step.why)
         await step.play(stage)
         _say("")

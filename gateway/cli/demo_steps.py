@@ -72,6 +72,11 @@ class Stage:
             pass  # told below, as when the run ends without it
         raise BrokenPromise(f"run {run.id} never came to this: {what}")
 
+    async def list_on_chain(self, task: Task) -> list[str]:
+        """List the tasks with this input that are on the chain now."""
+        await self.network.refresh()
+        return [line.job_id for line in self.network.get("chain").journal if line.input == task.input]
+
     def count_accepted(self, backend: str) -> int:
         """Count what a stand-in has accepted: what a real backend would have billed."""
         return len(self.network.get(backend).journal)
@@ -84,6 +89,7 @@ class Step:
     title: str
     why: str
     play: Callable[[Stage], Awaitable[None]]
+    on_chain: bool = False
 
 
 def promise(kept: bool, what: str) -> None:  # noqa: FBT001  it reads like a sentence: promise(it holds, what)
@@ -139,6 +145,31 @@ async def _play_lost_job(stage: Stage) -> None:
     stage.say(f"  the gateway sees that the job is lost, and hosted does it: {run.output}")
 
 
+async def _play_chain(stage: Stage) -> None:
+    task = Task(model="sentiment-anywhere", input={"text": "It isn't bad at all."})
+    await stage.network.stop("node1")
+    stage.say("  (node1 is taken away)")
+    there = await stage.finish(await stage.submit(task, ["node1", "chain"]))
+    promise(there.status is Status.COMPLETED, f"the run did not end well: {there.failure}")
+    promise(_places(there) == ["node1", "chain"], "the run did not move on to the chain")
+    on_chain = await stage.list_on_chain(task)
+    promise(len(on_chain) == 1, f"the chain has {len(on_chain)} tasks of one run")
+    stage.say(f"  node1 then chain: {there.output['compound']:+.4f}, as task {on_chain[0]}")
+    stage.say(f"  paid once, for that task and its gas: {format_cost(there)}")
+
+    await stage.network.start("node1")
+    await _wait_until_healthy(stage, "node1")
+    await stage.network.arm("node1", Fault.RATE_LIMIT, on=Operation.SUBMIT)
+    await stage.network.arm("chain", "server_error", times=None)
+    stage.say("  (node1 is back and says once that it is busy; the chain's RPC answers nothing but errors)")
+    back = await stage.finish(await stage.submit(task, ["node1", "chain"]))
+    stage.network.clear("chain")
+    promise(back.status is Status.COMPLETED, f"the run did not end well: {back.failure}")
+    promise(_places(back) == ["node1", "chain", "node1"], "the run did not come back from the chain to node1")
+    promise(await stage.list_on_chain(task) == on_chain, "the chain took what it was to refuse")
+    stage.say(f"  node1 then chain then node1: {back.output['compound']:+.4f}, {format_cost(back)}")
+
+
 async def _play_failure(stage: Stage) -> None:
     reason = "the model ran out of memory"
     run = await stage.finish(await stage.submit(Task(model="fail", input={"error": reason}), "node1"))
@@ -151,7 +182,7 @@ async def _play_failure(stage: Stage) -> None:
 
 async def _play_lost_answer(stage: Stage) -> None:
     before = stage.count_accepted("hosted")
-    stage.network.get("hosted").faults.arm(Fault.ANSWER_LOST, on=Operation.SUBMIT)
+    await stage.network.arm("hosted", Fault.ANSWER_LOST, on=Operation.SUBMIT)
     text = "The plot was good, but the characters are uncompelling and the dialog is not great."
     run = await stage.finish(await stage.submit(Task(model="sentiment", input={"text": text}), "hosted"))
     accepted = stage.count_accepted("hosted") - before
@@ -213,7 +244,7 @@ def _begins(event: Event, status: AttemptStatus) -> bool:
     return event.kind == "attempt" and (event.message or "").startswith(status)
 
 
-STEPS = (
+_STEPS = (
     Step(
         "one call, a real answer",
         'Each sentence is one `gateway.run(task)` with backend="auto": the cheapest backend gets it.\n'
@@ -231,6 +262,12 @@ STEPS = (
         _play_lost_job,
     ),
     Step(
+        "to the chain and back",
+        "OGPU runs tasks that are published and paid on a chain. What is signed is stored before it is sent.",
+        _play_chain,
+        on_chain=True,
+    ),
+    Step(
         "a failure",
         "A job that fails is an answer too: told in the backend's own words, with a kind to decide by.",
         _play_failure,
@@ -244,3 +281,8 @@ STEPS = (
     Step("a cancel", "What is not wanted any more is stopped at its backend.", _play_cancel),
     Step("a stream", "A model's words as it says them; a streamed run stays at its backend.", _play_stream),
 )
+
+
+def list_steps(*, with_chain: bool) -> list[Step]:
+    """Return the steps that can be played."""
+    return [step for step in _STEPS if with_chain or not step.on_chain]

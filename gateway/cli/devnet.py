@@ -40,7 +40,9 @@ def add_arguments(_name: str, parser: argparse.ArgumentParser) -> None:
         one.set_defaults(call=_up if order == "up" else _tell if order in ("status", "journal") else _order)
         one.set_defaults(order=order)
         if order in ("stop", "start", "restart", "fault"):
-            one.add_argument("name", metavar="NAME", help="of the stand-in: node1, hosted")
+            one.add_argument(
+                "name", metavar="NAME", help="of the stand-in: node1, hosted, chain, content, bots"
+            )
         if order in ("status", "journal"):
             one.add_argument("--json", action="store_true", help="print JSON")
         _add_more(order, one)
@@ -63,15 +65,25 @@ def _add_more(order: str, parser: argparse.ArgumentParser) -> None:
             type=int,
             help="requests a minute that the node allows (real nodes: 60)",
         )
-        parser.add_argument("--chain", action="store_true", help="also run a local chain (needs anvil)")
+        chain = parser.add_mutually_exclusive_group()
+        chain.add_argument(
+            "--chain",
+            action="store_const",
+            const=True,
+            help="fail if there can be no local chain (default: run one if what it needs is installed)",
+        )
+        chain.add_argument(
+            "--no-chain", dest="chain", action="store_const", const=False, help="run no local chain"
+        )
         parser.add_argument("--force", action="store_true", help="replace a gateway.toml of yours")
     if order == "fault":
-        faults, operations = [one.value for one in Fault], [one.value for one in Operation]
         parser.add_argument(
-            "fault", metavar="FAULT", type=_underscored, choices=faults, help=", ".join(faults)
+            "fault", metavar="FAULT", type=_underscored, help=f"{', '.join(Fault)}; the others have more"
         )
         parser.add_argument(
-            "--on", choices=operations, default="any", help=f"which operation ({', '.join(operations)})"
+            "--on",
+            metavar="OPERATION",
+            help=f"{', '.join(Operation)}; chain: a JSON-RPC method, content: pin or read",
         )
         times = parser.add_mutually_exclusive_group()
         times.add_argument("--times", metavar="N", type=int, default=1, help="so many times (1)")
@@ -143,9 +155,10 @@ def _format_status(found: JSON) -> str:
 
 
 def _format_fault(fault: JSON) -> str:
+    on = fault["on"] if isinstance(fault["on"], str) else " or ".join(fault["on"]) or "any"
     times = "always" if fault["times"] is None else f"{fault['times']} x"
     skip = f", after {fault['skip']} good ones" if fault["skip"] else ""
-    return f"{fault['fault']} on {fault['on']}, {times}{skip}"
+    return f"{fault['fault']} on {on}, {times}{skip}"
 
 
 def _format_journal(found: JSON) -> str:

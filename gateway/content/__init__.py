@@ -17,6 +17,7 @@ from gateway.content.protocol import (
     ContentStore,
     Stored,
 )
+from gateway.content.split import Split
 
 __all__ = [
     "METADATA_BYTES",
@@ -31,6 +32,7 @@ __all__ = [
     "Kubo",
     "LocalStore",
     "PinService",
+    "Split",
     "Stored",
     "find_cid",
     "parse_cid",

@@ -16,7 +16,8 @@ _log = logging.getLogger(__name__)
 class Cached:
     """Reads from the local store first and keeps there what it fetched; writes to both.
 
-    What was put is in the local store before anybody else is asked, so that it outlives every service.
+    What was put is in the local store before anybody else is asked, so that it outlives every service. A
+    disk that fails only makes it slower.
     """
 
     def __init__(self, local: LocalStore, origin: ContentStore) -> None:
@@ -28,15 +29,18 @@ class Cached:
         self, data: bytes, *, filename: str = "file", content_type: str = "application/octet-stream"
     ) -> Stored:
         """Store here, then at the origin; the answer is the origin's."""
-        await self._local.put(data, filename=filename, content_type=content_type)
+        try:
+            await self._local.put(data, filename=filename, content_type=content_type)
+        except StoreError as error:
+            _log.warning("what is put could not be cached: %s", error)
         stored = await self._origin.put(data, filename=filename, content_type=content_type)
-        await self._local.keep(stored.cid, data)
+        await self._keep(stored.cid, data)
         return stored
 
     async def fetch(
         self, cid: Cid, *, max_bytes: int = PAYLOAD_BYTES, timeout: float | None = PAYLOAD_SECONDS
     ) -> bytes:
-        """Read here, or fetch from the origin and keep it. A disk that fails only makes it slower."""
+        """Read here, or fetch from the origin and keep it."""
         try:
             return await self._local.fetch(cid, max_bytes=max_bytes, timeout=timeout)
         except ContentNotFound:
@@ -44,13 +48,16 @@ class Cached:
         except (ContentTampered, StoreError) as error:
             _log.warning("the cache failed, asking the origin: %s", error)
         data = await self._origin.fetch(cid, max_bytes=max_bytes, timeout=timeout)
-        try:
-            await self._local.keep(cid, data)
-        except StoreError as error:
-            _log.warning("%s could not be cached: %s", cid, error)
+        await self._keep(cid, data)
         return data
 
     async def aclose(self) -> None:
         """Close both."""
         await self._origin.aclose()
         await self._local.aclose()
+
+    async def _keep(self, cid: Cid, data: bytes) -> None:
+        try:
+            await self._local.keep(cid, data)
+        except StoreError as error:
+            _log.warning("%s could not be cached: %s", cid, error)

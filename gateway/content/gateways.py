@@ -110,7 +110,7 @@ class Gateways:
                 return await race(attempts, stagger_seconds=self._hedge_after_seconds, clock=self._clock)
             except ExceptionGroup as group:
                 failures = [error for error in group.exceptions if isinstance(error, BackendError)]
-        raise _choose_error(failures)
+        raise choose_error(failures)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -194,7 +194,7 @@ async def _receive(answer: StreamAnswer, cid: Cid, max_bytes: int) -> bytes:
     raise ContentUnverified(f"nothing proves that its answer of the type {kind or 'unknown'} is {cid}")
 
 
-def _choose_error(failures: Sequence[BackendError]) -> BackendError:
+def choose_error(failures: Sequence[BackendError]) -> BackendError:
     """Choose what to raise when all failed: what may pass (last: not found), then the gravest."""
 
     def rank(error: BackendError) -> int:

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.devnet.faults import Fault, Operation
 from gateway.devnet.network import Network
 from gateway.errors import ConfigError, GatewayError, InvalidInput
 from gateway.types import JSON
@@ -90,11 +89,13 @@ class Control:
     async def _tell_status(self, _: web.Request) -> web.StreamResponse:
         from aiohttp import web
 
+        await self._network.refresh()
         return web.json_response(self._network.describe())
 
     async def _tell_journal(self, _: web.Request) -> web.StreamResponse:
         from aiohttp import web
 
+        await self._network.refresh()
         return web.json_response(self._network.list_accepted(), dumps=json.dumps)
 
     async def _obey(self, request: web.Request) -> web.StreamResponse:
@@ -110,8 +111,8 @@ class Control:
             case "fault":
                 await self._network.arm(
                     str(name),
-                    Fault(said["fault"]),
-                    on=Operation(said.get("on", Operation.ANY)),
+                    str(said["fault"]),
+                    on=said.get("on"),
                     times=said.get("times", 1),
                     skip=said.get("skip", 0),
                 )
@@ -119,6 +120,7 @@ class Control:
                 await getattr(self._network, order)(name)
             case order:
                 raise InvalidInput(f"the devnet knows no {order!r}")
+        await self._network.refresh()
         return web.json_response(self._network.describe())
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from gateway.errors import InvalidInput
 from gateway.types import JSON
 
 
@@ -55,6 +58,12 @@ class Faults:
         """Let `fault` strike the next `times` such operations (None: all), after `skip` good ones."""
         self._armed.append(_Armed(fault, on, times, skip))
 
+    def arm_word(self, fault: str, *, on: str | None = None, times: int | None = 1, skip: int = 0) -> None:
+        """Arm what a terminal says. Raises InvalidInput with the nearest right word."""
+        chosen = Fault(choose_word("fault", fault, tuple(Fault)))
+        operation = Operation.ANY if on is None else Operation(choose_word("operation", on, tuple(Operation)))
+        self.arm(chosen, on=operation, times=times, skip=skip)
+
     def take(self, on: Operation, *among: Fault) -> Fault | None:
         """Say which armed fault (only of `among`, if given) strikes this operation now, and use it up."""
         for armed in self._armed:
@@ -81,6 +90,19 @@ class Faults:
         ]
 
 
+class Armory(Protocol):
+    """The faults of a stand-in, as the control page arms them: by words."""
+
+    def arm_word(self, fault: str, *, on: str | None = None, times: int | None = 1, skip: int = 0) -> None:
+        """Arm what a terminal says. Raises InvalidInput with the nearest right word."""
+
+    def clear(self) -> None:
+        """Disarm everything."""
+
+    def describe(self) -> list[dict[str, JSON]]:
+        """Return what is armed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Accepted:
     """One submission that a stand-in accepted: what a real backend would have billed."""
@@ -94,8 +116,11 @@ class StandIn(Protocol):
     """A local server that behaves on the wire as one backend does."""
 
     name: str
-    faults: Faults
     journal: list[Accepted]  # every accepted submission since the start, in order, re-runs included
+
+    @property
+    def faults(self) -> Armory:
+        """What it is told to do wrong."""
 
     @property
     def url(self) -> str:
@@ -109,3 +134,12 @@ class StandIn(Protocol):
 
     async def restart(self) -> None:
         """Stop and start; running jobs are forgotten, finished ones survive (what the real node does)."""
+
+
+def choose_word(what: str, word: str, known: Sequence[str]) -> str:
+    """Return the word if it is known. Raises InvalidInput with the nearest right one."""
+    if word in known:
+        return word
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    hint = f"did you mean {str(near[0])!r}?" if near else f"known: {', '.join(known)}"
+    raise InvalidInput(f"there is no {what} {word!r} here; {hint}")

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
-from gateway.devnet.faults import Fault, Operation, StandIn
+from gateway.devnet.faults import Fault, StandIn
 from gateway.errors import UnknownBackend
 from gateway.types import JSON
+
+
+@runtime_checkable
+class Refreshed(Protocol):
+    """A stand-in whose journal is not written down as it happens."""
+
+    async def refresh(self) -> None:
+        """Bring the journal up to date."""
 
 
 class Network:
@@ -46,14 +55,23 @@ class Network:
             self._up.add(each.name)
 
     async def arm(
-        self, name: str, fault: Fault, *, on: Operation = Operation.ANY, times: int | None = 1, skip: int = 0
+        self, name: str, fault: str, *, on: str | None = None, times: int | None = 1, skip: int = 0
     ) -> None:
-        """Let one misbehave; REFUSE is what a stopped one does, so it stops it."""
+        """Let one misbehave; "refuse" is what a stopped one does, so it stops it.
+
+        Raises UnknownBackend, or InvalidInput for a word that this one does not know.
+        """
         stand_in = self.get(name)
-        if fault is Fault.REFUSE:
+        if fault == Fault.REFUSE:
             await self.stop(name)
         else:
-            stand_in.faults.arm(fault, on=on, times=times, skip=skip)
+            stand_in.faults.arm_word(fault, on=on, times=times, skip=skip)
+
+    async def refresh(self) -> None:
+        """Let those that read their journal from elsewhere do so."""
+        for each in self._stand_ins.values():
+            if isinstance(each, Refreshed):
+                await each.refresh()
 
     def clear(self, name: str | None = None) -> None:
         """Disarm the faults of one, or of all."""

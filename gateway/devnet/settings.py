@@ -45,6 +45,7 @@ rpc_url = "{rpc_url}"
 private_key = "file:{client_file}"
 pin_url = "{pin_url}"
 content_gateways = ["{gateway_url}"]
+content_cache = false # so that faults of the content are met each time
 
 [rates.OGPU] # made up
 price = "0.05 USD"
@@ -117,6 +118,14 @@ output = "$.output"
 delegated = {{ owner = "{consumer}" }}
 """
 
+_ANYWHERE = """
+[models.sentiment-anywhere]
+description = "The same at the node, as a task on OGPU, or at the hosted API"
+[models.sentiment-anywhere.targets]
+node1 = {{ containers = ["sentiment"], output = "$.output" }}
+chain = {{ source = "{source}", function = "predict", payment = "0.01 OGPU" }}
+hosted = {{ app = "demo/sentiment@1a2b", cost = "0.002 USD" }}
+"""
 
 _ON_OGPU = {"sentiment": "predict", "echo": "echo", "sleep": "sleep", "fail": "fail", "upper": "upper"}
 """Models that the chain's sources run too: the function of each."""
@@ -181,7 +190,7 @@ def _make_ogpu_text(place: OgpuPlace) -> str:
 
 def _make_ogpu_models(place: OgpuPlace) -> str:
     """Return the models that run on OGPU: of their own, so that nothing is paid on chain unasked."""
-    return "".join(
+    return _ANYWHERE.format(source=place.source) + "".join(
         f"""
 [models.{model}-on-ogpu]
 description = "The same as a task on OGPU"

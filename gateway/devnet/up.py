@@ -1,4 +1,4 @@
-"""`gateway devnet up`: both stand-ins, their control page and a configuration, until somebody ends it."""
+"""`gateway devnet up`: the stand-ins, their control page and a configuration, until somebody ends it."""
 
 from __future__ import annotations
 
@@ -8,28 +8,31 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from gateway.devnet import chains
 from gateway.devnet.control import STATE_FILE, Control, ask, load_state, write_state
+from gateway.devnet.faults import StandIn
 from gateway.devnet.network import Network
 from gateway.devnet.settings import (
     CLIENT_FILE,
     KEY_FILE,
     SIGNER_FILE,
-    ChainPlace,
-    OgpuPlace,
     check_replaceable,
     make_config_text,
     write_secret,
 )
 from gateway.errors import ConfigError
 
-if TYPE_CHECKING:
-    from gateway.devnet.chain.delegate import CoordinatorSide
-
 API_KEY = "inf_devnet"
 NODE = "node1"
 HOSTED = "hosted"
+_KINDS = {
+    NODE: "an Infernet node 1.4.0",
+    HOSTED: "an inference.sh API",
+    "chain": "OGPU on a local chain",
+    "content": "its files",
+    "bots": "run its tasks",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +46,8 @@ class Options:
         control_port: of the control page.
         rate_limit: requests per minute and endpoint that the node allows; None for no limit. Real nodes
             allow 60 unless configured otherwise.
-        chain: also run local chains: one for the node's chain side, and one with OGPU on it.
+        chain: also run local chains: one for the node's chain side, and one with OGPU on it. None: if what
+            they need is installed.
         force: replace a configuration that the devnet did not write.
     """
 
@@ -52,7 +56,7 @@ class Options:
     api_port: int = 0
     control_port: int = 0
     rate_limit: int | None = None
-    chain: bool = False
+    chain: bool | None = None
     force: bool = False
 
 
@@ -64,11 +68,13 @@ class Devnet:
         network: its stand-ins.
         config_text: a gateway.toml for it; the files that it names are still to be written.
         secrets: those files, name -> content.
+        chainless: why there is no chain; None if there is one, or none was wanted.
     """
 
     network: Network
     config_text: str
     secrets: dict[str, str]
+    chainless: str | None = None
 
     def write_config(self, path: Path) -> None:
         """Write the configuration and the files that it names beside it."""
@@ -80,9 +86,16 @@ class Devnet:
 
 @asynccontextmanager
 async def open_devnet(
-    *, node_port: int = 0, api_port: int = 0, rate_limit: int | None = None, chain: bool = False
+    *,
+    node_port: int = 0,
+    api_port: int = 0,
+    rate_limit: int | None = None,
+    chain: bool | None = False,
+    block_seconds: int | None = 1,
 ) -> AsyncIterator[Devnet]:
-    """Run a devnet in this event loop for as long as the block lasts.
+    """Run a devnet in this event loop for as long as the block lasts; the words are those of Options.
+
+    `block_seconds` is the time between two blocks of the chain with OGPU; None: a block per transaction.
 
     Raises:
         ConfigError: aiohttp or the model is not installed, a port is taken, or there is no chain to be had.
@@ -92,13 +105,19 @@ async def open_devnet(
     from gateway.devnet.infernet import InfernetNode
     from gateway.devnet.model import analyze
 
+    missing = chains.explain_missing() if chain is not False else None
+    if chain and missing:
+        raise ConfigError(missing)
     async with AsyncExitStack() as stack:
-        place, side = (await _start_chain(stack)) if chain else (None, None)
-        ogpu = (await _start_ogpu(stack)) if chain else None
+        place = side = ogpu_place = None
+        on_chain: list[StandIn] = []
+        if chain is not False and missing is None:
+            place, side = await chains.start_infernet_chain(stack)
+            ogpu_place, on_chain = await chains.start_ogpu(stack, block_seconds=block_seconds)
         limit = None if rate_limit is None else (rate_limit, 60.0)
         node = InfernetNode(NODE, port=node_port, rate_limit=limit, chain=side)
         hosted = InferenceshApi(HOSTED, port=api_port, api_key=API_KEY)
-        network = Network([node, hosted])
+        network = Network([node, hosted, *on_chain])
         stack.push_async_callback(network.stop)
         await asyncio.to_thread(analyze, "warm")  # the lexicon is read here, not in the first job
         try:
@@ -108,9 +127,10 @@ async def open_devnet(
         secrets = {
             KEY_FILE: API_KEY,
             **({SIGNER_FILE: place.signer_key} if place else {}),
-            **({CLIENT_FILE: ogpu.client_key} if ogpu else {}),
+            **({CLIENT_FILE: ogpu_place.client_key} if ogpu_place else {}),
         }
-        yield Devnet(network, make_config_text(node.url, hosted.url, place, ogpu), secrets)
+        text = make_config_text(node.url, hosted.url, place, ogpu_place)
+        yield Devnet(network, text, secrets, missing)
 
 
 async def serve(options: Options, say: Callable[[str], None]) -> None:
@@ -147,13 +167,20 @@ async def serve(options: Options, say: Callable[[str], None]) -> None:
 
 
 def _greet(devnet: Devnet, path: Path, say: Callable[[str], None]) -> None:
-    kinds = {NODE: "an Infernet node 1.4.0", HOSTED: "an inference.sh API"}
     for one in devnet.network.describe():
-        say(f"{one['name']:<7} {kinds[one['name']]:<22}  {one['url']}")
+        say(f"{one['name']:<8} {_KINDS[one['name']]:<22}  {one['url']}")
+    if devnet.chainless:
+        say(f"Without a chain: {devnet.chainless}")
     say(f"Wrote {path}. Try, in another terminal in {path.parent}:")
     say('  gateway run sentiment --text "VADER is smart, handsome, and funny."')
+    if "chain" in _list_names(devnet):
+        say('  gateway run sentiment-on-ogpu --text "Paid for on a chain."')
     say("  gateway devnet fault node1 answer_lost --on submit")
     say("Ctrl-C (or `gateway devnet down`) ends it.")
+
+
+def _list_names(devnet: Devnet) -> list[str]:
+    return [str(one["name"]) for one in devnet.network.describe()]
 
 
 async def _refuse_second(folder: Path) -> None:
@@ -191,36 +218,3 @@ def _require_extra() -> None:
         raise ConfigError(
             f"the devnet needs {' and '.join(missing)}: pip install 'inference-gateway[devnet]'"
         )
-
-
-async def _start_chain(stack: AsyncExitStack) -> tuple[ChainPlace, CoordinatorSide]:
-    """Start a local chain with Infernet's contracts. Raises ToolMissing (a ConfigError) without anvil."""
-    from importlib.util import find_spec
-
-    if find_spec("web3") is None:
-        raise ConfigError("a local chain needs web3: pip install 'inference-gateway[infernet-chain]'")
-    from gateway.devnet.chain.anvil import SIGNER, Anvil
-    from gateway.devnet.chain.delegate import CoordinatorSide
-    from gateway.devnet.chain.deploy import deploy
-
-    chain = await stack.enter_async_context(Anvil())
-    addresses = await deploy(chain.web3)
-    side = CoordinatorSide(chain.web3, addresses.coordinator)
-    return ChainPlace(chain.url, addresses, SIGNER.key), side
-
-
-async def _start_ogpu(stack: AsyncExitStack) -> OgpuPlace:
-    """Start OGPU on a chain of its own, on whichever EVM is there. Raises ToolMissing without any."""
-    from gateway.devnet.chain.chain import make_chain
-    from gateway.devnet.ogpu.devnet import MAINNET_ID, OgpuDevnet
-
-    ogpu = await stack.enter_async_context(OgpuDevnet(make_chain(chain_id=MAINNET_ID)))
-    return OgpuPlace(
-        rpc_url=ogpu.rpc_url,
-        chain_id=ogpu.chain_id,
-        contracts=ogpu.contracts,
-        source=ogpu.first_response,
-        pin_url=ogpu.pin_url,
-        gateway_url=ogpu.gateway_url,
-        client_key=ogpu.client.key,
-    )

@@ -10,8 +10,8 @@ from terminal import Terminal, running_devnet
 
 @pytest.fixture(scope="module")
 def devnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
-    """A devnet in a process of its own, and a terminal in its folder."""
-    with running_devnet(tmp_path_factory.mktemp("devnet")) as terminal:
+    """A devnet in a process of its own, without a chain, and a terminal in its folder."""
+    with running_devnet(tmp_path_factory.mktemp("devnet"), "--no-chain") as terminal:
         yield terminal
 
 

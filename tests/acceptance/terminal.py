@@ -102,5 +102,4 @@ def running_devnet(folder: Path, *words: str) -> Iterator[Terminal]:
     finally:
         process.terminate()
         _, errors = process.communicate(timeout=PATIENCE_SECONDS)
-    assert process.returncode == 0, errors
-    assert errors == ""
+    assert (process.returncode, errors) == (0, ""), f"the devnet ended {process.returncode}: {errors}"

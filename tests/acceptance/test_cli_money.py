@@ -23,7 +23,7 @@ PRICE = 200_000  # of the devnet's hosted sentiment, in units of 1e-8 USD
 @pytest.fixture
 def terminal(tmp_path: Path) -> Iterator[Terminal]:
     """A devnet of the test's own, so that nobody else's runs are on the bill, with a budget."""
-    with running_devnet(tmp_path) as terminal:
+    with running_devnet(tmp_path, "--no-chain") as terminal:
         with (tmp_path / "gateway.toml").open("a") as file:
             file.write(BUDGETS)
         yield terminal

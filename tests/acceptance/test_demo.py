@@ -18,6 +18,8 @@ def test_the_demo_shows_everything_in_under_a_minute(tmp_path: Path) -> None:
     assert "VADER is smart, handsome, and funny.        positive +0.8316   node1" in told
     assert "node1 then hosted" in told
     assert "IN DOUBT" in told
+    assert "node1 then chain: +" in told
+    assert "node1 then chain then node1: +" in told
     assert "Every step did what it said" in told
 
     table = told.partition("All runs of this demo:\n")[2].partition("\n\n")[0].splitlines()

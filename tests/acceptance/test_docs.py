@@ -59,7 +59,7 @@ def devnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     said = folder / "said"
     with said.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "gateway", "devnet", "up", "--chain"],
+            [sys.executable, "-m", "gateway", "devnet", "up"],
             cwd=folder,
             env=environment,
             stdout=file,

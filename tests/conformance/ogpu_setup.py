@@ -71,6 +71,7 @@ def make_config(ogpu: OgpuDevnet, account: Account | None = None, **words: Any) 
         "private_key": (account or ogpu.client).key,
         "pin_url": ogpu.pin_url,
         "content_gateways": ogpu.gateway_url,
+        "content_cache": False,
     }
     return OgpuConfig(**{**told, **words})
 

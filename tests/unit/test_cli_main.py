@@ -157,8 +157,8 @@ def test_a_choice_names_what_there_is(capsys: pytest.CaptureFixture[str]) -> Non
         (["cancel", "run_unknown"], "there is no run run_unknown"),
         (["runs", "--limit", "0"], "--limit"),
         (["devnet", "status"], "no devnet runs in"),
-        (["devnet", "fault", "node1", "bang"], "there is no fault 'bang'; did you mean 'hang'?"),
-        (["devnet", "fault", "node1", "hang", "--on", "pol"], "did you mean 'poll'?"),
+        (["devnet", "fault", "node1", "hang", "--times", "0"], "--times is at least 1"),
+        (["devnet", "up", "--chain", "--no-chain"], "not allowed with argument --chain"),
         (["devnet", "up"], "--force replaces it"),
     ],
 )

@@ -114,7 +114,8 @@ async def test_the_journal_tells_what_was_accepted(devnet: Devnet, tmp_path: Pat
     ("order", "said", "told"),
     [
         ("stop", {"name": "nod1"}, "did you mean 'node1'"),
-        ("fault", {"name": "node1", "fault": "bang"}, "bang"),
+        ("fault", {"name": "node1", "fault": "bang"}, "there is no fault 'bang' here; did you mean 'hang'"),
+        ("fault", {"name": "node1", "fault": "hang", "on": "pol"}, "did you mean 'poll'"),
         ("explode", {}, "explode"),
     ],
 )
@@ -158,6 +159,7 @@ async def test_stand_ins_are_known_by_name(devnet: Devnet) -> None:
     with pytest.raises(UnknownBackend, match="did you mean 'hosted'"):
         devnet.network.get("hostd")
     await devnet.network.arm("hosted", Fault.HANG, on=Operation.CANCEL)
+    await devnet.network.refresh()
     await devnet.network.stop("hosted")
     await devnet.network.stop("hosted")
     hosted = devnet.network.describe()[1]

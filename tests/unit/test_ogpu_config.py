@@ -40,7 +40,9 @@ def test_the_address_names_chain_and_nexus_and_no_url() -> None:
 
 
 def test_nothing_secret_is_printed() -> None:
-    config = OgpuConfig(**CUSTOM, private_key=KEY)
+    custom = {name: value for name, value in CUSTOM.items() if name != "pin_url"}
+    node = {"content": "kubo", "content_node": "http://127.0.0.1:9/secret-path", "content_node_key": KEY}
+    config = OgpuConfig(**custom, **node, private_key=KEY)
     told = f"{config!r} {config} {config.model_dump_json()} {OgpuAdapter('chain', config)!r}"
     assert "secret-path" not in told
     assert "1717" not in told
@@ -58,6 +60,11 @@ def test_nothing_secret_is_printed() -> None:
         {"network": "mainnet", "private_key": KEY, "keystore": "{}", "keystore_password": "x"},
         {"network": "mainnet", "keystore": "{}"},
         {"network": "mainnet", "confirmations": 0},
+        {"network": "mainnet", "content": "kubo"},
+        {"network": "mainnet", "content_node": "http://127.0.0.1:5001"},
+        {"network": "mainnet", "content": "local"},
+        {**CUSTOM, "content": "kubo", "content_node": "http://127.0.0.1:5001"},
+        {"network": "mainnet", "content": "ipfshttpclient", "content_node": "x", "content_node_key": KEY},
         {"network": "mainnet", "no_such_word": 1},
     ],
 )

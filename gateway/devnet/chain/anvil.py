@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import signal
 from asyncio.subprocess import PIPE, Process
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -98,7 +101,10 @@ class Anvil:
             self._web3 = None
         process, self._process = self._process, None
         if process is not None and process.returncode is None:
-            process.terminate()
+            # Not process.terminate(): it looks first whether the process lives, and one that Ctrl-C has ended
+            # already is then gone before asyncio's own watcher looks, which warns.
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGTERM)
             try:
                 async with asyncio.timeout(_STOP_SECONDS):
                     await process.wait()

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from gateway.chain.rpc import Web3
 
 
+_NO_EVM = (
+    "a local chain needs pyrevm (pip install 'inference-gateway[devnet]', Python before 3.13)"
+    " or anvil (npm install @foundry-rs/anvil)"
+)
+
+
 class Chain(Protocol):
     """A local chain of its own. Its `accounts` are funded at the start."""
 
@@ -77,8 +83,18 @@ def make_chain(
             if evm == "anvil":
                 raise
     if not has_revm():
-        raise ToolMissing(
-            "a local chain needs pyrevm (pip install 'inference-gateway[devnet]', Python before 3.13)"
-            " or anvil (npm install @foundry-rs/anvil)"
-        )
+        raise ToolMissing(_NO_EVM)
     return Revm(block_seconds=block_seconds, timestamp=timestamp, chain_id=chain_id)
+
+
+def explain_missing_evm() -> str | None:
+    """Say that there is no EVM, and how to get one; None if there is."""
+    from gateway.devnet.chain.revm import has_revm
+
+    if has_revm():
+        return None
+    try:
+        find_anvil()
+    except ToolMissing:
+        return _NO_EVM
+    return None

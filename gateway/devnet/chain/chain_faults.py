@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, TypeVar
 
+from gateway.devnet.faults import choose_word
 from gateway.types import JSON
 
 _F = TypeVar("_F", bound=StrEnum)
@@ -52,6 +53,11 @@ METHODS: Mapping[ChainFault, tuple[str, ...]] = {
     ChainFault.REORG: (_RECEIPT,),
     ChainFault.BLOCK_NOT_FOUND: _BLOCK_METHODS,
 }
+OPERATIONS = (
+    *(_SEND, _RECEIPT, *_BLOCK_METHODS, "eth_getTransactionCount", "eth_getTransactionByHash"),
+    *("eth_chainId", "eth_getBalance", "eth_getCode", "eth_gasPrice", "eth_maxPriorityFeePerGas"),
+    *("eth_feeHistory", "batch"),
+)
 
 
 @dataclass(slots=True)
@@ -66,11 +72,24 @@ class _Armed(Generic[_F]):
 class ArmedFaults(Generic[_F]):
     """Faults of one kind that are armed at one server; what they can be armed for are words of that server.
 
-    `usual` says what a fault is for if nothing else is said; without an entry it is for everything.
+    Attributes:
+        kind: of the faults.
+        usual: what a fault is for if nothing else is said; without an entry it is for everything.
+        operations: all that one can be for.
+        lasting: faults that are what the server is, not what happens to it: they stay until they are cleared.
     """
 
+    kind: type[_F]
     usual: Mapping[_F, tuple[str, ...]]
+    operations: tuple[str, ...]
+    lasting: tuple[_F, ...] = ()
     _armed: list[_Armed[_F]] = field(default_factory=list)
+
+    def arm_word(self, fault: str, *, on: str | None = None, times: int | None = 1, skip: int = 0) -> None:
+        """Arm what a terminal says. Raises InvalidInput with the nearest right word."""
+        chosen = self.kind(choose_word("fault", fault, tuple(self.kind)))
+        place = None if on is None else choose_word("operation", on, self.operations)
+        self.arm(chosen, on=place, times=None if chosen in self.lasting else times, skip=skip)
 
     def arm(self, fault: _F, *, on: str | None = None, times: int | None = 1, skip: int = 0) -> None:
         """Let `fault` strike the next `times` of those operations (None: all), after `skip` good ones."""
@@ -111,4 +130,4 @@ class ChainFaults(ArmedFaults[ChainFault]):
     """Faults of an RPC; they are armed for JSON-RPC methods."""
 
     def __init__(self) -> None:
-        super().__init__(METHODS)
+        super().__init__(ChainFault, METHODS, OPERATIONS, (ChainFault.LEGACY_ONLY,))

@@ -39,7 +39,7 @@ def find_anvil(env: Mapping[str, str] | None = None) -> Path:
     if on_path:
         return Path(on_path)
     raise ToolMissing(
-        f"the local chain needs anvil: npm install {ANVIL_PACKAGE} (or set GATEWAY_ANVIL to the program)"
+        f"the local chain needs anvil: npm install {ANVIL_PACKAGE} (or have the program on your PATH)"
     )
 
 

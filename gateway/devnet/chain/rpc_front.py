@@ -75,6 +75,8 @@ class RpcFront:
         """Listen, for the chain whose own RPC has that URL. Raises OSError if the port is taken."""
         from aiohttp import ClientSession, TCPConnector, web
 
+        if self._runner is not None:
+            return
         app = web.Application(client_max_size=_BODY_BYTES)
         app.router.add_post("/", self._serve)
         self._upstream = upstream

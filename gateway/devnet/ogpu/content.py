@@ -68,7 +68,7 @@ class ContentHost:
     """
 
     def __init__(self, port: int = 0) -> None:
-        self.faults = ArmedFaults[ContentFault](USUAL)
+        self.faults = ArmedFaults(ContentFault, USUAL, (PIN, READ))
         self.counters = Counters()
         self.journal: list[str] = []
         self.slow_seconds = 1.0
@@ -91,6 +91,8 @@ class ContentHost:
         """Listen; the port stays the same over stop and start. Raises OSError if it is taken."""
         from aiohttp import web
 
+        if self._runner is not None:
+            return
         app = web.Application(client_max_size=_BODY_BYTES)
         app.router.add_post("/file/create", self._pin)
         app.router.add_get("/ipfs/{cid}", self._read)

@@ -123,11 +123,15 @@ class OgpuDevnet:
 
     async def tasks_on_chain(self) -> list[TaskOnChain]:
         """Fetch all tasks that are on the chain now, oldest first."""
+        return [await self._fetch_task(task) for task in await self.list_tasks()]
+
+    async def list_tasks(self) -> list[str]:
+        """Fetch the addresses of all tasks that are on the chain now, oldest first."""
         head = await fetch_head(self.chain.web3)
         published = await self.abi.fetch_events(
             self.contracts.nexus, "TaskPublished", first=0, last=head.number
         )
-        return [await self._fetch_task(task) for task, _source in published]
+        return [task for task, _source in published]
 
     async def say(self, sender: Wallet, kind: str, address: str, function: str, *arguments: object) -> None:
         """Send a transaction around all faults, and make a block for it. Raises Reverted."""

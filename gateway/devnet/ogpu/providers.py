@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,6 +14,7 @@ from gateway.chain.rpc import Reverted, fetch_head
 from gateway.content.cid import find_cid
 from gateway.content.errors import BadCid
 from gateway.devnet.chain.accounts import Account
+from gateway.devnet.chain.chain_faults import ArmedFaults
 from gateway.devnet.chain.wallet import RevertedInBlock, Wallet
 from gateway.devnet.ogpu.content import ContentHost
 from gateway.devnet.ogpu.contracts import Addresses, Contracts
@@ -20,6 +22,7 @@ from gateway.devnet.ogpu.functions import run_function
 from gateway.errors import BackendError
 from gateway.types import JSON
 
+_TASK = "task"
 _LOOK_SECONDS = 0.1
 _CPU = 1
 _log = logging.getLogger(__name__)
@@ -68,12 +71,18 @@ class Provider:
 
 
 class Providers:
-    """All providers of a devnet: one scan of the chain for all, and a job per task and provider."""
+    """All providers of a devnet: one scan of the chain for all, and a job per task and provider.
+
+    `faults` are manners: while one is armed, all of them treat the next task so, whatever their own manner.
+    `seen` holds when each task was first seen, in seconds since the epoch.
+    """
 
     def __init__(
         self, contracts: Contracts, addresses: Addresses, content: ContentHost, providers: Sequence[Provider]
     ) -> None:
         self.providers = list(providers)
+        self.faults = ArmedFaults(Manner, {}, (_TASK,))
+        self.seen: dict[str, float] = {}
         self._contracts = contracts
         self._addresses = addresses
         self._content = content
@@ -124,12 +133,14 @@ class Providers:
         nexus = self._addresses.nexus
         sources = await self._contracts.fetch_events(nexus, "SourcePublished", **window)
         tasks = await self._contracts.fetch_events(nexus, "TaskPublished", **window)
+        manners = {task: self.faults.take(_TASK, tuple(Manner)) for task, _source in tasks}
+        self.seen = {**dict.fromkeys(manners, time.time()), **self.seen}
         for provider in self.providers:
             for (source,) in sources:
                 key = (provider.account.address, source)
                 self._registrations[key] = self._begin(self._register(provider, source))
             for task, source in tasks:
-                self._begin(self._work(provider, task, source))
+                self._begin(self._work(provider, task, source, manners[task]))
 
     def _begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         job = asyncio.create_task(work)
@@ -140,12 +151,13 @@ class Providers:
     async def _register(self, provider: Provider, source: str) -> None:
         await self._try(provider, source, "register", source, provider.account.address, _CPU)
 
-    async def _work(self, provider: Provider, task: str, source: str) -> None:
+    async def _work(self, provider: Provider, task: str, source: str, told: Manner | None) -> None:
         registration = self._registrations.get((provider.account.address, source))
         if registration is not None:
             await asyncio.wait([registration])
         await provider.awake.wait()
-        if provider.manner is Manner.IGNORE:
+        manner = told or provider.manner
+        if manner is Manner.IGNORE:
             return
         try:
             _source, config, _expiry, payment = await self._contracts.ask("Task", task, "taskParams")
@@ -156,7 +168,7 @@ class Providers:
         if not await self._try(provider, task, "attempt", task, provider.account.address, price):
             return
         provider.attempted.append(task)
-        link = await self._make_answer(provider, config)
+        link = await self._make_answer(provider, config, manner)
         await provider.awake.wait()
         if link is None:
             return
@@ -164,7 +176,7 @@ class Providers:
         if await self._try(provider, task, "submitResponse", answer):
             provider.answered.append(task)
 
-    async def _make_answer(self, provider: Provider, config_url: str) -> str | None:
+    async def _make_answer(self, provider: Provider, config_url: str, manner: Manner) -> str | None:
         """Run the function, pin its output; return the link to submit, or None for no answer."""
         try:
             config: JSON = json.loads(self._content.get(find_cid(config_url)))
@@ -173,9 +185,9 @@ class Providers:
             return None
         output = await run_function(config) if isinstance(config, dict) else None
         await asyncio.sleep(provider.wait_seconds)
-        if output is None or provider.manner is Manner.SILENT:
+        if output is None or manner is Manner.SILENT:
             return None
-        return self._pin(provider.manner, json.dumps(output).encode())
+        return self._pin(manner, json.dumps(output).encode())
 
     def _pin(self, manner: Manner, output: bytes) -> str:
         if manner is Manner.FOREIGN_URL:
@@ -204,4 +216,5 @@ class Providers:
 
     async def _send(self, provider: Provider, function: str, *arguments: JSON) -> None:
         data = self._contracts.encode("Nexus", function, *arguments)
-        await self._wallets[provider.account.address].send(self._addresses.nexus, data)
+        wallet = self._wallets[provider.account.address]
+        await wallet.send(self._addresses.nexus, data, mine=self._scan is None)  # at the start nobody waits
