@@ -1,0 +1,267 @@
+"""PostgreSQL goes away, comes back, is newer, is full of others: what is written is certain all the same."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import psycopg
+import pytest
+
+from gateway.errors import ConfigError, RunTakenOver, StoreError, StoreTooNew
+from gateway.policy.budget import Spend
+from gateway.store import make_store
+from gateway.store.news import WISHES
+from gateway.store.postgres import PostgresStore, address, batch, lane
+from gateway.store.protocol import SCHEMA_VERSION, RunFilter, Wish
+from gateway.task import Task
+from gateway.testing.postgres import LocalPostgres
+from gateway.testing.store_promises.samples import HERE, START_AT, after, make_end, make_event, make_run
+
+pytestmark = pytest.mark.anyio
+
+_GONE = psycopg.OperationalError("the connection is gone")
+
+
+@asynccontextmanager
+async def open_store(url: str) -> AsyncIterator[PostgresStore]:
+    store = PostgresStore(url)
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.aclose()
+
+
+@pytest.fixture
+async def store(postgres_url: str) -> AsyncIterator[PostgresStore]:
+    async with open_store(postgres_url) as store:
+        yield store
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(address, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(lane, "_PATIENCE_SECONDS", 0.1)
+
+
+@pytest.fixture
+def own_server() -> Iterator[LocalPostgres]:
+    """A server that a test may stop."""
+    with LocalPostgres() as server:
+        yield server
+
+
+@pytest.mark.parametrize("is_in", [True, False], ids=["committed", "not committed"])
+async def test_a_commit_without_an_answer_is_looked_up(
+    store: PostgresStore,
+    monkeypatch: pytest.MonkeyPatch,
+    is_in: bool,  # noqa: FBT001  pytest gives it by its name
+) -> None:
+    """Money is spent once, and events are there once, whether or not the transaction got in."""
+    real, broken = batch.Batch.commit, 1
+
+    async def commit(self: batch.Batch, connection: address.Connection, channel: str) -> None:
+        nonlocal broken
+        if broken and is_in:
+            await real(self, connection, channel)
+        if broken:
+            broken -= 1
+            raise _GONE
+        await real(self, connection, channel)
+
+    run = make_run()
+    fence = await store.create(run, owner="me")
+    monkeypatch.setattr(batch.Batch, "commit", commit)
+    await store.save(make_end(run), fence=fence, events=[make_event(run, 1)], spends=[Spend("a", 5, 9)])
+    assert broken == 0
+    assert await store.ledger.fetch_spent() == {"a": 5}
+    assert len(await store.list_events(run.id)) == 1
+    assert await store.get(run.id) == make_end(run)
+
+
+async def test_a_claim_whose_answer_is_lost_is_not_forgotten(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would ever get that run again: its owner would not know of it."""
+    real, broken = batch.Batch.commit, 1
+
+    async def commit(self: batch.Batch, connection: address.Connection, channel: str) -> None:
+        nonlocal broken
+        await real(self, connection, channel)
+        if broken:
+            broken -= 1
+            raise _GONE
+
+    run = make_run()
+    await store.create(run, owner="gone")
+    monkeypatch.setattr(batch.Batch, "commit", commit)
+    (claimed,) = await store.claim("me", HERE, now=START_AT, limit=9)
+    await store.save(make_end(run), fence=claimed.fence)
+
+
+async def test_a_restart_in_the_middle_loses_nothing_and_doubles_nothing(own_server: LocalPostgres) -> None:
+    """A crash of the server among hundreds of writes: each returns, and is there once."""
+    async with open_store(own_server.make_url("s")) as store:
+        runs = [make_run() for _ in range(60)]
+        written = 0
+
+        async def live(run: object) -> None:
+            nonlocal written
+            fence = await store.create(run, owner="me")  # type: ignore[arg-type]  # it is one
+            for seq in range(1, 21):
+                events = [make_event(run, seq)]  # type: ignore[arg-type]
+                await store.save(run, fence=fence, events=events, spends=[Spend("all", 1)])  # type: ignore[arg-type]
+                written += 1
+
+        living = asyncio.gather(*(live(run) for run in runs))
+        for share in (3, 2):  # at a third, and at a half
+            while written < 1200 // share:  # noqa: ASYNC110  the writers run on meanwhile
+                await asyncio.sleep(0.005)
+            await asyncio.to_thread(own_server.restart)
+        await living
+        assert await store.ledger.fetch_spent() == {"all": 1200}
+        for run in runs:
+            assert [event.seq for event in await store.list_events(run.id)] == list(range(1, 21))
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_server_that_is_away_is_said_and_comes_back(own_server: LocalPostgres) -> None:
+    async with open_store(own_server.make_url("s")) as store:
+        run = make_run()
+        fence = await store.create(run, owner="me")
+        await asyncio.to_thread(own_server.stop)
+        for work in (store.get(run.id), store.save(make_end(run), fence=fence)):
+            with pytest.raises(StoreError, match=r"can't be reached.*is PostgreSQL running") as told:
+                await work
+            assert own_server.password not in str(told.value)
+        await asyncio.to_thread(own_server.start)
+        assert await store.get(run.id) == run
+        await store.save(make_end(run), fence=fence)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_who_can_not_get_in_hears_why_and_no_password(own_server: LocalPostgres) -> None:
+    url = own_server.make_url("s")
+    wrong = url.replace(own_server.password, "not-the-password")
+    for bad, why in ((wrong, "authentication failed"), (url.replace("/postgres?", "/no?"), "does not exist")):
+        store = PostgresStore(bad)
+        shown = f"{store.address} {store.address!r}"
+        with pytest.raises(StoreError, match=why) as told:
+            await store.open()
+        for text in (str(told.value), shown, repr(told.value.__cause__)):
+            assert "not-the-password" not in text
+            assert own_server.password not in text
+
+
+async def test_of_several_hosts_the_one_that_answers_is_taken(own_server: LocalPostgres) -> None:
+    url = own_server.make_url("s").replace("127.0.0.1:", "127.0.0.1:1,127.0.0.1:")
+    async with open_store(url) as store:
+        await store.create(make_run(), owner="me")
+
+
+async def test_a_newer_store_is_left_alone(store: PostgresStore, postgres_url: str) -> None:
+    with psycopg.connect(postgres_url, autocommit=True) as db:
+        db.execute("UPDATE gateway_schema SET version = version + 1")
+    with pytest.raises(StoreTooNew, match=rf"schema {SCHEMA_VERSION + 1}.*upgrade"):
+        await PostgresStore(postgres_url).open()
+
+
+async def test_many_open_a_new_database_at_once(postgres_url: str) -> None:
+    stores = [PostgresStore(postgres_url) for _ in range(6)]
+    await asyncio.gather(*(store.open() for store in stores))
+    for store in stores:
+        await store.create(make_run(), owner="me")
+    assert len(await stores[0].list_runs(RunFilter())) == 6
+    await asyncio.gather(*(store.aclose() for store in stores))
+
+
+async def test_what_is_wrong_fails_alone(store: PostgresStore) -> None:
+    """PostgreSQL keeps no NUL in text: that run is refused, and those written with it are not."""
+    good = [make_run() for _ in range(5)]
+    bad = make_run(Task(model="a\0b"))
+    done = await asyncio.gather(
+        *(store.create(run, owner="me") for run in (*good[:2], bad, *good[2:])), return_exceptions=True
+    )
+    assert [result for result in done if result != 1] == [done[2]]
+    assert isinstance(done[2], StoreError)
+    assert len(await store.list_runs(RunFilter())) == 5
+
+
+async def test_of_two_saves_of_one_run_the_later_stays(store: PostgresStore) -> None:
+    run = make_run()
+    fence = await store.create(run, owner="me")
+    saves = [store.save(run, fence=fence, events=[make_event(run, seq)]) for seq in range(1, 30)]
+    await asyncio.gather(*saves, store.save(make_end(run), fence=fence))
+    assert (await store.get(run.id)) == make_end(run)
+
+
+async def test_another_process_is_told(store: PostgresStore, postgres_url: str) -> None:
+    """Of a run's events, of wishes and of runs that were given up; not of what is another's."""
+    run, other_run = make_run(), make_run()
+    fence = await store.create(run, owner="me")
+    other_fence = await store.create(other_run, owner="me")
+    async with open_store(postgres_url) as other:
+        with other.news.listen(run.id) as events, other.news.listen(WISHES) as wishes:
+            await until_live(other)
+            events.clear()
+            wishes.clear()
+            await store.save(other_run, fence=other_fence, events=[make_event(other_run, 1)])
+            await store.wish(Wish(run.id, after(1)))
+            await asyncio.wait_for(wishes.wait(), 60)
+            assert not events.is_set()
+            await store.save(run, fence=fence, events=[make_event(run, 1)])
+            await asyncio.wait_for(events.wait(), 60)
+            wishes.clear()
+            await store.release("me")
+            await asyncio.wait_for(wishes.wait(), 60)
+
+
+async def test_who_was_cut_off_looks_again(own_server: LocalPostgres) -> None:
+    """After a restart, in which news may have been lost, everybody is woken, and news come again."""
+    async with open_store(own_server.make_url("s")) as store:
+        with store.news.listen("a") as bell:
+            await until_live(store)
+            bell.clear()
+            await asyncio.to_thread(own_server.restart)
+            await asyncio.wait_for(bell.wait(), 60)
+            assert store.news.is_live
+            bell.clear()
+            run = make_run(id="a")
+            fence = await store.create(run, owner="me")
+            await store.save(run, fence=fence, events=[make_event(run, 1)])
+            await asyncio.wait_for(bell.wait(), 60)
+
+
+async def until_live(store: PostgresStore) -> None:
+    async with asyncio.timeout(60):
+        while not store.news.is_live:  # noqa: ASYNC110  nothing tells of that
+            await asyncio.sleep(0.01)
+
+
+async def test_a_closed_store_says_so(postgres_url: str) -> None:
+    store = PostgresStore(postgres_url)
+    await store.open()
+    fence = await store.create(run := make_run(), owner="me")
+    await store.aclose()
+    for work in (store.get(run.id), store.save(run, fence=fence), store.beat("me", until=START_AT)):
+        with pytest.raises(StoreError, match="not open"):
+            await work
+    await store.open()
+    with pytest.raises(RunTakenOver):
+        await store.save(run, fence=fence + 1)
+    await store.aclose()
+
+
+@pytest.mark.parametrize("url", ["postgresql://me:secret@[h/db", "postgresql://me:secret@h/db?nonsense=1"])
+async def test_what_is_no_address_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(ConfigError, match="write") as told:
+        make_store(url)
+    assert "secret" not in str(told.value)
+
+
+async def test_a_mistyped_scheme_shows_no_password() -> None:
+    with pytest.raises(ConfigError, match="write") as told:
+        make_store("postgres://me:secret@h/db")
+    assert "secret" not in str(told.value)
