@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -15,8 +16,9 @@ from gateway.engine.health import Health
 from gateway.engine.journal import Journal, is_over
 from gateway.engine.live import Live
 from gateway.errors import BackendError, NotSupported, RunTakenOver, StoreError
+from gateway.lifecycle import Status
 from gateway.policy.health import Operation
-from gateway.policy.pace import get_look_delay
+from gateway.policy.pace import Pace, get_look_delay
 from gateway.task import Event, Handle, Snapshot
 
 _POLL_SECONDS = 60.0
@@ -45,6 +47,7 @@ class Watcher:
         self._health = health
         self._fetch_features = fetch_features
         self._due = Due()
+        self._paces: defaultdict[str | None, Pace] = defaultdict(Pace)
         self._news = asyncio.Event()
         self._not_before = 0.0
         self._followers: set[asyncio.Task[None]] = set()
@@ -63,7 +66,11 @@ class Watcher:
     def look_soon(self, live: Live, in_seconds: float | None = None) -> None:
         """Look at a job after that time, or as its age asks for."""
         now = self._clock.monotonic()
-        wait = get_look_delay(self._get_age(live), live.failed_looks) if in_seconds is None else in_seconds
+        if in_seconds is None:
+            usual = self._paces[live.run.task.model].usual
+            wait = get_look_delay(self._get_age(live), live.failed_looks, usual)
+        else:
+            wait = in_seconds
         if live.run.deadline_at is not None:
             left = (live.run.deadline_at - self._clock.now()).total_seconds()
             wait = max(0.0, left if live.following else min(wait, left))
@@ -160,6 +167,8 @@ class Watcher:
         live.failed_looks = 0 if snapshot is not None else live.failed_looks + 1
         try:
             if snapshot is not None and snapshot.status.is_final:
+                if snapshot.status is Status.COMPLETED:
+                    self._paces[live.run.task.model].note(self._get_age(live))
                 await self._ending.end_attempt(live, snapshot)
                 return
             if snapshot is not None:

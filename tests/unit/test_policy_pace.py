@@ -14,6 +14,9 @@ from gateway.policy.pace import (
     LONGEST_LOOK_SECONDS,
     LONGEST_SILENT_LOOK_SECONDS,
     SHARE_OF_AGE,
+    SHORTEST_LOOK_SECONDS,
+    Pace,
+    Usual,
     get_look_delay,
     get_retry_delay,
 )
@@ -65,6 +68,71 @@ def test_a_day_of_waiting_takes_thousands_of_looks_and_not_more() -> None:
 
 def test_an_outage_of_weeks_is_looked_at_on() -> None:
     assert get_look_delay(1e6, 10**6) == LONGEST_SILENT_LOOK_SECONDS
+
+
+usuals = st.tuples(st.floats(0, 1e5), st.floats(0, 1e5)).map(lambda two: Usual(min(two), max(two)))
+
+
+@given(ages, failures, usuals)
+def test_what_is_usual_keeps_the_bounds(age: float, silent: int, usual: Usual) -> None:
+    assert SHORTEST_LOOK_SECONDS <= get_look_delay(age, silent, usual) <= LONGEST_SILENT_LOOK_SECONDS
+    assert get_look_delay(age, 0, usual) <= LONGEST_LOOK_SECONDS
+
+
+@given(ages, usuals)
+def test_after_the_earliest_nothing_is_seen_later_than_without_knowledge(age: float, usual: Usual) -> None:
+    if age >= usual.early:
+        assert get_look_delay(age, 0, usual) <= get_look_delay(age)
+
+
+def look_on(seconds: float, usual: Usual | None) -> tuple[float, int]:
+    """Return how late the end of a job is seen that takes so long, and after how many looks."""
+    age, looks = 0.0, 0
+    while age < seconds:
+        age += get_look_delay(age, 0, usual)
+        looks += 1
+    return age - seconds, looks
+
+
+@given(st.floats(0.02, 3600), st.lists(st.floats(0.8, 1.2), min_size=2, max_size=40))
+def test_jobs_that_end_when_they_usually_do_are_seen_soon_with_few_looks(
+    typical: float, shares: list[float]
+) -> None:
+    pace = Pace()
+    for share in shares:
+        pace.note(typical * share)
+    assert pace.usual is not None
+    for share in sorted(shares[-32:])[len(shares[-32:]) // 4 : -1]:
+        late, looks = look_on(typical * share, pace.usual)
+        assert late <= max(0.01, typical * 0.05) + SHORTEST_LOOK_SECONDS
+        assert looks <= 32 + typical * share / LONGEST_LOOK_SECONDS
+
+
+@pytest.mark.parametrize(("seconds", "most_late"), [(0.05, 0.008), (0.3, 0.01), (2.0, 0.06), (30.0, 0.8)])
+def test_a_steady_model_is_learnt_from_few_jobs(seconds: float, most_late: float) -> None:
+    pace = Pace()
+    seen = []
+    for number in range(12):
+        length = seconds * (1 + (number % 5 - 2) * 0.002)
+        late, looks = look_on(length, pace.usual)
+        pace.note(length + late)
+        seen.append((late, looks))
+    assert all(late <= most_late and looks <= 30 for late, looks in seen[4:])
+
+
+def test_a_model_that_has_become_slower_or_faster_is_learnt_anew() -> None:
+    pace = Pace()
+    for seconds in [*[30.0] * 50, *[2.0] * 40]:
+        late, _ = look_on(seconds, pace.usual)
+        pace.note(seconds + late)
+    assert look_on(2.0, pace.usual)[0] < 0.1
+
+
+def test_who_fails_early_is_seen_before_the_usual_time() -> None:
+    late, looks = look_on(0.1, Usual(29.0, 31.0))
+    assert late < 0.1
+    assert looks <= 3
+    assert Pace().usual is None
 
 
 dice = st.floats(0, 1, exclude_max=True)
