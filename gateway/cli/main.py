@@ -30,6 +30,7 @@ _COMMANDS = {
     "doctor": ("gateway.cli.doctor", "check the installation and the configuration"),
     "ogpu": ("gateway.cli.ogpu", "sources, money and single tasks of OGPU"),
     "serve": ("gateway.cli.serve", "serve the gateway over HTTP"),
+    "keys": ("gateway.cli.keys", "make, list and revoke the server's API keys"),
     "devnet": ("gateway.cli.devnet", "run local stand-ins of the backends, to try everything"),
     "demo": ("gateway.cli.demo", "show in half a minute what the gateway does"),
 }

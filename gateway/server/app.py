@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from gateway.errors import GatewayError
+from gateway.server.callers import NOBODY
 from gateway.server.problems import (
     CROSS_SITE,
     DEFECT,
@@ -79,8 +80,9 @@ class App:
         route = found.get_route(method)
         if method not in _SAFE:
             _check_same_site(scope)
-        caller = self.service.keys.find_caller(found.face.read_key(scope))
+        caller = NOBODY
         if route.scope is not None:
+            caller = self.service.keys.find_caller(found.face.read_key(scope))
             caller.require(route.scope)
         scope["gateway.table"] = self.table
         return await route.handle(Request(scope, receive, path, found.params, caller, self.service))

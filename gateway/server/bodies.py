@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BeforeValidator, Field, StringConstraints
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema, field_validator
+from pydantic.config import JsonDict
 
-from gateway.config import Duration, LimitsConfig, Strict, parse_duration
+from gateway.config import LimitsConfig, Strict, parse_duration
 from gateway.lifecycle import Phase, Status
 from gateway.store.bill import BY, By
 from gateway.task import Task
 from gateway.types import JSON
 
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 Text = Annotated[str, StringConstraints(max_length=1000)]
 
 
@@ -20,16 +22,43 @@ def _read_status(value: object) -> object:
     return Status[value.upper()] if isinstance(value, str) and value.upper() in Status.__members__ else value
 
 
-def _split(value: object) -> object:
-    return tuple(value.split(",")) if isinstance(value, str) else value
-
-
 def _read_since(value: object) -> object:
     """Read a time, or "7d": so long ago."""
-    try:
-        return parse_duration(value)
-    except ValueError:
-        return value
+    if isinstance(value, str) and "T" in value:
+        at = datetime.fromisoformat(value)
+        if at.tzinfo is None:
+            raise ValueError(f'{value!r} has no time zone; write it as "2026-01-31T12:00:00Z"')
+        return at
+    return parse_duration(value)
+
+
+DURATION_SCHEMA: JsonDict = {
+    "type": "string",
+    "pattern": r"^[0-9]{1,6}([.][0-9]{1,3})?(ms|s|m|h|d)$",
+    "examples": ["30s"],
+}
+PRICE_SCHEMA: JsonDict = {
+    "type": "string",
+    "pattern": r"^[0-9]{1,12}([.][0-9]{1,8})? (USD|EUR|ETH|OGPU)$",
+    "examples": ["0.002 USD"],
+}
+_SINCE_SCHEMA: JsonDict = {"anyOf": [DURATION_SCHEMA, {"type": "string", "format": "date-time"}]}
+
+
+def _read_whole(value: object) -> object:
+    """Read 2.0 as 2: to JSON they are one number."""
+    if isinstance(value, list):
+        return tuple(_read_whole(item) for item in value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+class LimitsBody(LimitsConfig):
+    """A task's limits; see the configuration's."""
+
+    @field_validator("max_attempts", "hedge", "quorum", mode="before")
+    @classmethod
+    def _read(cls, value: object) -> object:
+        return _read_whole(value)
 
 
 class TaskBody(Strict):
@@ -45,7 +74,7 @@ class TaskBody(Strict):
     )
     accept: Literal["first", "cheapest", "hand"] = "first"
     stream: bool = Field(default=False, description="only backends that stream are candidates")
-    limits: LimitsConfig = LimitsConfig()
+    limits: LimitsBody = LimitsBody()
     labels: dict[str, str] = Field(default_factory=dict, description="free words, kept with the run")
 
     def make_task(self) -> Task:
@@ -64,11 +93,15 @@ class TaskBody(Strict):
 class WebhookBody(Strict):
     """Where to tell that a run has ended."""
 
-    url: str = Field(max_length=2000, pattern=r"^https?://[^\s]+$")
+    url: str = Field(max_length=2000, pattern=r"^https?://[!-~]+$")
 
 
 class RunBody(TaskBody):
     """The body of POST /v1/runs."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"model": "sentiment", "input": {"text": "What a fine day."}}]}
+    )
 
     webhook: WebhookBody | None = None
 
@@ -102,16 +135,24 @@ class ListQuery(Strict):
     backend: Text | None = None
     idempotency_key: Text | None = None
     key: Text | None = Field(default=None, description="whose, by the API key's name; for admins")
-    after: Text | None = Field(default=None, description="the `next` of the page before")
+    after: str | None = Field(
+        default=None,
+        pattern=r"^[0-9]{1,17}~[A-Za-z0-9_-]{1,80}$",
+        description="the `next` of the page before",
+    )
     limit: int = Field(default=50, ge=1, le=200)
 
 
 class CostsQuery(Strict):
     """Which costs to sum up, and what the lines are told apart by."""
 
-    since: Annotated[Duration | AwareDatetime, BeforeValidator(_read_since)] = timedelta(days=30)
-    by: Annotated[tuple[By, ...], BeforeValidator(_split)] = BY
+    since: Annotated[timedelta | datetime, BeforeValidator(_read_since), WithJsonSchema(_SINCE_SCHEMA)] = (
+        timedelta(days=30)
+    )
+    by: tuple[By, ...] = BY
 
     def get_since(self, now: datetime) -> datetime:
-        """Return the time since when."""
-        return now - self.since if isinstance(self.since, timedelta) else self.since
+        """Return the time since when; what is before all time is its beginning."""
+        if isinstance(self.since, datetime):
+            return max(self.since, _BEGINNING)
+        return max(now - min(self.since, now - _BEGINNING), _BEGINNING)

@@ -41,3 +41,4 @@ class Caller:
 
 
 ANYBODY = Caller(None, frozenset(KeyScope))
+NOBODY = Caller(None, frozenset())

@@ -37,6 +37,9 @@ class KeyBudget(Value):
     limit: Money
     per: Per = "day"
 
+    def __str__(self) -> str:
+        return f"{self.limit}/{self.per}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey(Value):

@@ -113,10 +113,14 @@ def _list_answers(operation: Operation) -> dict[str, Any]:
     for status in operation.status:
         answers[str(status)] = {"description": operation.summary}
         if operation.answer is not None and status != 204:
-            schema = {"$ref": REF.format(model=operation.answer)}
+            schema = {"schema": {"$ref": REF.format(model=operation.answer)}}
             answers[str(status)]["content"] = {
-                kind: {"schema": schema if kind == "application/json" else {"type": "string"}}
-                for kind in operation.content_types
+                kind: schema if kind == "application/json" else {} for kind in operation.content_types
+            }
+        if operation.leads_to:
+            answers[str(status)]["links"] = {
+                name: {"operationId": name, "parameters": {"id": "$response.body#/id"}}
+                for name in operation.leads_to
             }
     problem = {"application/problem+json": {"schema": {"$ref": REF.format(model="Problem")}}}
     for status in sorted({*_ALWAYS, *operation.problems}):

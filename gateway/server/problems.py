@@ -23,6 +23,7 @@ class Kind:
 KINDS: Mapping[type[GatewayError], Kind] = {
     errors.GatewayError: Kind("error", 500, "Something went wrong in the gateway"),
     errors.ConfigError: Kind("configuration", 500, "The gateway's configuration is wrong"),
+    errors.SecretMissing: Kind("secret-missing", 500, "A secret of the gateway's configuration is not set"),
     errors.BudgetExceeded: Kind("budget-exceeded", 402, "A budget has not enough left"),
     errors.NoRate: Kind("no-rate", 409, "The price can't be told in the reporting currency"),
     errors.TaskError: Kind("task", 422, "The task can't be run as it stands"),
@@ -38,6 +39,7 @@ KINDS: Mapping[type[GatewayError], Kind] = {
     errors.RunTakenOver: Kind("run-taken-over", 503, "Another process works on this run now"),
     errors.WaitTimeout: Kind("wait-timeout", 504, "The waiting has ended, the run goes on"),
     errors.StoreError: Kind("store", 503, "The store does not take what must be written down"),
+    errors.StoreTooNew: Kind("store-too-new", 503, "A newer program wrote the store"),
     errors.AdapterBroken: Kind("adapter-broken", 500, "An adapter is broken"),
     errors.NotSupported: Kind("not-supported", 409, "The backend has no such operation"),
     errors.BackendError: Kind("backend", 502, "The backend failed"),
@@ -49,9 +51,12 @@ KINDS: Mapping[type[GatewayError], Kind] = {
 }
 """The nearest class upwards counts. A test holds that each leaf of the tree has its place on purpose."""
 
+NO_BACKEND_EVER = Kind("no-backend-can", 422, "No configured backend can run this task")
+_PASSING_RULES = frozenset({"unhealthy", "breaker"})  # of gateway.policy.stages: another time it may work
+
 BAD_REQUEST = Kind("bad-request", 400, "The request is wrong")
 BAD_JSON = Kind("bad-json", 400, "The body is not JSON")
-BAD_FIELDS = Kind("bad-fields", 422, "Fields of the request are wrong")
+BAD_FIELDS = Kind("bad-fields", 400, "Fields of the request are wrong")
 NO_KEY = Kind("no-key", 401, "An API key is needed")
 FORBIDDEN = Kind("forbidden", 403, "The API key does not allow this")
 CROSS_SITE = Kind("cross-site", 403, "Another site's page may not do this")
@@ -68,6 +73,7 @@ DEFECT = Kind("defect", 500, "This is a defect of the gateway")
 STOPPING = Kind("stopping", 503, "The server is shutting down")
 
 REFUSALS = (
+    NO_BACKEND_EVER,
     *(BAD_REQUEST, BAD_JSON, BAD_FIELDS, NO_KEY, FORBIDDEN, CROSS_SITE, LOCAL_FILE, NO_ROUTE, NO_METHOD),
     *(TOO_SLOW, IN_FLIGHT, TOO_LARGE, WRONG_TYPE, WRONG_HOST, TOO_MANY, DEFECT, STOPPING),
 )
@@ -124,9 +130,11 @@ class Problem:
         }
 
 
-def find_kind(error: type[BaseException]) -> Kind:
+def find_kind(error: BaseException) -> Kind:
     """Return the kind of an error: that of the nearest class upwards."""
-    for cls in error.__mro__:
+    if isinstance(error, errors.NoBackend) and not _PASSING_RULES & {rule for _, rule, _ in error.removed}:
+        return NO_BACKEND_EVER
+    for cls in type(error).__mro__:
         if cls in KINDS:
             return KINDS[cls]
     return DEFECT
@@ -149,7 +157,7 @@ def make_problem(error: GatewayError) -> Problem:
         if error.retry_after is not None:
             seconds = max(0, round(error.retry_after.total_seconds()))
             headers.append((b"retry-after", str(seconds).encode()))
-    return Problem(find_kind(type(error)), str(error), more, tuple(headers))
+    return Problem(find_kind(error), str(error), more, tuple(headers))
 
 
 def refuse_fields(found: Sequence[Mapping[str, Any]], place: str) -> Refusal:

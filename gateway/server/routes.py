@@ -27,6 +27,7 @@ class Operation:
         content_types: of good answers.
         headers: names of request headers that it reads, each with what it says and its schema.
         problems: statuses of the problems that it may answer with, beside those that every route has.
+        leads_to: the operations (by handler) that take the answer's `id`.
     """
 
     summary: str
@@ -37,6 +38,7 @@ class Operation:
     content_types: tuple[str, ...] = ("application/json",)
     headers: Mapping[str, tuple[str, Mapping[str, object]]] = field(default_factory=dict)
     problems: tuple[int, ...] = ()
+    leads_to: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

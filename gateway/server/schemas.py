@@ -8,6 +8,7 @@ from typing import Any
 from gateway.adapter import Capabilities
 from gateway.lifecycle import Status
 from gateway.policy.routing import Plan
+from gateway.server.bodies import DURATION_SCHEMA, PRICE_SCHEMA
 from gateway.server.views import HIDDEN
 from gateway.store.bill import BillLine
 from gateway.task import Event, Quote, Run
@@ -125,4 +126,18 @@ def make_input_schemas(models: Mapping[str, Any]) -> dict[str, Schema]:
         schema = model.model_json_schema(mode="validation", ref_template=REF)
         found |= schema.pop("$defs", {})
         found[name] = schema
-    return found
+    found.pop("Money", None)
+    return {**{name: _adapt_input(schema) for name, schema in found.items()}, "Price": PRICE_SCHEMA}
+
+
+def _adapt_input(schema: Any) -> Any:
+    """Return a schema with durations and prices as they are written."""
+    if isinstance(schema, list):
+        return [_adapt_input(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("format") == "duration":
+        return DURATION_SCHEMA
+    if schema.get("$ref") == REF.format(model="Money"):
+        return _ref("Price")
+    return {name: _adapt_input(item) for name, item in schema.items() if name != "default"}

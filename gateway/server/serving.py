@@ -56,21 +56,24 @@ async def serve(
     settings = config.server
     listening = bind(host or settings.host, settings.port if port is None else port)
     service = make_service(config, SystemClock())
-    server = _Server(
-        uvicorn.Config(
-            App(service),
-            log_config=None,
-            access_log=False,
-            lifespan="on",
-            server_header=False,
-            timeout_graceful_shutdown=round(settings.shutdown_timeout.total_seconds()),
-        ),
-        service,
-    )
+    server = make_server(App(service), service)
     address, bound = listening.getsockname()[:2]
     shown = f"[{address}]" if ":" in address else address
     say(f"the gateway listens on http://{shown}:{bound}; Ctrl-C ends it")
     await server.serve([listening])
+
+
+def make_server(app: App, service: Service) -> uvicorn.Server:
+    """Make the server that runs an application."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(service.settings.shutdown_timeout.total_seconds())),
+    )
+    return _Server(config, service)
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -114,7 +114,12 @@ class Request:
         """Read the query as a pydantic model. Raises Refusal, with every wrong field."""
         listed = {name for name, field in model.model_fields.items() if "tuple" in str(field.annotation)}
         data = {name: values if name in listed else values[-1] for name, values in self.query.items()}
-        return _validate(model, data, "query")
+        from pydantic import ValidationError
+
+        try:
+            return model.model_validate(data)
+        except ValidationError as error:
+            raise refuse_fields(error.errors(include_url=False, include_input=False), "query") from None
 
     async def stream_body(self, *, limit: int | None = None) -> AsyncIterator[bytes]:
         """Yield the body as it comes. Raises Refusal if it is larger or slower than allowed."""
@@ -149,14 +154,28 @@ class Request:
 
     async def read_json(self) -> JSON:
         """Return the body as JSON. Raises Refusal if it is none, or if it is not said to be."""
+        return parse_json(await self._read_json_bytes())
+
+    async def _read_json_bytes(self) -> bytes:
         kind = (self.get_header(b"content-type") or "").partition(";")[0].strip().lower()
         if kind != "application/json" and not kind.endswith("+json"):
             raise Refusal(WRONG_TYPE, "the body must be JSON, with content-type: application/json")
-        return parse_json(await self.read_body())
+        return await self.read_body()
 
     async def read(self, model: type[ModelT]) -> ModelT:
-        """Return the body as a pydantic model. Raises Refusal, with every wrong field."""
-        return _validate(model, await self.read_json(), "body")
+        """Return the body as a pydantic model, with the types that its schema says. Raises Refusal."""
+        from pydantic import ValidationError
+
+        body = await self._read_json_bytes()
+        if b"NaN" in body or b"Infinity" in body:
+            parse_json(body)  # pydantic would take the bare words
+        try:
+            return model.model_validate_json(body, strict=True)
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_input=False, include_context=False)
+            if found[0]["type"] == "json_invalid":
+                raise Refusal(BAD_JSON, f"the body is not JSON: {found[0]['msg']}") from None
+            raise refuse_fields(found, "body") from None
 
 
 class Disconnected(Exception):
@@ -179,15 +198,6 @@ def find_header(scope: AsgiScope, name: bytes) -> str | None:
         if key == name:
             return str(value.decode("latin-1"))
     return None
-
-
-def _validate(model: type[ModelT], data: JSON, place: str) -> ModelT:
-    from pydantic import ValidationError
-
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        raise refuse_fields(error.errors(include_url=False, include_input=False), place) from None
 
 
 async def send_answer(answer: Answer, receive: Receive, send: Send, *, without_body: bool = False) -> None:

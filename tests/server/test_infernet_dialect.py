@@ -174,7 +174,7 @@ async def test_a_stream_is_the_id_a_newline_and_the_output(
         ("/api/jobs/batch", {}, 400, "Expected a list"),
         ("/api/jobs/batch", [{"containers": ["echo"]}], 400, "item 0: data must be an object"),
         ("/api/jobs", {"containers": ["echo"], "data": {"$file": {"path": "/etc/passwd"}}}, 422, "file"),
-        ("/api/jobs", {"containers": ["echo"], "data": {}, "requires_proof": True}, 503, "proof"),
+        ("/api/jobs", {"containers": ["echo"], "data": {}, "requires_proof": True}, 422, "proof"),
     ],
 )
 async def test_refusals(client: httpx2.AsyncClient, path: str, body: Any, status: int, error: str) -> None:

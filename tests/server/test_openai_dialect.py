@@ -214,7 +214,7 @@ async def test_embeddings(client: httpx2.AsyncClient, texts: Any) -> None:
         ("/chat/completions", ask("plain", n="2"), 400, "n must be"),
         ("/chat/completions", ask("plain", tools=[{}]), 400, "tools"),
         ("/chat/completions", ask("plain", stream="yes"), 400, "stream"),
-        ("/chat/completions", ask("plain", gateway={"max": 1}), 422, "gateway"),
+        ("/chat/completions", ask("plain", gateway={"max": 1}), 400, "gateway"),
         ("/chat/completions", ask("plain", gateway={"backend": "nope"}), 404, "nope"),
         ("/chat/completions", ask("wrong"), 502, "models.wrong.openai.chat"),
         ("/embeddings", {"model": "vectors"}, 400, "input"),

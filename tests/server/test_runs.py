@@ -1,25 +1,154 @@
 from __future__ import annotations
 
+import asyncio
+
 import httpx2
 import pytest
 
+from gateway.server.service import Service
+
 pytestmark = pytest.mark.anyio
+ECHO = {"model": "echo", "input": {"text": "hello"}}
 
 
 async def test_a_task_is_taken_in_and_its_run_found_where_the_answer_says(client: httpx2.AsyncClient) -> None:
-    taken = await client.post("/v1/runs", json={"model": "echo", "input": {"text": "hello"}})
+    taken = await client.post("/v1/runs", json=ECHO)
     assert taken.status_code == 202
     assert taken.json()["status"] == "RECEIVED"
-    found = await client.get(taken.headers["location"])
+    found = await client.get(taken.headers["location"], params={"wait": 30})
     assert found.status_code == 200
-    assert found.json()["task"]["input"] == {"text": "hello"}
+    run = found.json()
+    assert (run["status"], run["phase"], run["output"]) == ("COMPLETED", "success", {"text": "hello"})
+    assert run["attempts"][0]["status"] == "succeeded"
+    assert "envelope" not in run["attempts"][0]
+    assert [step["status"] for step in run["passed"]][-1] == "COMPLETED"
+
+
+async def test_who_waits_gets_the_run_when_it_has_ended(client: httpx2.AsyncClient) -> None:
+    done = await client.post("/v1/runs", params={"wait": 30}, json=ECHO)
+    assert (done.status_code, done.json()["output"]) == (200, {"text": "hello"})
 
 
 async def test_a_file_of_the_server_is_refused(client: httpx2.AsyncClient) -> None:
     task: dict[str, object] = {"model": "echo", "input": [{"picture": {"$file": {"path": "/etc/passwd"}}}]}
-    refused = await client.post("/v1/runs", json=task)
-    assert refused.status_code == 422
-    assert refused.headers["content-type"] == "application/problem+json"
-    assert refused.json()["type"] == "/problems/local-file"
+    for path in ("/v1/runs", "/v1/plans", "/v1/quotes"):
+        refused = await client.post(path, json=task)
+        assert refused.status_code == 422
+        assert refused.headers["content-type"] == "application/problem+json"
+        assert refused.json()["type"] == "/problems/local-file"
     task["input"] = {"$file": {"data": "aGVsbG8="}}
     assert (await client.post("/v1/runs", json=task)).status_code == 202
+
+
+async def test_one_idempotency_key_is_one_run(client: httpx2.AsyncClient) -> None:
+    headers = {"idempotency-key": "k"}
+    first = await client.post("/v1/runs", json=ECHO, headers=headers)
+    again = await client.post("/v1/runs", json=ECHO, headers={"idempotency-key": '"k"'})
+    assert again.json()["id"] == first.json()["id"]
+    assert again.headers["idempotent-replayed"] == "true"
+    assert "idempotent-replayed" not in first.headers
+    other = await client.post("/v1/runs", json={**ECHO, "input": 1}, headers=headers)
+    assert (other.status_code, other.json()["type"]) == (422, "/problems/idempotency-conflict")
+    found = (await client.get("/v1/runs", params={"idempotency_key": "k"})).json()["runs"]
+    assert [run["id"] for run in found] == [first.json()["id"]]
+
+
+async def test_a_key_in_flight_is_a_conflict(
+    client: httpx2.AsyncClient, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    going, submit = asyncio.Event(), service.gateway.submit
+
+    async def slow(*args: object, **more: object) -> object:
+        await going.wait()
+        return await submit(*args, **more)  # type: ignore[arg-type]  # passed on as they are
+
+    monkeypatch.setattr(service.gateway, "submit", slow)
+    headers = {"idempotency-key": "k"}
+    first = asyncio.create_task(client.post("/v1/runs", json=ECHO, headers=headers))
+    while not service.in_flight:  # noqa: ASYNC110  nobody tells of it
+        await asyncio.sleep(0)
+    busy = await client.post("/v1/runs", json=ECHO, headers=headers)
+    assert (busy.status_code, busy.json()["type"]) == (409, "/problems/in-flight")
+    assert (await client.post("/v1/runs", json=ECHO, headers={"idempotency-key": ""})).status_code == 400
+    going.set()
+    assert (await first).status_code == 202
+    assert (await client.post("/v1/runs", json=ECHO, headers=headers)).status_code == 202
+
+
+async def test_runs_are_listed_a_page_at_a_time(client: httpx2.AsyncClient) -> None:
+    ids = [(await client.post("/v1/runs", json=ECHO)).json()["id"] for _ in range(5)]
+    found, after = [], None
+    for _ in range(3):
+        query = {"limit": 2, **({"after": after} if after else {})}
+        page = (await client.get("/v1/runs", params=query)).json()
+        found += [run["id"] for run in page["runs"]]
+        after = page["next"]
+    assert found == ids[::-1]
+    assert after is None
+
+
+async def test_runs_are_found_by_what_is_asked(client: httpx2.AsyncClient) -> None:
+    await client.post("/v1/runs", params={"wait": 30}, json=ECHO)
+    for query, count in (
+        ({"status": "completed"}, 1),
+        ({"phase": "success", "model": "echo", "backend": "fake"}, 1),
+        ({"status": "FAILED"}, 0),
+        ({"model": "other"}, 0),
+    ):
+        assert len((await client.get("/v1/runs", params=query)).json()["runs"]) == count
+    for wrong in ({"status": "x"}, {"limit": 0}, {"after": "x"}, {"mode": "echo"}):
+        assert (await client.get("/v1/runs", params=wrong)).status_code == 400
+
+
+async def test_cancel_and_accept_are_wishes(client: httpx2.AsyncClient) -> None:
+    run = (await client.post("/v1/runs", json=ECHO)).json()
+    wished = await client.post(f"/v1/runs/{run['id']}/accept", json={"answer_id": "a"})
+    assert (wished.status_code, wished.json()["accept_answer"]) == (202, "a")
+    cancelled = await client.post(f"/v1/runs/{run['id']}/cancel")
+    assert cancelled.status_code in (200, 202)
+    ended = (await client.get(f"/v1/runs/{run['id']}", params={"wait": 30})).json()
+    assert ended["status"] in ("CANCELLED", "COMPLETED")
+    assert ended["cancel_requested_at"] is not None
+
+
+async def test_plans_quotes_and_what_there_is(client: httpx2.AsyncClient) -> None:
+    plan = (await client.post("/v1/plans", json={**ECHO, "limits": {"deadline": "30s"}})).json()
+    assert [candidate["backend"] for candidate in plan["candidates"]] == ["fake"]
+    quotes = (await client.post("/v1/quotes", json=ECHO)).json()["quotes"]
+    assert quotes["fake"]["confidence"] == "free"
+    assert (await client.get("/v1/backends")).json()["backends"]["fake"]["healthy"] is True
+    assert (await client.get("/v1/models")).json()["models"][0]["name"] == "echo"
+    run = (await client.post("/v1/runs", params={"wait": 30}, json=ECHO)).json()
+    stored = (await client.get(f"/v1/runs/{run['id']}/plan")).json()["plan"]
+    assert stored["candidates"][0]["backend"] == "fake"
+    costs = (await client.get("/v1/costs", params={"since": "1h", "by": ["model"]})).json()
+    assert costs["lines"][0]["model"] == "echo"
+    for since in ("0001-01-01T00:00:00+14:00", "999999d", "2026-01-01T00:00:00Z"):
+        assert (await client.get("/v1/costs", params={"since": since})).status_code == 200
+    for wrong in ({"since": "2026-01-01T00:00:00"}, {"since": "x"}, {"by": "colour"}):
+        assert (await client.get("/v1/costs", params=wrong)).status_code == 400
+
+
+async def test_errors_are_problems(client: httpx2.AsyncClient) -> None:
+    unknown = await client.post("/v1/runs", json={"model": "other"})
+    assert (unknown.status_code, unknown.json()["type"]) == (404, "/problems/unknown-model")
+    assert unknown.json()["cost_outcome"] == "not_charged"
+    assert (await client.get(unknown.json()["type"])).json()["title"] == unknown.json()["title"]
+    never = await client.post("/v1/runs", json={**ECHO, "stream": True})
+    assert (never.status_code, never.json()["type"]) == (422, "/problems/no-backend-can")
+    fields = await client.post("/v1/runs", json={"modle": "echo", "stream": "yes"})
+    assert {field["field"] for field in fields.json()["fields"]} == {"modle", "stream"}
+    assert fields.status_code == 400
+
+
+async def test_who_shuts_down_takes_nothing_and_keeps_nobody_waiting(
+    client: httpx2.AsyncClient, service: Service
+) -> None:
+    waiting = asyncio.create_task(client.post("/v1/runs", params={"wait": 30}, json=ECHO))
+    while not (await client.get("/v1/runs")).json()["runs"]:  # noqa: ASYNC110  nobody tells of it
+        await asyncio.sleep(0)
+    service.stopping.set()
+    assert (await waiting).status_code in (200, 202)
+    assert (await client.post("/v1/runs", json=ECHO)).status_code == 503
+    assert (await client.get("/readyz")).status_code == 503
+    assert (await client.get("/healthz")).status_code == 200

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx2
+import pytest
+
+from gateway.errors import ConfigError
+from gateway.server.callers import KeyScope
+from gateway.server.keys import KeyBook, create_key, list_keys, parse_budget, revoke_key
+from gateway.server.problems import NO_KEY, TOO_MANY, Refusal
+from gateway.server.service import Service
+from gateway.store.memory import MemoryStore
+from gateway.store.shelf import MemoryShelf
+from gateway.testing import FakeClock
+from gateway.types import Money
+
+pytestmark = pytest.mark.anyio
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+async def add_key(service: Service, name: str, *scopes: KeyScope, **more: str) -> dict[str, str]:
+    """Make a key that the server knows; returns the headers to send it with."""
+    key = await create_key(service.store.shelf, name, now=NOW, scopes=scopes or tuple(KeyScope)[:2], **more)  # type: ignore[arg-type]  # words as they are
+    service.keys.learn(await list_keys(service.store.shelf))
+    return {"authorization": f"Bearer {key}"}
+
+
+async def test_a_key_is_not_in_the_store(service: Service) -> None:
+    headers = await add_key(service, "team")
+    secret = headers["authorization"].split("_", 2)[2]
+    (note,) = await service.store.shelf.list_notes("api_key")
+    assert secret.encode() not in note.body
+    assert len(secret) >= 43
+
+
+async def test_once_there_is_a_key_nothing_goes_without(service: Service, client: httpx2.AsyncClient) -> None:
+    assert (await client.get("/v1/runs")).status_code == 200
+    headers = await add_key(service, "team")
+    wrong_ones: tuple[Any, ...] = (
+        {},
+        {"authorization": "Bearer gw_x_y"},
+        {"authorization": headers["authorization"][:-1]},
+        {"authorization": headers["authorization"] + "A"},
+        {"authorization": headers["authorization"].replace("gw_", "gx_")},
+        {"x-api-key": b"gw_\xe9_\xff"},
+    )
+    for wrong in wrong_ones:
+        refused = await client.get("/v1/runs", headers=wrong)
+        assert refused.status_code == 401
+        assert refused.headers["www-authenticate"].startswith("Bearer")
+    assert (await client.get("/v1/runs", headers=headers)).status_code == 200
+    key = headers["authorization"].removeprefix("Bearer ")
+    assert (await client.get("/v1/runs", headers={"x-api-key": key})).status_code == 200
+
+
+async def test_when_the_last_key_is_revoked_the_server_is_not_open(
+    service: Service, client: httpx2.AsyncClient
+) -> None:
+    headers = await add_key(service, "team")
+    await revoke_key(service.store.shelf, "team", now=NOW)
+    service.keys.learn(await list_keys(service.store.shelf))
+    assert (await client.get("/v1/runs", headers=headers)).status_code == 401
+    assert (await client.get("/v1/runs")).status_code == 401
+    with pytest.raises(ConfigError):
+        await revoke_key(service.store.shelf, "team", now=NOW)
+
+
+async def test_a_key_sees_only_its_own_runs(service: Service, client: httpx2.AsyncClient) -> None:
+    mine, other = await add_key(service, "mine"), await add_key(service, "other")
+    admin = await add_key(service, "admin", KeyScope.ADMIN)
+    run = (await client.post("/v1/runs", json={"model": "echo"}, headers=mine)).json()
+    assert run["api_key"] == "mine"
+    for method, path in (
+        ("GET", f"/v1/runs/{run['id']}"),
+        ("GET", f"/v1/runs/{run['id']}/events"),
+        ("GET", f"/v1/runs/{run['id']}/plan"),
+        ("POST", f"/v1/runs/{run['id']}/cancel"),
+    ):
+        hidden = await client.request(method, path, headers=other)
+        unknown = await client.request(method, path.replace(run["id"], "run_x"), headers=other)
+        assert hidden.status_code == unknown.status_code == 404
+        assert hidden.json()["title"] == unknown.json()["title"]
+        assert (await client.request(method, path, headers=admin)).status_code in (200, 202)
+    assert (await client.get("/v1/runs", headers=other)).json()["runs"] == []
+    assert (await client.get("/v1/runs?key=mine", headers=other)).json()["runs"] == []
+    assert len((await client.get("/v1/runs", headers=mine)).json()["runs"]) == 1
+    assert len((await client.get("/v1/runs?key=mine", headers=admin)).json()["runs"]) == 1
+
+
+async def test_a_key_does_what_its_scopes_say(service: Service, client: httpx2.AsyncClient) -> None:
+    reads = await add_key(service, "reads", KeyScope.READ)
+    assert (await client.get("/v1/models", headers=reads)).status_code == 200
+    refused = await client.post("/v1/runs", json={"model": "echo"}, headers=reads)
+    assert (refused.status_code, refused.json()["type"]) == (403, "/problems/forbidden")
+    assert (await client.get("/v1/costs", headers=reads)).status_code == 403
+
+
+async def test_an_idempotency_key_is_each_callers_own(service: Service, client: httpx2.AsyncClient) -> None:
+    runs = set()
+    for name in ("a", "b"):
+        headers = {**await add_key(service, name), "idempotency-key": "k"}
+        for _ in range(2):
+            run = (await client.post("/v1/runs", json={"model": "echo"}, headers=headers)).json()
+            assert run["idempotency_key"] == "k"
+            runs.add(run["id"])
+    assert len(runs) == 2
+
+
+async def test_a_rate_is_kept_and_says_when_there_is_room() -> None:
+    clock, shelf = FakeClock(), MemoryShelf()
+    book = KeyBook(clock, "USD")
+    key = await create_key(shelf, "team", now=NOW, rate="2/m")
+    book.learn(await list_keys(shelf))
+    for _ in range(2):
+        assert book.find_caller(key).key == "team"
+    with pytest.raises(Refusal) as refused:
+        book.find_caller(key)
+    assert refused.value.kind is TOO_MANY
+    assert (b"retry-after", b"30") in refused.value.headers
+    book.learn(await list_keys(shelf))  # news of the keys gives no new room
+    with pytest.raises(Refusal):
+        book.find_caller(key)
+    await clock.sleep(31)
+    assert book.find_caller(key).key == "team"
+
+
+async def test_a_wrong_key_costs_nobodys_rate() -> None:
+    clock, shelf = FakeClock(), MemoryShelf()
+    book = KeyBook(clock, "USD")
+    key = await create_key(shelf, "team", now=NOW, rate="1/m")
+    book.learn(await list_keys(shelf))
+    for _ in range(3):
+        with pytest.raises(Refusal) as refused:
+            book.find_caller(key[:-1])
+        assert refused.value.kind is NO_KEY
+    assert book.find_caller(key).key == "team"
+
+
+async def test_budgets_of_keys_are_the_engines(service: Service) -> None:
+    shelf = service.store.shelf
+    await create_key(shelf, "a", now=NOW, budgets=[parse_budget("5 USD/day"), parse_budget("0.1 USD/run")])
+    await create_key(shelf, "b", now=NOW, budgets=[parse_budget("1 ETH/total")])
+    service.keys.learn(await list_keys(shelf))
+    told = {(budget.key, str(budget.limit), budget.per) for budget in service.keys.budgets}
+    assert told == {("a", "5 USD", "day"), ("a", "0.1 USD", "run"), ("b", "0 USD", "total")}
+    await revoke_key(shelf, "a", now=NOW)
+    service.keys.learn(await list_keys(shelf))
+    assert {budget.key for budget in service.keys.budgets} == {"b"}
+
+
+@pytest.mark.parametrize("text", ["5 USD", "5 USD/week", "day", "/day", "x/day", "5 XYZ/day"])
+def test_what_is_no_budget_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"budget|asset|money"):
+        parse_budget(text)
+    assert parse_budget("5 USD / day").limit == Money.parse("5 USD")
+
+
+@pytest.mark.parametrize(("name", "more"), [("", {}), ("a/b", {}), ("x" * 101, {}), ("a", {"rate": "many"})])
+async def test_a_key_that_makes_no_sense_is_refused(name: str, more: dict[str, str]) -> None:
+    with pytest.raises(ConfigError):
+        await create_key(MemoryStore().shelf, name, now=NOW, **more)  # type: ignore[arg-type]  # words as they are
+
+
+async def test_a_name_is_taken_until_its_key_is_revoked() -> None:
+    shelf = MemoryShelf()
+    first = await create_key(shelf, "a", now=NOW)
+    with pytest.raises(ConfigError, match="already"):
+        await create_key(shelf, "a", now=NOW)
+    await revoke_key(shelf, "a", now=NOW)
+    assert await create_key(shelf, "a", now=NOW) != first
