@@ -33,6 +33,7 @@ class Acting:
     async def act(self, to: str, function: str, *arguments: Any, value: int = 0) -> Receipt:
         """Call a contract's function, and wait for the receipt. Raises as the class says."""
         async with self.connection.named():
+            await self.connection.unlock()
             call = Call(to, encode_call(function, *arguments), value)
             prepared = await self._sending.prepare(call, owner=str(uuid.uuid4()), what=function)
             receipt = await self._sending.deliver(prepared, within=self._timeout)

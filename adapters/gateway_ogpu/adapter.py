@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,7 @@ class OgpuAdapter(Adapter[OgpuConfig]):
         """
         super().__init__(name, config, clock=clock)
         self.connection = Connection(name, config, self.clock, signer=signer, book=book, client=client)
-        self._sending = sending = Sending(self.connection)
+        sending = Sending(self.connection)
         self._publishing = Publishing(self.connection, sending)
         self._following = Following(self.connection, sending, Answers(self.connection))
         self._acts = Acts(self.connection, sending, self._following)
@@ -80,12 +81,14 @@ class OgpuAdapter(Adapter[OgpuConfig]):
         connection = self.connection
         try:
             async with connection.named():
-                await connection.heads.fetch()
+                account = (await connection.unlock()).address
                 addresses = connection.contracts.model_dump().items()
-                codes = await request_many(
-                    connection.rpc, [("eth_getCode", [address, "latest"]) for _, address in addresses]
+                _, codes = await asyncio.gather(  # in one request
+                    connection.heads.fetch(),
+                    request_many(
+                        connection.rpc, [("eth_getCode", [address, "latest"]) for _, address in addresses]
+                    ),
                 )
-                account = connection.signer.address
         except Lagging as error:  # the replicas are behind: in a moment they are not
             return Capabilities(healthy=True, features=_FEATURES, poll_many=_POLL_MANY, reason=str(error))
         except (BackendError, ConfigError) as error:
@@ -151,8 +154,7 @@ class OgpuAdapter(Adapter[OgpuConfig]):
         return OgpuClient.of(self)
 
     async def aclose(self) -> None:
-        """End what is being prepared, and close the connections."""
-        await self._sending.aclose()
+        """Close the connections."""
         await self.connection.aclose()
 
     def _get_part(self, envelope: Envelope) -> Publishing | Acts:

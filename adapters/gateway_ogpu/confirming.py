@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway.adapter import CancelOutcome, Landed, NotLanded, Recovery, Unknown
 from gateway.chain.prepared import Call, Prepared
-from gateway.chain.transactions import Whereabouts
+from gateway.chain.whereabouts import Whereabouts
 from gateway.errors import BackendError, InDoubt, Unavailable
 from gateway.task import Envelope, Handle, Snapshot
 from gateway.types import AttemptId

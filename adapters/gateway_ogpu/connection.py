@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from gateway.chain.transactions import Transactions
     from gateway.content import ContentStore
 
+_FRESH_FOR = timedelta(milliseconds=150)  # of the newest block, where one comes each second
 _books: WeakValueDictionary[object, MemoryNonceBook] = WeakValueDictionary()
 
 
@@ -57,6 +60,7 @@ class Connection:
         self._book = book
         self._client = client
         self._signer: Signer | None = None
+        self._unlocking = asyncio.Lock()
         self._rpc: RpcPool | None = None
         self._heads: Heads | None = None
         self._receipts: Receipts | None = None
@@ -85,7 +89,7 @@ class Connection:
         if self._heads is None:
             from gateway.chain.heads import Heads
 
-            self._heads = Heads(self.rpc, clock=self.clock)
+            self._heads = Heads(self.rpc, clock=self.clock, fresh_for=_FRESH_FOR)
         return self._heads
 
     @property
@@ -136,6 +140,21 @@ class Connection:
             else:
                 raise NoKey(f"{self.name} has no private_key, so it can only read", backend=self.name)
         return self._signer
+
+    @property
+    def own_address(self) -> str | None:
+        """Our account's address; None if there is no key, or it was not needed yet."""
+        return self._signer.address if self._signer is not None else None
+
+    async def unlock(self) -> Signer:
+        """Return our account; a keystore is decrypted beside the event loop, for that takes about a second.
+
+        Raises as `signer`.
+        """
+        async with self._unlocking:
+            if self._signer is None and self.config.keystore is not None:
+                return await asyncio.to_thread(lambda: self.signer)
+            return self.signer
 
     @property
     def transactions(self) -> Transactions:

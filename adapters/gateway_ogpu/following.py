@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from gateway.chain.heads import Block
 from gateway.chain.prepared import Prepared
-from gateway.chain.receipts import Receipt
+from gateway.chain.receipts import Receipt, fetch_receipts
 from gateway.chain.replay import fetch_reason
 from gateway.chain.rpc import Log
-from gateway.chain.transactions import Whereabouts
+from gateway.chain.whereabouts import Whereabouts
 from gateway.errors import BackendError
 from gateway.lifecycle import Status
 from gateway.task import FailureKind, Handle, Snapshot
@@ -27,6 +27,7 @@ from gateway_ogpu.snapshots import (
     Patience,
     make_lost,
     make_never_published,
+    make_published,
     make_reverted,
     make_snapshot,
 )
@@ -37,12 +38,19 @@ _CHASE_SECONDS = (
     3.0  # a publication that is in no block for so long is looked up, and sent again if it is lost
 )
 _FORGET_SECONDS = 600.0  # jobs that nobody asks for any more
+_CLOSED = (TaskStatus.FINALIZED, TaskStatus.CANCELED)
 _WORTH_READING = (TaskStatus.RESPONDED, TaskStatus.FINALIZED)
 
 
 @dataclass(slots=True)
 class Job:
-    """What is known of one handle's job. Times are those of the monotonic clock."""
+    """What is known of one handle's job. Times are those of the monotonic clock.
+
+    Attributes:
+        birth: the events of its publication: as long as there are no others, the task is new.
+        logs: the events at which `seen` was looked at.
+        closing: the receipts of transactions that ended it.
+    """
 
     handle: Handle
     since: float
@@ -51,8 +59,10 @@ class Job:
     chased_at: float = 0.0
     task: str | None = None
     receipt: Receipt | None = None
+    birth: tuple[Log, ...] | None = None
     logs: tuple[Log, ...] | None = None
     seen: TaskOnChain | None = None
+    closing: tuple[Receipt, ...] = ()
     ended: Snapshot | None = None
 
     @property
@@ -81,9 +91,12 @@ class Following:
         if not handles:
             return {}
         jobs = {handle: self._open(handle) for handle in handles}
-        head = await self._connection.heads.fetch()
-        found = await self._find_tasks([job for job in jobs.values() if job.task is None], head)
-        published = [job for job in jobs.values() if job.task is not None]
+        pending = [job for job in jobs.values() if job.task is None]
+        head, receipts = await asyncio.gather(  # in one request
+            self._connection.heads.fetch(), self._look_for_receipts(pending)
+        )
+        found = await self._find_tasks(pending, receipts, head)
+        published = [job for job in jobs.values() if job.handle.job_id not in found]
         found |= await self._look_at(published, head)
         self._forget_old()
         return {handle: found[handle.job_id] for handle in jobs if handle.job_id in found}
@@ -92,9 +105,18 @@ class Following:
         """Return the address of a handle's task, None as long as it is in no block."""
         job = self._open(handle)
         if job.task is None and job.prepared is not None:
-            receipts = await self._connection.receipts.look([job.prepared.hash])
-            self._note_receipt(job, receipts[job.prepared.hash])
+            [receipt] = await self._look_for_receipts([job])
+            self._note_receipt(job, receipt)
         return job.task
+
+    async def _look_for_receipts(self, jobs: Sequence[Job]) -> list[Receipt | None]:
+        """Look for the publications' receipts, under whichever hash they landed."""
+        versions = [
+            self._sending.versions.list_hashes(job.prepared) if job.prepared else [job.handle.job_id]
+            for job in jobs
+        ]
+        found = await self._connection.receipts.look([one for some in versions for one in some])
+        return [next((found[one] for one in some if found[one] is not None), None) for some in versions]
 
     def _open(self, handle: Handle) -> Job:
         now = self._connection.clock.monotonic()
@@ -108,14 +130,13 @@ class Following:
         job.asked_at = now
         return job
 
-    async def _find_tasks(self, jobs: Sequence[Job], head: Block) -> dict[str, Snapshot]:
-        """Look at publications: those that are in a block get their task."""
+    async def _find_tasks(
+        self, jobs: Sequence[Job], receipts: Sequence[Receipt | None], head: Block
+    ) -> dict[str, Snapshot]:
+        """Give publications that are in a block their task: it is new, as of that block."""
         found: dict[str, Snapshot] = {}
-        hashes = [job.prepared.hash if job.prepared else job.handle.job_id for job in jobs]
-        receipts = await self._connection.receipts.look(hashes)
         waiting: list[Job] = []
-        for job, one in zip(jobs, hashes, strict=True):
-            receipt = receipts[one]
+        for job, receipt in zip(jobs, receipts, strict=True):
             if receipt is None:
                 waiting.append(job)
                 found[job.handle.job_id] = Snapshot(status=Status.QUEUED, message="waiting for a block")
@@ -125,6 +146,8 @@ class Following:
                 found[job.handle.job_id] = make_lost(
                     self._connection.name, job.handle.job_id, "the transaction published no task"
                 )
+            elif job.task is not None and "source" in job.handle.detail:
+                found[job.handle.job_id] = make_published(job.handle, job.task, receipt)
         ends = await asyncio.gather(*(self._chase(job, head) for job in waiting))
         return found | {
             job.handle.job_id: end for job, end in zip(waiting, ends, strict=True) if end is not None
@@ -139,6 +162,7 @@ class Following:
             event = parse_event(log) if log.address.lower() == nexus else None
             if event is not None and event.name == "TaskPublished":
                 job.task, job.receipt = event.arguments["task"], receipt
+                job.birth = tuple(one for one in receipt.logs if _is_about(one, nexus, job.task))
                 return True
         return False
 
@@ -153,6 +177,8 @@ class Following:
         if look.where is Whereabouts.DEAD:
             message = f"transaction {look.by} has taken the publication's nonce: it never came to be"
             return make_never_published(self._connection.name, job.handle.job_id, message, FailureKind.LOST)
+        if look.receipt is not None:
+            self._sending.versions.note_hash(prepared, look.receipt.hash)
         is_over = head.timestamp > int(job.handle.detail.get("expires_at", 0))
         if look.where is Whereabouts.ABSENT and is_over:
             message = "the task expired before its publication got into a block"
@@ -161,18 +187,12 @@ class Following:
             )
         try:
             if look.where is Whereabouts.ABSENT:
-                await self._send_again(prepared)
-            elif look.where is Whereabouts.POOLED:
-                await self._sending.mend()
+                await self._sending.send_again(prepared)
+            elif self._sending.is_waiting(prepared, look):
+                await self._sending.chase(prepared)
         except BackendError as error:
             _log.warning("%s: %s can't be sent again now: %s", job.handle.backend, prepared.hash, error)
         return None
-
-    async def _send_again(self, prepared: Prepared) -> None:
-        if prepared.sender == self._connection.transactions.address:
-            await self._sending.broadcast(prepared)
-        else:  # signed by an account that is not ours any more
-            await self._connection.rpc.send([prepared.raw])
 
     async def _look_at(self, jobs: Sequence[Job], head: Block) -> dict[str, Snapshot]:
         scan = self._connection.scan
@@ -180,11 +200,15 @@ class Following:
         for job in open_jobs:
             scan.watch(str(job.task), since=job.receipt.block_number if job.receipt else head.number)
         logs = await scan.look([str(job.task) for job in open_jobs])
-        await self._refresh([job for job in open_jobs if self._has_news(job, logs)], logs, head)
-        contents = await self._answers.read_many(_list_urls(open_jobs))
+        await self._refresh([job for job in open_jobs if self._has_news(job, logs, head)], logs, head)
+        contents, _ = await asyncio.gather(
+            self._answers.read_many(_list_urls(open_jobs)), _find_closings(self._connection, open_jobs)
+        )
         found: dict[str, Snapshot] = {}
         for job in jobs:
-            if job.ended is None and job.seen is not None and job.task is not None:
+            if job.ended is None and job.seen is None and job.task is not None and job.receipt is not None:
+                found[job.handle.job_id] = make_published(job.handle, job.task, job.receipt)
+            elif job.ended is None and job.seen is not None and job.task is not None:
                 snapshot = make_snapshot(
                     Look(
                         backend=self._connection.name,
@@ -195,6 +219,7 @@ class Following:
                         accept=job.accept,
                         patience=self._patience,
                         publication=job.receipt,
+                        closing=job.closing,
                     )
                 )
                 found[job.handle.job_id] = snapshot
@@ -205,8 +230,11 @@ class Following:
                 found[job.handle.job_id] = job.ended
         return found
 
-    def _has_news(self, job: Job, logs: Mapping[str, tuple[Log, ...]]) -> bool:
-        return job.seen is None or logs[str(job.task)] != job.logs
+    def _has_news(self, job: Job, logs: Mapping[str, tuple[Log, ...]], head: Block) -> bool:
+        if job.seen is not None:
+            return logs[str(job.task)] != job.logs
+        is_new = job.birth is not None and logs[str(job.task)] == job.birth
+        return not is_new or head.timestamp > int(job.handle.detail.get("expires_at", 0))
 
     async def _refresh(self, jobs: Sequence[Job], logs: Mapping[str, tuple[Log, ...]], head: Block) -> None:
         """Fetch the tasks that have news, at a block that holds these."""
@@ -234,8 +262,8 @@ class Following:
         if job.prepared is None:
             job.ended = make_lost(self._connection.name, job.handle.job_id, "there is no such task")
             return
-        self._connection.receipts.forget([job.prepared.hash])
-        job.task = job.receipt = None
+        self._connection.receipts.forget(self._sending.versions.list_hashes(job.prepared))
+        job.task = job.receipt = job.birth = None
 
     async def _explain(self, job: Job, receipt: Receipt) -> Snapshot:
         """Say why a publication reverted in its block, as far as running it once more tells."""
@@ -260,3 +288,29 @@ def _list_urls(jobs: Iterable[Job]) -> list[str]:
         if job.seen is not None and job.seen.status in _WORTH_READING:
             urls += [response.url for response in job.seen.responses]
     return urls
+
+
+def _is_about(log: Log, nexus: str, task: str) -> bool:
+    event = parse_event(log) if log.address.lower() == nexus else None
+    return event is not None and event.arguments.get("task") == task
+
+
+async def _find_closings(connection: Connection, jobs: Sequence[Job]) -> None:
+    """Find the receipts of transactions of ours that ended tasks: a confirmation's, a cancellation's."""
+    ends: dict[str, list[Job]] = {}
+    for job in jobs:
+        if job.seen is None or job.seen.status not in _CLOSED or job.closing:
+            continue
+        for log in job.logs or ():
+            event = parse_event(log)
+            if event is not None and event.name == "TaskStatusChanged":
+                ends.setdefault(log.transaction, []).append(job)
+    ours = connection.own_address
+    if ours is None:
+        return
+    for receipt in await fetch_receipts(connection.rpc, list(ends)):
+        if receipt is None or receipt.sender.lower() != ours.lower():
+            continue
+        for job in ends[receipt.hash]:
+            if job.receipt is None or job.receipt.hash != receipt.hash:
+                job.closing += (receipt,)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gateway.adapter import Landed, NotLanded, Recovery, Unknown
-from gateway.chain.prepared import Call, Prepared
-from gateway.chain.rpc import Reverted
-from gateway.chain.transactions import Whereabouts
+from gateway.chain.gather import Shared
+from gateway.chain.prepared import Call, Offer, Prepared
+from gateway.chain.whereabouts import Whereabouts
 from gateway.errors import InvalidInput
 from gateway.files import has_files, parse_file
 from gateway.task import Envelope, Handle, Quote, Task
@@ -26,28 +26,31 @@ from gateway_ogpu.errors import (
     SourceInactive,
     SourceUnknown,
     VaultTooLow,
-    explain_revert,
 )
-from gateway_ogpu.reading import Source, fetch_is_agent, fetch_source, fetch_views
+from gateway_ogpu.reading import Admission, Source, fetch_admission
 from gateway_ogpu.sending import Sending
 from gateway_ogpu.wire import DeliveryMethod, SourceStatus
 
 if TYPE_CHECKING:
-    from gateway.content import ContentStore
+    from gateway.chain.heads import Block
+    from gateway.content import ContentStore, Stored
 
 KIND = "publish"
+_WHAT = "publishing the task"
 _MOST_DRAFTS = 1000
+_FRESH_SECONDS = 2.0  # so old may an estimate be
 _CONFIRM_GAS = 300_000  # more than confirmResponse takes
 _MARGIN_SECONDS = 5  # what a block may be older than its successor, before an expiry is too long
 
 
 @dataclass(frozen=True, slots=True)
 class _Terms:
-    """What a task is published under."""
+    """What a task is published under; `head` is the newest block as of then."""
 
     source: Source
     payment: int
     expires_in_seconds: int
+    head: Block
 
 
 class Publishing:
@@ -57,6 +60,9 @@ class Publishing:
         self._connection = connection
         self._sending = sending
         self._drafts: dict[str, Envelope] = {}  # prepared here, and not submitted yet
+        self._looks: dict[str, Shared[tuple[Block, Admission | None]]] = {}
+        self._clients: dict[str, str] = {}  # whose a source was when it was last looked at
+        self._likely_link = f"{connection.network.content_gateways[0]}/ipfs/Qm{'1' * 44}"
 
     async def prepare(self, task: Task, words: OgpuTarget, attempt_id: AttemptId) -> Envelope:
         """Check, upload and sign. The same attempt again, before it is submitted, is the same envelope."""
@@ -65,13 +71,12 @@ class Publishing:
             return draft
         wire.encode_config(words.function, _require_object(task.input), words.extra)
         terms = await self._check(task, words)
-        content = self._connection.content
-        data = await _upload_files(content, task.input)
+        data = await _upload_files(self._connection.content, task.input)
         config = wire.encode_config(words.function, data, words.extra)
-        stored = await content.put(config, filename=wire.CONFIG_NAME, content_type=wire.JSON_TYPE)
-        expires_at = await self._choose_expiry(terms)
-        call = self._make_call(words.source, stored.uri, expires_at, terms.payment)
-        prepared = await self._sending.prepare(call, owner=attempt_id, what="publishing the task")
+        with self._sending.muster.expect(attempt_id):
+            stored, expires_at, offer = await self._upload(config, terms)
+            call = self._make_call(terms, stored.uri, expires_at)
+            prepared = await self._sending.prepare(call, owner=attempt_id, what=_WHAT, offer=offer)
         envelope = Envelope(
             attempt_id=attempt_id,
             backend=self._connection.name,
@@ -95,7 +100,7 @@ class Publishing:
     async def submit(self, envelope: Envelope) -> Handle:
         """Broadcast the stored bytes. Raises InDoubt where nobody knows; then `recover` tells."""
         self._drafts.pop(envelope.attempt_id, None)
-        await self._sending.broadcast(parse_prepared(envelope.payload))
+        await self._sending.broadcast(parse_prepared(envelope.payload), owner=envelope.attempt_id)
         return make_handle(envelope)
 
     async def recover(self, envelope: Envelope) -> Recovery:
@@ -116,32 +121,28 @@ class Publishing:
         """Tell payment and gas, at the fees of the moment. Raises as `prepare`, but uploads nothing."""
         connection = self._connection
         terms = await self._check(task, words)
-        # Any link is as long as the real one, and so it costs as much.
-        link = f"{connection.network.content_gateways[0]}/ipfs/Qm{'1' * 44}"
-        call = self._make_call(words.source, link, await self._choose_expiry(terms), terms.payment)
-        try:
-            gas, fees = await connection.transactions.estimate(call)
-        except Reverted as error:
-            raise explain_revert(error, "publishing the task") from error
+        offer = await self._estimate(terms, self._likely_link, self._choose_expiry(terms))
+        gas = offer.gas
         if terms.source.delivery is DeliveryMethod.MANUAL_CONFIRMATION:
             gas += _CONFIRM_GAS
-        most = gas * fees.max_fee
+        most = gas * offer.fees.max_fee
         likely = most // max(1, connection.transactions.policy.base_fee_factor)
         return Quote(
             expected=Money(terms.payment + likely, ASSET),
             upper=Money(terms.payment + most, ASSET),
             confidence="range",
             quoted_at=connection.clock.now(),
-            detail={"payment": str(terms.payment), "gas": gas, "max_fee": str(fees.max_fee)},
+            detail={"payment": str(terms.payment), "gas": gas, "max_fee": str(offer.fees.max_fee)},
         )
 
     async def _check(self, task: Task, words: OgpuTarget) -> _Terms:
         """Read the state that decides, so that each refusal has its own error. Raises OgpuRefused."""
-        connection = self._connection
-        signer = connection.signer.address
-        source = await fetch_source(connection.rpc, connection.contracts.nexus, words.source)
-        if source is None:
+        signer = (await self._connection.unlock()).address
+        look = self._looks.setdefault(words.source, Shared(lambda: self._look(words.source, signer)))
+        head, admission = await look.ask()
+        if admission is None:
             raise SourceUnknown(f"the Nexus has no source {words.source}")
+        source = admission.source
         if source.status is not SourceStatus.ACTIVE:
             raise SourceInactive(f"the source {source.address} is inactive")
         payment = source.min_payment if words.payment == "cheapest" else words.payment.amount
@@ -156,25 +157,67 @@ class Publishing:
         if not 1 <= seconds <= source.max_expiry_seconds - _MARGIN_SECONDS:
             longest = source.max_expiry_seconds - _MARGIN_SECONDS
             raise ExpiryRefused(f"a task may expire in 1 to {longest} s here, not in {seconds:g} s")
-        is_agent, [balance] = await asyncio.gather(
-            fetch_is_agent(connection.rpc, connection.contracts.terminal, source.client, signer),
-            fetch_views(connection.rpc, [(connection.contracts.vault, "balanceOf", source.client)]),
-        )
-        if signer != source.client and not is_agent:
+        if not admission.is_allowed:
             raise NotAllowed(f"{source.address} is {source.client}'s, and {signer} is no agent of theirs")
-        if (balance or 0) < payment:
-            has, wants = Money(balance or 0, ASSET), Money(payment, ASSET)
+        if admission.balance < payment:
+            has, wants = Money(admission.balance, ASSET), Money(payment, ASSET)
             raise VaultTooLow(f"{source.client} has {has} in the vault, and the task takes {wants}")
-        return _Terms(source, payment, int(seconds))
+        return _Terms(source, payment, int(seconds), head)
 
-    async def _choose_expiry(self, terms: _Terms) -> int:
+    async def _look(self, source: str, signer: str) -> tuple[Block, Admission | None]:
+        """Look at a source and its client in one request, once for all who ask at the same moment."""
+        connection = self._connection
+        head, admission = await asyncio.gather(
+            connection.heads.fetch(),
+            fetch_admission(
+                connection.rpc,
+                connection.contracts,
+                source,
+                signer,
+                likely_client=self._clients.get(source, signer),
+            ),
+        )
+        if admission is not None:
+            self._clients[source] = admission.source.client
+        return head, admission
+
+    async def _upload(self, config: bytes, terms: _Terms) -> tuple[Stored, int, Offer]:
+        """Upload, and find out at the same time what to offer; return both, and the expiry.
+
+        Gas depends on the link's length alone, and links of one service are equally long. If this one is not,
+        or if the upload took its time, the question is put again.
+        """
+        connection = self._connection
+        began, link, expires_at = connection.clock.monotonic(), self._likely_link, self._choose_expiry(terms)
+        estimating = asyncio.create_task(self._estimate(terms, link, expires_at))
+        try:
+            stored = await connection.content.put(
+                config, filename=wire.CONFIG_NAME, content_type=wire.JSON_TYPE
+            )
+            offer = await estimating
+        finally:
+            estimating.cancel()
+            await asyncio.gather(estimating, return_exceptions=True)
+        if len(stored.uri) != len(link):
+            self._likely_link = stored.uri
+        if len(stored.uri) != len(link) or connection.clock.monotonic() - began > _FRESH_SECONDS:
+            expires_at = self._choose_expiry(replace(terms, head=await connection.heads.fetch()))
+            offer = await self._estimate(terms, stored.uri, expires_at)
+        return stored, expires_at, offer
+
+    async def _estimate(self, terms: _Terms, link: str, expires_at: int) -> Offer:
+        """Ask what to offer, once for all tasks of a moment that differ in nothing but their config."""
+        like = (terms.source.address, terms.payment, terms.expires_in_seconds, len(link))
+        call = self._make_call(terms, link, expires_at)
+        return await self._sending.estimate(call, what=_WHAT, like=like)
+
+    def _choose_expiry(self, terms: _Terms) -> int:
         """Return the expiry in seconds since the epoch; a chain without traffic is behind the clock."""
-        head = await self._connection.heads.fetch()
         now = int(self._connection.clock.now().timestamp())
-        return max(head.timestamp, now) + terms.expires_in_seconds
+        return max(terms.head.timestamp, now) + terms.expires_in_seconds
 
-    def _make_call(self, source: str, link: str, expires_at: int, payment: int) -> Call:
-        data = encode_call("publishTask", (source, link, expires_at, payment))
+    def _make_call(self, terms: _Terms, link: str, expires_at: int) -> Call:
+        data = encode_call("publishTask", (terms.source.address, link, expires_at, terms.payment))
         return Call(self._connection.contracts.controller, data)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -20,6 +21,7 @@ from gateway_ogpu.wire import (
 
 if TYPE_CHECKING:
     from gateway.chain.rpc import Asks
+    from gateway_ogpu.config import Contracts
 
 View: TypeAlias = tuple[Any, ...]
 """(contract, function, arguments...)"""
@@ -41,6 +43,21 @@ class Source:
     optional_params_url: str
     delivery: DeliveryMethod
     updated_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Whether somebody may publish under a source, and from what it is paid.
+
+    Attributes:
+        source: as the chain has it.
+        is_allowed: they are its client, or act for it.
+        balance: of the client in the vault, in wei of OGPU.
+    """
+
+    source: Source
+    is_allowed: bool
+    balance: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +242,32 @@ async def fetch_is_agent(rpc: Asks, terminal: str, client: str, agent: str) -> b
         rpc, [(terminal, "isAgentOf", client, agent), (terminal, "getIsAgentOf", client, agent)]
     )
     return any(answers)
+
+
+async def fetch_admission(
+    rpc: Asks, contracts: Contracts, source: str, account: str, *, likely_client: str
+) -> Admission | None:
+    """Fetch what decides whether an account may publish under a source; None if there is no such source.
+
+    Whose vault and agents to ask for is known once the source is: `likely_client` is asked in the same
+    moment, and if it is another one after all, that one afterwards.
+    """
+
+    async def fetch_client(client: str) -> tuple[bool, int]:
+        is_agent, [balance] = await asyncio.gather(
+            fetch_is_agent(rpc, contracts.terminal, client, account),
+            fetch_views(rpc, [(contracts.vault, "balanceOf", client)]),
+        )
+        return is_agent or client == account, balance or 0
+
+    found, (is_allowed, balance) = await asyncio.gather(
+        fetch_source(rpc, contracts.nexus, source), fetch_client(likely_client)
+    )
+    if found is None:
+        return None
+    if found.client != likely_client:
+        is_allowed, balance = await fetch_client(found.client)
+    return Admission(found, is_allowed, balance)
 
 
 async def fetch_balances(rpc: Asks, vault: str, account: str) -> Balances:

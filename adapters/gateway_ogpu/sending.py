@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Hashable
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from gateway.chain.gather import Gather
+from gateway.chain.fees import FeeTooHigh
 from gateway.chain.nonces import NonceInUse
-from gateway.chain.prepared import Call, Prepared
+from gateway.chain.prepared import Call, Offer, Prepared
 from gateway.chain.rpc import Reverted
-from gateway.chain.transactions import Whereabouts
+from gateway.chain.whereabouts import Look, Whereabouts
 from gateway.errors import BackendError, InDoubt, Unavailable
 from gateway_ogpu.errors import explain_revert
+from gateway_ogpu.muster import Muster, Versions
 
 if TYPE_CHECKING:
     from gateway.chain.receipts import Receipt
     from gateway_ogpu.connection import Connection
 
-_SIGN_WINDOW_SECONDS = 0.01
+_FRESH_SECONDS = 1.0  # so long an estimate is good for calls like the one it was made for
 _LOOK_EVERY_SECONDS = 0.3
 _LOOK_UP_EVERY_SECONDS = 3.0
 _GIVE_UP_SECONDS = 15.0  # a transaction that is signed, and not sent for so long, holds up those after it
@@ -32,17 +34,42 @@ class Sending:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._unsent: dict[str, tuple[Prepared, float]] = {}  # by hash, with the monotonic time
-        self._inbox = Gather[tuple[Call, str], Prepared | BackendError](
-            self._prepare_all, window_seconds=_SIGN_WINDOW_SECONDS, in_turn=True
-        )
+        self.muster, self.versions = Muster(connection.clock), Versions()
+        self._estimates: dict[Hashable, tuple[float, asyncio.Task[Offer]]] = {}
 
-    async def prepare(self, call: Call, *, owner: str, what: str) -> Prepared:
+    async def estimate(self, call: Call, *, what: str, like: Hashable = None) -> Offer:
+        """Return what to offer. Raises OgpuRefused if it would revert, or as `Transactions.estimate`.
+
+        Args:
+            call: what to do.
+            what: the same in words.
+            like: what it has in common with other calls that need the same gas: who asks for such a one while
+                it is being asked for, or a moment later, shares the answer.
+        """
+        if like is None:
+            return await self._estimate(call, what)
+        limit = self._connection.clock.monotonic() - _FRESH_SECONDS
+        self._estimates = {key: kept for key, kept in self._estimates.items() if kept[0] > limit}
+        if like not in self._estimates:
+            asking = asyncio.create_task(self._estimate(call, what))
+            self._estimates[like] = self._connection.clock.monotonic(), asking
+            asking.add_done_callback(lambda done: self._end_estimate(like, done))
+        return await asyncio.shield(self._estimates[like][1])
+
+    async def _estimate(self, call: Call, what: str) -> Offer:
+        try:
+            return await self._connection.transactions.estimate(call)
+        except Reverted as error:
+            raise explain_revert(error, what) from error
+
+    def _end_estimate(self, like: Hashable, done: asyncio.Task[Offer]) -> None:
+        if done.cancelled() or done.exception() is not None:
+            self._estimates.pop(like, None)
+
+    async def prepare(self, call: Call, *, owner: str, what: str, offer: Offer | None = None) -> Prepared:
         """Sign a call. Raises OgpuRefused if it would revert, or as `Transactions.prepare`."""
-        [made] = await self._inbox.ask([(call, owner)])
-        if isinstance(made, Reverted):
-            raise explain_revert(made, what) from made
-        if isinstance(made, BackendError):
-            raise made
+        offer = offer or await self.estimate(call, what=what)
+        made = await self._connection.transactions.prepare(call, owner=owner, offer=offer)
         self._unsent[made.hash] = (made, self._connection.clock.monotonic())
         return made
 
@@ -50,14 +77,18 @@ class Sending:
         """Say whether it was signed here, and neither sent nor given up."""
         return prepared.hash in self._unsent
 
-    async def broadcast(self, prepared: Prepared) -> None:
+    async def broadcast(self, prepared: Prepared, *, owner: str = "") -> None:
         """Hand the bytes to the chain. Raises as `Transactions.broadcast`."""
         self._unsent.pop(prepared.hash, None)
+        await self.muster.join(owner)
         await self._connection.transactions.broadcast(prepared)
 
-    async def aclose(self) -> None:
-        """End what is being prepared."""
-        await self._inbox.aclose()
+    async def send_again(self, prepared: Prepared) -> None:
+        """Broadcast what is nowhere once more: the same bytes, or the last of those that replaced them."""
+        if prepared.sender == self._connection.transactions.address:
+            await self.broadcast(self.versions.get_newest(prepared))
+        else:  # signed by an account that is not ours any more
+            await self._connection.rpc.send([prepared.raw])
 
     async def mend(self) -> None:
         """Close the gaps that keep later transactions waiting: give up what was signed and never sent.
@@ -74,6 +105,33 @@ class Sending:
                 except NonceInUse as error:
                     _log.debug("%s", error)
         await transactions.mend()
+
+    async def chase(self, prepared: Prepared) -> None:
+        """Help one that waits in a pool: close the gaps before it, and raise its fees if no block takes it.
+
+        A replacement has the same nonce, so one of the two lands; and it is known for the same act after a
+        restart too (`Transactions.replace`). The caps on fees hold: above them it waits.
+        """
+        await self.mend()
+        transactions = self._connection.transactions
+        newest = self.versions.get_newest(prepared)
+        if prepared.sender != transactions.address:
+            return
+        if not (await transactions.market.fetch()).shuts_out(newest.fees):
+            return
+        try:
+            dearer = await transactions.replace(newest)
+        except FeeTooHigh as error:
+            _log.info("%s waits for a lower base fee: %s", prepared.hash, error.message)
+            return
+        self.versions.put(prepared, dearer)
+        _log.warning("%s offers too little and is replaced by %s", prepared.hash, dearer.hash)
+        await transactions.broadcast(dearer)
+
+    def is_waiting(self, prepared: Prepared, look: Look) -> bool:
+        """Say whether it waits in a pool: as itself, or as the replacement that took its place there."""
+        ours = look.where is Whereabouts.UNKNOWN and self.versions.has_replaced(prepared)
+        return look.where is Whereabouts.POOLED or ours
 
     async def deliver(self, prepared: Prepared, *, within: timedelta) -> Receipt:
         """Broadcast, and wait for the receipt; what was lost on the way is sent again, the same bytes.
@@ -112,31 +170,22 @@ class Sending:
 
     async def _find_receipt(self, prepared: Prepared) -> Receipt | None:
         try:
-            found = await self._connection.receipts.look([prepared.hash])
+            found = await self._connection.receipts.look(self.versions.list_hashes(prepared))
         except Unavailable:
             return None  # no news
-        return found[prepared.hash]
+        return next((receipt for receipt in found.values() if receipt is not None), None)
 
     async def _look_up(self, prepared: Prepared) -> BackendError | None:
         look = await self._connection.transactions.look_up(prepared)
         if look.where is Whereabouts.DEAD:
             raise Unavailable(f"transaction {look.by} has its nonce; nothing was done")
         if look.where is Whereabouts.ABSENT:
-            return await self._broadcast(prepared)
-        if look.where is Whereabouts.POOLED:
+            return await self._broadcast(self.versions.get_newest(prepared))
+        if look.receipt is not None:
+            self.versions.note_hash(prepared, look.receipt.hash)
+        if self.is_waiting(prepared, look):
             try:
-                await self.mend()
+                await self.chase(prepared)
             except BackendError as error:
                 return error
         return None
-
-    async def _prepare_all(self, items: list[tuple[Call, str]]) -> list[Prepared | BackendError]:
-        transactions = self._connection.transactions
-
-        async def prepare(call: Call, owner: str) -> Prepared | BackendError:
-            try:
-                return await transactions.prepare(call, owner=owner)
-            except BackendError as error:
-                return error
-
-        return list(await asyncio.gather(*(prepare(call, owner) for call, owner in items)))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.chain.receipts import Receipt
 from gateway.errors import CostOutcome
 from gateway.lifecycle import Status
-from gateway.task import Answer, Cost, Failure, FailureKind, Snapshot
+from gateway.task import Answer, Cost, Failure, FailureKind, Handle, Snapshot
 from gateway.types import JSON, Money
 from gateway_ogpu.answers import Content
 from gateway_ogpu.config import ASSET
@@ -38,6 +38,7 @@ class Look:
         contents: of the responses' URLs, as far as they were read.
         accept: how the task's answers are accepted.
         publication: the receipt of its transaction, if it is known.
+        closing: the receipts of transactions of ours that confirmed an answer or cancelled the task.
         patience: see Patience.
         finished_at: when it was seen to be final first, if it is.
     """
@@ -50,6 +51,7 @@ class Look:
     accept: str
     patience: Patience
     publication: Receipt | None = None
+    closing: tuple[Receipt, ...] = ()
 
     @property
     def winner(self) -> Response | None:
@@ -64,6 +66,21 @@ class Look:
     def is_over_time(self) -> bool:
         """Say whether the task has expired: the chain says so only when somebody attempts it after that."""
         return self.now > self.task.expires_at
+
+
+def make_published(handle: Handle, task: str, receipt: Receipt) -> Snapshot:
+    """Return the snapshot of a task of which there is no news since its publication: it is as it was sent."""
+    detail: dict[str, JSON] = {
+        "task": task,
+        "source": handle.detail["source"],
+        "status": TaskStatus.NEW.name,
+        "attempts": 0,
+        "responses": [],
+        "payment": str(Money(int(handle.detail["payment"]), ASSET)),
+        "expires_at": handle.detail["expires_at"],
+        "transaction": receipt.hash,
+    }
+    return Snapshot(status=STATUS[TaskStatus.NEW], message=TaskStatus.NEW.name, detail=detail)
 
 
 def make_snapshot(look: Look) -> Snapshot:
@@ -158,7 +175,7 @@ def _make_expired(look: Look, answers: tuple[Answer, ...]) -> Snapshot:
         cost = Cost(outcome=CostOutcome.UNKNOWN, evidence=evidence)
         message = f"{who}; {frozen} is still frozen for it: {back}"
     else:
-        cost, message = Cost(outcome=CostOutcome.NOT_CHARGED, evidence=evidence), who
+        cost, message = replace(_refunded(look), evidence=evidence), who
     return _fail(look, Status.FAILED, FailureKind.EXPIRED, message, cost)
 
 
@@ -171,7 +188,11 @@ def make_reverted(backend: str, receipt: Receipt, reason: str, code: str | None)
         job_id=receipt.hash,
         code=code,
     )
-    cost = Cost(outcome=CostOutcome.NOT_CHARGED, evidence=_describe_receipt(receipt))
+    cost = Cost(
+        settled=Money(receipt.cost, ASSET),
+        outcome=CostOutcome.NOT_CHARGED,
+        evidence=_describe_receipt(receipt),
+    )
     return Snapshot(status=Status.REJECTED, failure=failure, cost=cost)
 
 
@@ -202,13 +223,17 @@ def _fail(
 
 
 def _refunded(look: Look) -> Cost:
-    return Cost(outcome=CostOutcome.NOT_CHARGED, evidence=_make_evidence(look))
+    """Make the bill of a task whose payment came back: the network keeps the gas, nobody else anything."""
+    gas = Money(_get_gas_cost(look), ASSET) if look.publication is not None else None
+    return Cost(settled=gas, outcome=CostOutcome.NOT_CHARGED, evidence=_make_evidence(look))
 
 
 def _make_evidence(look: Look, **more: JSON) -> JSON:
     evidence: dict[str, Any] = {"task": look.task.address, "status": look.task.status.name, **more}
     if look.publication is not None:
         evidence["publication"] = _describe_receipt(look.publication)
+    if look.closing:
+        evidence["closing"] = [_describe_receipt(receipt) for receipt in look.closing]
     return evidence
 
 
@@ -221,7 +246,8 @@ def _describe_receipt(receipt: Receipt) -> dict[str, JSON]:
 
 
 def _get_gas_cost(look: Look) -> int:
-    return look.publication.cost if look.publication is not None else 0
+    publication = look.publication.cost if look.publication is not None else 0
+    return publication + sum(receipt.cost for receipt in look.closing)
 
 
 def _describe(look: Look) -> dict[str, JSON]:

@@ -16,6 +16,7 @@ from gateway.chain.rpc import (
     ask_batch,
     ask_one,
     fetch_chain_id,
+    parse_chain_id,
 )
 from gateway.clock import Clock
 from gateway.errors import BackendError, InDoubt, Misbehaved, Rejected, Unavailable
@@ -59,13 +60,22 @@ class Endpoint:
             questions: any number of them.
             lands: they have an effect: a lost answer is InDoubt, and single ones are asked one after another.
         """
+        outcomes: list[Outcome] | None = None
         try:
-            await self._check_chain()
+            if self._can_check_along(questions, lands):
+                outcomes = await self._ask_and_check(questions)
+            if outcomes is None:
+                await self._check_chain()
+                outcomes = await self._ask_all(questions, lands=lands)
         except BackendError as error:
             self._note(error)
-            # Nothing was asked yet, so nothing landed.
+            # Nothing was asked yet, or nothing is believed; and nothing landed.
             mine = error if isinstance(error, Rejected | Unavailable) else Unavailable(error.message)
             return [mine] * len(questions)
+        self._note(next((outcome for outcome in outcomes if is_failure(outcome)), None))
+        return outcomes
+
+    async def _ask_all(self, questions: Sequence[Question], *, lands: bool) -> list[Outcome]:
         outcomes: list[Outcome] = []
         while len(outcomes) < len(questions):
             chunk = questions[len(outcomes) :]
@@ -79,7 +89,6 @@ class Endpoint:
                 self._learn(error, len(chunk))
             except BackendError as error:
                 outcomes += [error] * len(chunk)
-        self._note(next((outcome for outcome in outcomes if is_failure(outcome)), None))
         return outcomes
 
     async def _ask_singly(self, questions: Sequence[Question], *, lands: bool) -> list[Outcome]:
@@ -93,6 +102,26 @@ class Endpoint:
                     return error
 
         return await asyncio.gather(*(ask(question) for question in questions))
+
+    def _can_check_along(self, questions: Sequence[Question], lands: bool) -> bool:  # noqa: FBT001
+        """Say whether the chain's id can be asked in the same request: what reads does no harm elsewhere."""
+        needed = not self._is_checked and self.chain_id is not None
+        return needed and not lands and len(questions) < self.batch_size
+
+    async def _ask_and_check(self, questions: Sequence[Question]) -> list[Outcome] | None:
+        """Ask for the chain's id together with the questions; None if the RPC takes no batch.
+
+        Raises WrongChain, or as `request`.
+        """
+        try:
+            found, *outcomes = await ask_batch(self.web3, [("eth_chainId", []), *questions])
+        except BatchRefused as error:
+            self._learn(error, len(questions) + 1)
+            return None
+        if isinstance(found, BackendError):
+            raise found
+        self._believe(parse_chain_id(found))
+        return outcomes
 
     async def _check_chain(self) -> None:
         """Ask for the chain's id at the first use, and again after each failure: URLs are moved.
@@ -108,9 +137,12 @@ class Endpoint:
                 found = await fetch_chain_id(self.web3)
             finally:
                 provider.cache_allowed_requests = True
-            if found != self.chain_id:
-                raise WrongChain(f"{self.name} is on chain {found}, and chain {self.chain_id} is configured")
-            self._is_checked = True
+            self._believe(found)
+
+    def _believe(self, chain_id: int) -> None:
+        if chain_id != self.chain_id:
+            raise WrongChain(f"{self.name} is on chain {chain_id}, and chain {self.chain_id} is configured")
+        self._is_checked = True
 
     def _learn(self, error: BatchRefused, size: int) -> None:
         """Believe the RPC about batches: half as many if it said that there were too many, else none."""

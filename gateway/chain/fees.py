@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.chain.rpc import Asks, Outcome, Question, RpcRefused
+from gateway.clock import Clock, SystemClock
 from gateway.errors import BackendError, Misbehaved, Rejected
 from gateway.types import JSON
 
+_FRESH_SECONDS = 2.0
 _BUMP_PER_MILLE = 1125  # what nodes want for a replacement: an eighth more of each fee
 
 
@@ -96,6 +98,10 @@ class Market:
     base_fee: int | None = None
     tip: int | None = None
 
+    def shuts_out(self, fees: Fees) -> bool:
+        """Say whether no block takes a transaction of these fees as things are: it waits for better times."""
+        return fees.max_fee < (self.gas_price if self.base_fee is None else self.base_fee)
+
 
 def bump_fees(old: Fees, now: Fees) -> Fees:
     """Return what replaces `old` at the same nonce: an eighth more of each, or what the market wants now.
@@ -140,3 +146,19 @@ def _parse(outcome: Outcome, name: str) -> int:
         return int(outcome, 16)
     except (TypeError, ValueError) as error:
         raise Misbehaved(f"the RPC sent no {name}") from error
+
+
+class MarketWatch:
+    """What the chain asks, at most two seconds old: a base fee holds for a block, and policies leave room."""
+
+    def __init__(self, rpc: Asks, *, clock: Clock | None = None) -> None:
+        self._rpc = rpc
+        self._clock = clock or SystemClock()
+        self._seen: tuple[float, Market] | None = None
+
+    async def fetch(self) -> Market:
+        """Return what it asks. Raises as `rpc.request`."""
+        now = self._clock.monotonic()
+        if self._seen is None or now - self._seen[0] >= _FRESH_SECONDS:
+            self._seen = now, await fetch_market(self._rpc)
+        return self._seen[1]

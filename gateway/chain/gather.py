@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import nullcontext
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -79,3 +79,31 @@ class Gather(Generic[ItemT, ResultT]):
             if not future.done():
                 future.set_result(results[start : start + len(some)])
             start += len(some)
+
+
+class Shared(Generic[ResultT]):
+    """One question at a time: who comes while it is under way shares the answer, or the error.
+
+    A caller that is cancelled leaves; the question goes on for the others.
+
+    Args:
+        run: asks it.
+    """
+
+    def __init__(self, run: Callable[[], Coroutine[Any, Any, ResultT]]) -> None:
+        self._run = run
+        self._asking: asyncio.Task[ResultT] | None = None
+
+    async def ask(self) -> ResultT:
+        """Return the answer. Raises what `run` raises."""
+        asking = self._asking
+        if asking is None or asking.done() or asking.get_loop() is not asyncio.get_running_loop():
+            asking = self._asking = asyncio.create_task(self._run())
+            asking.add_done_callback(_take_error)
+        return await asyncio.shield(asking)
+
+
+def _take_error(done: asyncio.Task[Any]) -> None:
+    """Let nobody complain of an error that nobody waited for any more."""
+    if not done.cancelled():
+        done.exception()

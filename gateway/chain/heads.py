@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-import anyio
-
+from gateway.chain.gather import Shared
 from gateway.chain.rpc import Asks, request
 from gateway.clock import Clock, SystemClock
 from gateway.errors import Misbehaved
@@ -60,24 +59,31 @@ class Heads:
         self._asked_at_seconds: float | None = None
         self._newest: Block | None = None
         self._hashes: OrderedDict[int, str] = OrderedDict()
-        self._turn = anyio.Lock()
+        self._asking = Shared(self._ask)
+
+    @property
+    def is_due(self) -> bool:
+        """Say whether `fetch` would ask now."""
+        asked = self._asked_at_seconds
+        return asked is None or self._clock.monotonic() - asked >= self._fresh_seconds
 
     async def fetch(self) -> Block:
         """Return the newest block that is known. Raises as `rpc.request`.
 
         It goes back only when the chain does: an older block of the same chain is a replica that lags.
         """
-        async with self._turn:
-            now = self._clock.monotonic()
-            asked = self._asked_at_seconds
-            if self._newest is not None and asked is not None and now - asked < self._fresh_seconds:
-                return self._newest
-            block = Block.parse(await request(self._rpc, "eth_getBlockByNumber", ["latest", False]))
-            self._asked_at_seconds = now
-            if self._newest is None or not self._is_behind(block, self._newest):
-                self._newest = block
-                self._remember(block)
+        if self._newest is not None and not self.is_due:
             return self._newest
+        return await self._asking.ask()
+
+    async def _ask(self) -> Block:
+        now = self._clock.monotonic()
+        block = Block.parse(await request(self._rpc, "eth_getBlockByNumber", ["latest", False]))
+        self._asked_at_seconds = now
+        if self._newest is None or not self._is_behind(block, self._newest):
+            self._newest = block
+            self._remember(block)
+        return self._newest
 
     def get_hash(self, number: int) -> str | None:
         """Return the hash of a recent block as far as it is known."""

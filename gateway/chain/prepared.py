@@ -32,6 +32,19 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Offer:
+    """What is offered for a call: the gas limit (margin included) and the fees per unit of gas."""
+
+    gas: int
+    fees: Fees
+
+    @property
+    def max_cost(self) -> int:
+        """The most that its gas may cost, in the chain's smallest unit."""
+        return self.gas * self.fees.max_fee
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """A signed transaction, complete before anything is sent. Whoever has it can send it, once or often.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,6 +14,7 @@ from gateway.clock import Clock, SystemClock
 from gateway.errors import Misbehaved
 
 _KEPT = 10_000  # final receipts that are remembered, the newest
+_ALONG = 64  # so many are asked for together with the newest block: one request less until they are known
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class Receipt:
         gas_price: what one unit cost, in the chain's smallest unit; 0 if the RPC does not say.
         contract: the address of what it created.
         logs: its events.
+        sender: whose transaction it was, checksummed or not; empty if the RPC does not say.
     """
 
     hash: str
@@ -38,6 +41,7 @@ class Receipt:
     gas_price: int
     contract: str | None
     logs: tuple[Log, ...]
+    sender: str = ""
 
     @property
     def cost(self) -> int:
@@ -59,6 +63,7 @@ class Receipt:
                 gas_price=int(data.get("effectiveGasPrice") or "0x0", 16),
                 contract=data.get("contractAddress"),
                 logs=tuple(parse_log(log) for log in data.get("logs") or ()),
+                sender=str(data.get("from") or ""),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise Misbehaved(f"the RPC sent a receipt that is none ({error!r})") from error
@@ -81,6 +86,8 @@ class _Seen:
 
 class Receipts:
     """Follows the receipts of many transactions: one batch per new block, however many ask how often.
+
+    A few are asked for together with the newest block, whether it is a new one or not: that is one request.
 
     A receipt counts once it lies `confirmations` blocks deep (1: as soon as it is in a block). Until then it
     is asked for anew with every block, so one that a reorg took away is simply not there again.
@@ -116,10 +123,17 @@ class Receipts:
         Raises as `rpc.request`; then nothing is known that was not known before.
         """
         wanted = list(dict.fromkeys(hashes))
-        head = await self._heads.fetch()
-        now = self._clock.monotonic()
-        asked = [one for one in wanted if one not in self._final and self._is_due(one, head, now)]
-        for one, receipt in zip(asked, await fetch_receipts(self._rpc, asked), strict=True):
+        waiting = [one for one in wanted if one not in self._final]
+        if len(waiting) <= _ALONG and self._heads.is_due:
+            asked = waiting
+            head, receipts = await asyncio.gather(self._heads.fetch(), fetch_receipts(self._rpc, asked))
+            now = self._clock.monotonic()
+        else:
+            head = await self._heads.fetch()
+            now = self._clock.monotonic()
+            asked = [one for one in waiting if self._is_due(one, head, now)]
+            receipts = await fetch_receipts(self._rpc, asked)
+        for one, receipt in zip(asked, receipts, strict=True):
             if receipt is not None and self._is_final(receipt, head):
                 self._keep(one, receipt)
             else:

@@ -289,7 +289,12 @@ async def fetch_blocks(web3: Web3 | Asks, numbers: Sequence[int]) -> list[Head]:
 
 async def fetch_chain_id(web3: Web3 | Asks) -> int:
     """Fetch the chain's id."""
-    return _parse_int({"chain_id": await request(web3, "eth_chainId", [])}, "chain_id")
+    return parse_chain_id(await request(web3, "eth_chainId", []))
+
+
+def parse_chain_id(result: JSON) -> int:
+    """Read the chain's id. Raises Misbehaved."""
+    return _parse_int({"chain_id": result}, "chain_id")
 
 
 async def fetch_calls(

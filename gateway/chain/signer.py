@@ -13,6 +13,7 @@ from typing import Any, NoReturn, Protocol
 
 from pydantic import SecretStr
 
+from gateway.chain.prepared import Call
 from gateway.errors import ConfigError, Rejected
 from gateway.types import JSON
 
@@ -153,6 +154,12 @@ def parse_raw_transaction(raw: bytes) -> dict[str, JSON]:
     numbers = {name: _parse_number(fields[name]) for name in wanted if name in fields}
     to_text = {"to": str(to_checksum_address(to))} if to else {}
     return {"from": sender, **numbers, **to_text, "data": "0x" + data.hex()}
+
+
+def parse_call(raw: str) -> Call:
+    """Read back what a signed transaction (0x hex) does. Raises ValueError."""
+    fields = parse_raw_transaction(bytes.fromhex(raw[2:]))
+    return Call(fields.get("to"), bytes.fromhex(fields["data"][2:]), fields["value"])
 
 
 def _check_signed(raw: bytes, transaction: Mapping[str, JSON], address: str) -> None:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.chain.rpc import Asks, Question, RpcRefused, request_many
+from gateway.chain.prepared import Prepared
+from gateway.chain.rpc import Asks, Question, RpcRefused, request, request_many
+from gateway.chain.signer import parse_call
 from gateway.errors import Misbehaved, Unavailable
 
 _FARTHEST = 14  # powers of two that are looked back: 8,192 blocks
@@ -50,6 +52,23 @@ async def find_spender(rpc: Asks, sender: str, nonce: int, *, height: int) -> Sp
     if spender is None:
         raise Unavailable(f"nonce {nonce} is spent, and the RPC does not show by what")
     return spender
+
+
+async def is_same_act(rpc: Asks, prepared: Prepared, spender: Spender) -> bool:
+    """Say whether the transaction that has the nonce does what the prepared one was to do, for other fees.
+
+    Raises Unavailable if it can't be seen, else as `rpc.request`.
+    """
+    found: Any = await request(rpc, "eth_getTransactionByHash", [spender.hash])
+    if found is None:
+        raise Unavailable(f"nonce {prepared.nonce} is spent by {spender.hash}, and the RPC does not show it")
+    call = parse_call(prepared.raw)
+    try:
+        data = bytes.fromhex(str(found.get("input") or found["data"]).removeprefix("0x"))
+        to, value = found.get("to") or "", int(found["value"], 16)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise Misbehaved(f"the RPC sent a transaction that is none ({error!r})") from error
+    return (data, value, to.lower()) == (call.data, call.value, (call.to or "").lower())
 
 
 async def _narrow(rpc: Asks, sender: str, nonce: int, low: int, high: int) -> tuple[int, int]:

@@ -8,60 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 
-from gateway.chain.fees import FeePolicy, Fees, Market, bump_fees, fetch_market
+from gateway.chain.fees import FeePolicy, Fees, MarketWatch, bump_fees
 from gateway.chain.gather import Gather
 from gateway.chain.nonces import NonceLane, NonceState
 from gateway.chain.pool import RpcPool
-from gateway.chain.prepared import Call, Prepared
-from gateway.chain.receipts import Receipt
+from gateway.chain.prepared import Call, Offer, Prepared
 from gateway.chain.refusals import InsufficientFunds, NonceTaken, fetch_balance, fetch_gas, judge
-from gateway.chain.rpc import Question, request_many
-from gateway.chain.signer import Signer, SigningFailed, parse_raw_transaction
-from gateway.chain.spent import find_spender
-from gateway.clock import Clock, SystemClock
+from gateway.chain.signer import Signer, SigningFailed, parse_call
+from gateway.chain.whereabouts import Look, look_up
+from gateway.clock import Clock
 from gateway.errors import BackendError
 from gateway.types import JSON
 
-_MARKET_SECONDS = 2.0  # a base fee holds for one block; FeePolicy leaves room for more
 _FILLER_GAS = 21_000
 _OUTBOX_SECONDS = 0.01  # signing twenty takes as long, and a block many times as long
-
-
-class Whereabouts(StrEnum):
-    """Where a prepared transaction is."""
-
-    MINED = "mined"  # in a block; the receipt says how it went
-    POOLED = "pooled"  # known to an RPC, in no block yet
-    ABSENT = "absent"  # no RPC knows it, and its nonce is free: the same bytes may be sent again
-    DEAD = "dead"  # another transaction has used the nonce up: it can never land
-    UNKNOWN = "unknown"  # nobody could say
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What was found of a prepared transaction.
-
-    Attributes:
-        where: see Whereabouts.
-        receipt: of MINED.
-        by: of DEAD: the hash of the transaction that has the nonce.
-        reason: of UNKNOWN: why.
-    """
-
-    where: Whereabouts
-    receipt: Receipt | None = None
-    by: str | None = None
-    reason: str = ""
-
-    @property
-    def landed(self) -> bool | None:
-        """True: it is there. False: it is not (ABSENT may still land, if sent). None: unknown."""
-        if self.where is Whereabouts.UNKNOWN:
-            return None
-        return self.where in (Whereabouts.MINED, Whereabouts.POOLED)
 
 
 class Transactions:
@@ -94,8 +55,7 @@ class Transactions:
         self._rpc = rpc
         self._signer = signer
         self._confirmations = max(1, confirmations)
-        self._clock = clock or SystemClock()
-        self._market: tuple[float, Market] | None = None
+        self.market = MarketWatch(rpc, clock=clock)
         self._outbox = Gather[Prepared, BackendError | None](
             self._broadcast_now, window_seconds=_OUTBOX_SECONDS, in_turn=True
         )
@@ -103,13 +63,10 @@ class Transactions:
 
     async def fetch_fees(self) -> Fees:
         """Return what to offer now. Raises FeeTooHigh, or as `rpc.request`."""
-        now = self._clock.monotonic()
-        if self._market is None or now - self._market[0] >= _MARKET_SECONDS:
-            self._market = now, await fetch_market(self._rpc)
-        return self.policy.choose(self._market[1])
+        return self.policy.choose(await self.market.fetch())
 
-    async def estimate(self, call: Call) -> tuple[int, Fees]:
-        """Return the gas limit (margin included) and the fees for a call. Sends and signs nothing.
+    async def estimate(self, call: Call) -> Offer:
+        """Return what to offer for a call. Sends and signs nothing.
 
         Raises Reverted (with the contract's reason) if the call would revert now, InsufficientFunds,
         FeeTooHigh, or as `rpc.request`.
@@ -125,21 +82,22 @@ class Transactions:
         wanted = call.value + gas * fees.max_fee
         if balance < wanted:
             raise InsufficientFunds(f"{self.address} has {balance}, and this may take {wanted}")
-        return gas, fees
+        return Offer(gas, fees)
 
-    async def prepare(self, call: Call, *, owner: str = "") -> Prepared:
+    async def prepare(self, call: Call, *, owner: str = "", offer: Offer | None = None) -> Prepared:
         """Give a call gas, fees and a nonce, and sign it. Nothing is sent.
 
         Args:
             call: what to do.
             owner: whose act it is, for the nonces' book.
+            offer: of `estimate`, a moment ago; then nothing is asked any more.
 
         Raises as `estimate`, and SigningFailed; then no nonce is used up.
         """
-        gas, fees = await self.estimate(call)
+        offer = offer or await self.estimate(call)
         async with self._turn:  # nothing of another act between a nonce and its signature
             nonce = await self.lane.allocate(owner)
-            return await self._sign_or_give_back(call, nonce, gas, fees, owner)
+            return await self._sign_or_give_back(call, nonce, offer, owner)
 
     async def discard(self, prepared: Prepared) -> None:
         """Throw away what was never broadcast; its nonce is given out again. Raises NonceInUse if it was."""
@@ -170,47 +128,20 @@ class Transactions:
         DEAD is said only with a proof: the hash of the transaction that has the nonce, in a block that is
         final. That a replica shows neither receipt nor transaction proves nothing.
         """
-        try:
-            return await self._look_up(prepared)
-        except BackendError as error:
-            return Look(Whereabouts.UNKNOWN, reason=error.message)
-        except (TypeError, ValueError):
-            return Look(Whereabouts.UNKNOWN, reason="the RPC sent no number")
-
-    async def _look_up(self, prepared: Prepared) -> Look:
-        questions: list[Question] = [
-            ("eth_getTransactionReceipt", [prepared.hash]),
-            ("eth_getTransactionByHash", [prepared.hash]),
-            ("eth_getTransactionCount", [prepared.sender, "latest"]),
-            ("eth_blockNumber", []),
-        ]
-        receipt_data, transaction, count, height = await request_many(self._rpc, questions)
-        receipt = Receipt.parse(receipt_data)
-        if receipt is not None:
-            return Look(Whereabouts.MINED, receipt)
-        if transaction is not None:
-            return Look(Whereabouts.POOLED)
-        if int(count, 16) <= prepared.nonce:
-            return Look(Whereabouts.ABSENT)
-        final = max(0, int(height, 16) - self._confirmations + 1)
-        spender = await find_spender(self._rpc, prepared.sender, prepared.nonce, height=final)
-        if spender.hash.lower() == prepared.hash.lower():
-            return Look(Whereabouts.POOLED)  # it landed, and its receipt is not shown yet
-        return Look(Whereabouts.DEAD, by=spender.hash)
+        return await look_up(self._rpc, prepared, confirmations=self._confirmations)
 
     async def replace(self, prepared: Prepared) -> Prepared:
         """Sign the same act once more at the same nonce, for more: at least an eighth, or what it costs now.
 
-        One of the two lands. Broadcast the new one, and keep both: either's receipt is the act's.
-        Raises FeeTooHigh, SigningFailed, or as `rpc.request`.
+        One of the two lands, and whoever knows one of them finds out about the other: `look_up` takes a
+        transaction of the same nonce that does the same for the act itself. Broadcast the new one, and look
+        for the receipts of both. Raises FeeTooHigh, SigningFailed, or as `rpc.request`.
         """
-        fees = bump_fees(prepared.fees, await self.fetch_fees())
-        self.policy.check(prepared.gas, fees)
-        old = parse_raw_transaction(bytes.fromhex(prepared.raw[2:]))
-        data = bytes.fromhex(old["data"][2:])
-        call = Call(old.get("to"), data, old["value"])
+        offer = Offer(prepared.gas, bump_fees(prepared.fees, await self.fetch_fees()))
+        self.policy.check(offer.gas, offer.fees)
+        call = parse_call(prepared.raw)
         async with self._turn:
-            new = await self._sign(call, prepared.nonce, prepared.gas, fees)
+            new = await self._sign(call, prepared.nonce, offer)
             await self.lane.write_signed(new, "")
         return new
 
@@ -233,18 +164,18 @@ class Transactions:
             if not await self.lane.take(nonce, "gap"):
                 return None
             call = Call(self.address, gas=_FILLER_GAS)
-            return await self._sign_or_give_back(call, nonce, _FILLER_GAS, fees, "gap")
+            return await self._sign_or_give_back(call, nonce, Offer(_FILLER_GAS, fees), "gap")
 
-    async def _sign_or_give_back(self, call: Call, nonce: int, gas: int, fees: Fees, owner: str) -> Prepared:
+    async def _sign_or_give_back(self, call: Call, nonce: int, offer: Offer, owner: str) -> Prepared:
         try:
-            prepared = await self._sign(call, nonce, gas, fees)
+            prepared = await self._sign(call, nonce, offer)
             await self.lane.write_signed(prepared, owner)
         except BaseException:
             await self.lane.give_back(nonce)
             raise
         return prepared
 
-    async def _sign(self, call: Call, nonce: int, gas: int, fees: Fees) -> Prepared:
+    async def _sign(self, call: Call, nonce: int, offer: Offer) -> Prepared:
         from eth_utils.address import to_checksum_address
         from eth_utils.crypto import keccak
 
@@ -253,8 +184,8 @@ class Transactions:
             "nonce": nonce,
             "value": call.value,
             "data": "0x" + call.data.hex(),
-            "gas": gas,
-            **fees.encode(),
+            "gas": offer.gas,
+            **offer.fees.encode(),
         }
         if call.to is not None:
             fields["to"] = str(to_checksum_address(call.to))
@@ -267,8 +198,8 @@ class Transactions:
             nonce=nonce,
             raw="0x" + raw.hex(),
             hash="0x" + bytes(keccak(raw)).hex(),
-            gas=gas,
-            fees=fees,
+            gas=offer.gas,
+            fees=offer.fees,
         )
 
     async def _broadcast_now(self, items: list[Prepared]) -> list[BackendError | None]:

@@ -25,7 +25,8 @@ from gateway.chain.reverts import Reason, ReasonKind
 from gateway.chain.rpc import Log, Reverted
 from gateway.chain.scan import LogFilter, LogScan
 from gateway.chain.signer import make_key_signer
-from gateway.chain.transactions import Transactions, Whereabouts
+from gateway.chain.transactions import Transactions
+from gateway.chain.whereabouts import Whereabouts
 from gateway.devnet.chain.accounts import ACCOUNTS
 from gateway.devnet.chain.anvil import CHAIN_ID
 from gateway.devnet.chain.chain import Chain

@@ -31,6 +31,10 @@ class Block:
     hashes: list[str] = field(default_factory=list)
 
 
+def get_fee(transaction: dict[str, Any]) -> int:
+    return int(transaction.get("gasPrice") or transaction["maxFeePerGas"])
+
+
 class Chain:
     """Blocks of transactions; each transaction with data emits one event with that data."""
 
@@ -65,9 +69,11 @@ class Chain:
             raise KeyError("already known")
         if transaction["nonce"] < self.count(transaction["from"], len(self.blocks)):
             raise KeyError("nonce too low")
-        rivals = (one for one in self.pool if self.known[one]["from"] == transaction["from"])
-        if any(self.known[one]["nonce"] == transaction["nonce"] for one in rivals):
+        sender, nonce = transaction["from"], transaction["nonce"]
+        rivals = [o for o in self.pool if (self.known[o]["from"], self.known[o]["nonce"]) == (sender, nonce)]
+        if any(get_fee(transaction) * 100 < get_fee(self.known[one]) * 110 for one in rivals):
             raise KeyError("replacement transaction underpriced")
+        self.pool = [one for one in self.pool if one not in rivals]
         self.known[wanted] = transaction
         self.pool.append(wanted)
         return wanted
@@ -217,7 +223,14 @@ class Node:
         if wanted not in self.chain.pool and (block is None or block.number > self.height):
             return None
         transaction = self.chain.known[wanted]
-        return {"hash": wanted, "from": transaction["from"], "nonce": hex(transaction["nonce"])}
+        return {
+            "hash": wanted,
+            "from": transaction["from"],
+            "to": transaction.get("to"),
+            "nonce": hex(transaction["nonce"]),
+            "value": hex(transaction["value"]),
+            "input": transaction["data"],
+        }
 
     def on_getTransactionReceipt(self, wanted: str) -> Any:  # noqa: N802
         block = self.chain.find(wanted)

@@ -96,7 +96,21 @@ async def test_a_lagging_replica_moves_no_head_back_and_a_reorg_does() -> None:
         assert at.heads.get_hash(newest.number) is None
 
 
-async def test_receipts_cost_one_batch_per_block() -> None:
+async def test_a_few_receipts_come_with_the_newest_block() -> None:
+    async with site() as at:
+        receipts = at.receipts()
+        hashes = [await at.put(f"{number}") for number in range(20)]
+        before = len(at.node.requests)
+        assert set((await receipts.look(hashes)).values()) == {None}
+        at.chain.mine()
+        assert None not in (await receipts.look(hashes)).values()
+        assert len(at.node.requests) == before + 2
+        await receipts.look(hashes)
+        assert at.node.asked["eth_getTransactionReceipt"] == 40
+
+
+async def test_receipts_cost_one_batch_per_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.chain.receipts._ALONG", 0)
     async with site() as at:
         receipts = at.receipts()
         hashes = [await at.put(f"{number}") for number in range(50)]
@@ -110,7 +124,8 @@ async def test_receipts_cost_one_batch_per_block() -> None:
         assert len([one for one in at.node.requests if "eth_getTransactionReceipt" in one]) == 2
 
 
-async def test_a_receipt_that_is_hidden_is_asked_for_again() -> None:
+async def test_a_receipt_that_is_hidden_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.chain.receipts._ALONG", 0)
     async with site() as at:
         receipts = at.receipts(ask_again_in=timedelta(seconds=1))
         transaction = await at.emit("a")

@@ -59,9 +59,10 @@ async def test_what_is_asked_at_once_is_one_request_and_asked_once() -> None:
         questions = [rpc.request(pool, *NUMBER), rpc.fetch_chain_id(pool), rpc.request(pool, *NUMBER)]
         assert await asyncio.gather(*questions) == ["0x0", CHAIN_ID, "0x0"]
         assert await pool.ask([]) == []
+        assert await pool.ask([NUMBER]) == ["0x0"]
     assert [sorted(request) for request in node.requests] == [
-        ["eth_chainId"],
-        ["eth_blockNumber", "eth_chainId"],
+        ["eth_blockNumber", "eth_chainId", "eth_chainId"],  # ours, and the check of a URL that is new
+        ["eth_blockNumber"],
     ]
 
 
@@ -91,7 +92,7 @@ async def test_with_nobody_else_the_sick_one_is_asked_once_per_question() -> Non
     assert type(first) is Unavailable
     assert type(second) is Throttled
     assert third == "0x0"
-    assert len(node.requests) == 4
+    assert len(node.requests) == 3
 
 
 async def test_nobody_there(caplog: pytest.LogCaptureFixture) -> None:
@@ -109,7 +110,8 @@ async def test_a_wrong_chain_is_never_believed() -> None:
     wrong, right = Node(Chain(), chain_id=1), Node(Chain())
     async with pool_of(wrong, right) as pool:
         assert await pool.ask([NUMBER]) == ["0x0"]
-    assert set(wrong.asked) == {"eth_chainId"}
+    assert wrong.asked == {"eth_chainId": 1, "eth_blockNumber": 1}
+    assert right.asked == {"eth_chainId": 1, "eth_blockNumber": 1}
 
 
 async def test_only_wrong_chains() -> None:
@@ -138,7 +140,7 @@ async def test_without_a_chain_id_the_first_rpc_decides() -> None:
         assert await pool.fetch_chain_id() == await pool.fetch_chain_id() == CHAIN_ID
         first.statuses = [502]
         assert isinstance((await pool.ask([NUMBER]))[0], Unavailable)
-    assert set(second.asked) == {"eth_chainId"}
+    assert second.asked["eth_chainId"] == 1
 
 
 LIMITS = [
@@ -152,6 +154,7 @@ LIMITS = [
 async def test_a_batch_limit_is_learned(words: dict[str, Any]) -> None:
     node = Node(Chain(), batch_limit=10, batch_words=words)
     async with pool_of(node) as pool:
+        await pool.ask([NUMBER])
         assert await pool.ask(blocks(40)) == ["0x0"] * 40
         learned = [len(request) for request in node.requests[1:]]
         assert learned == [40, 20, 10, 10, 10, 10]
@@ -167,7 +170,7 @@ async def test_an_rpc_without_batches(words: dict[str, Any]) -> None:
     async with pool_of(node) as pool:
         assert await pool.ask(blocks(5)) == ["0x0"] * 5
         assert await pool.ask(blocks(5)) == ["0x0"] * 5
-    assert [len(request) for request in node.requests] == [1, 5] + [1] * 10
+    assert [len(request) for request in node.requests] == [6, 1] + [1] * 10
 
 
 @pytest.mark.parametrize(("status", "sizes"), [(413, [8, 4, 4]), (400, [8] + [1] * 8)])
@@ -177,7 +180,7 @@ async def test_a_batch_refused_by_http(status: int, sizes: list[int]) -> None:
         await pool.ask([NUMBER])
         node.statuses = [status]
         assert await pool.ask(blocks(8)) == ["0x0"] * 8
-    assert [len(request) for request in node.requests[2:]] == sizes
+    assert [len(request) for request in node.requests[1:]] == sizes
 
 
 async def test_a_limit_on_the_pace_is_no_limit_on_batches() -> None:

@@ -23,7 +23,8 @@ from gateway.chain.refusals import (
     NonceTaken,
 )
 from gateway.chain.signer import SigningFailed, make_account_signer, make_key_signer
-from gateway.chain.transactions import Transactions, Whereabouts
+from gateway.chain.transactions import Transactions
+from gateway.chain.whereabouts import Whereabouts
 from gateway.errors import InDoubt, Rejected, Throttled
 
 pytestmark = pytest.mark.anyio
@@ -60,7 +61,7 @@ async def test_twenty_at_once(batch_limit: int) -> None:
     assert count_mined(node.chain) == 20
     assert [one.nonce for one in prepared] == list(range(20))
     if batch_limit == 1000:
-        assert len(node.requests) == 3  # the chain's id, all questions, all transactions
+        assert len(node.requests) == 2  # all questions and the chain's id, all transactions
 
 
 async def test_the_lowest_nonce_goes_first() -> None:
@@ -81,6 +82,26 @@ async def test_a_legacy_chain() -> None:
         dearer = await transactions.replace(prepared)
     assert dearer.fees == Fees(2_250_000_000)
     assert node.chain.known[prepared.hash]["gasPrice"] == 2 * 10**9
+
+
+async def test_a_replacement_is_the_same_act_for_whoever_knows_the_first_bytes_alone() -> None:
+    node = Node(Chain())
+    async with transactions_on(node) as transactions:
+        prepared = await transactions.prepare(CALL)
+        await transactions.broadcast(prepared)
+        dearer = await transactions.replace(prepared)
+        await transactions.broadcast(dearer)
+        assert node.chain.pool == [dearer.hash]
+        after = make_transactions(transactions._rpc)  # a process that has not heard of the replacement
+        assert (await after.look_up(prepared)).where is Whereabouts.UNKNOWN
+        with pytest.raises(NonceTaken):
+            await after.broadcast(prepared)
+        node.chain.mine(3)
+        look = await after.look_up(prepared)
+        assert look.where is Whereabouts.MINED
+        assert look.receipt is not None
+        assert look.receipt.hash == dearer.hash
+    assert count_mined(node.chain) == 1
 
 
 async def test_an_answer_that_is_lost_is_a_doubt_that_a_look_ends() -> None:
@@ -192,9 +213,10 @@ async def test_receipts_that_are_hidden_do_not_make_it_dead() -> None:
         await transactions.broadcast(prepared)
         node.chain.mine(5)
         node.hidden = 2  # one look finds neither receipt nor transaction, though the nonce is spent
+        assert (await transactions.look_up(prepared)).where is Whereabouts.MINED
+        node.hidden, node.on_getTransactionReceipt = 1, lambda _: None  # type: ignore[method-assign]
         look = await transactions.look_up(prepared)
         assert (look.where, look.landed) == (Whereabouts.POOLED, True)
-        assert (await transactions.look_up(prepared)).where is Whereabouts.MINED
 
 
 async def test_a_replica_that_lags_shows_it_as_absent_never_dead() -> None:
@@ -230,7 +252,7 @@ async def test_dead_is_proven(distance: int) -> None:
         prepared = await transactions.prepare(CALL)
         rival = await make_transactions(transactions._rpc).prepare(Call(TO, value=5))
         await make_transactions(transactions._rpc).broadcast(rival)
-        assert (await transactions.look_up(prepared)).where is Whereabouts.ABSENT
+        assert (await transactions.look_up(prepared)).where is Whereabouts.UNKNOWN  # the rival waits
         with pytest.raises(NonceTaken):
             await transactions.broadcast(prepared)
         node.chain.mine(1 + distance)
