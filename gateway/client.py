@@ -39,6 +39,7 @@ class AsyncGateway(Reading):
 
     Attributes:
         models: the catalogue, each alias with its targets.
+        adapters: the backends by name, for what stands beside the seam.
         store: where its runs are kept; open after the first call.
     """
 
@@ -94,6 +95,7 @@ class AsyncGateway(Reading):
             capacities,
         )
         self.models: Mapping[str, Model] = self._engine.catalogue.models
+        self.adapters: Mapping[str, Adapter[Any]] = by_name
         self.store: Store = self._engine.store
 
     @classmethod
@@ -105,7 +107,7 @@ class AsyncGateway(Reading):
 
         config = load(path)
         clock = clock or SystemClock()
-        return cls(
+        gateway = cls(
             make_adapters(config.backends, clock).values(),
             config.models,
             store=make_store_url(config),
@@ -114,6 +116,8 @@ class AsyncGateway(Reading):
             capacities=make_capacities(config),
             clock=clock,
         )
+        gateway._engine.cleaner.retention = config.gateway.retention
+        return gateway
 
     async def run(
         self,

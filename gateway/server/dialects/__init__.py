@@ -10,6 +10,6 @@ from gateway.server.routes import Face
 
 def make_faces() -> list[Face]:
     """Return every dialect's face."""
-    from gateway.server.dialects import infernet, openai
+    from gateway.server.dialects import inferencesh, infernet, openai
 
-    return [infernet.make_face(), openai.make_face()]
+    return [infernet.make_face(), inferencesh.make_face(), openai.make_face()]
