@@ -26,7 +26,13 @@ UNIT_TESTS = [
     "tests/conformance/test_inferencesh.py",
     "tests/conformance/test_infernet.py",
 ]
-SDKS = {"infernet_client": ["--no-deps"], "inferencesh_036": [], "inferencesh_078": [], "ogpu": []}
+SDKS = {
+    "infernet_client": ["--no-deps"],
+    "inferencesh_036": [],
+    "inferencesh_078": [],
+    "ogpu": [],
+    "openai": [],
+}
 
 
 def main() -> int:

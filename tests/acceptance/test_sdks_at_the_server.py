@@ -37,7 +37,10 @@ openai.chat = {{ input = {{ text = "$.messages[-1].content" }}, output = "$.outp
 
 [models.vectors]
 targets = {{ node = {{ containers = ["sentiment"] }} }}
-openai.embeddings = {{ input = {{ text = "$.input[0]" }}, output = ["$.output.neg", "$.output.neu", "$.output.pos"] }}
+
+[models.vectors.openai.embeddings]
+input = {{ text = "$.input[0]" }}
+output = ["$.output.neg", "$.output.neu", "$.output.pos"]
 """
 CONTAINERS = ("sentiment", "echo", "upper", "fail", "words")
 APPS = ("sentiment", "sleep", "fail", "words", "file-length", "needs-secret", "rejected", "echo")
