@@ -18,8 +18,7 @@ _ABOUT = f"""\
 {TASKS} tasks are published on a local chain with OGPU's contracts and a block each second: with this
 gateway, all at once; with the official SDK, one after another; and with the SDK in {TASKS} threads. The
 time ends when the caller knows every task to be in a block: `publish_task` returned, or the run shows the
-task. Our time includes the first look at each task's state, which the SDK does not make, and keeping each
-run in SQLite.
+task; both have it from the receipt. Our time includes keeping each run in SQLite.
 
 Every client has a process of its own that stays; its first publication, from a cold start, has a row of its
 own. The clients take turns, ours after each of the others. Each round begins at another time between two

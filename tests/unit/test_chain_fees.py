@@ -33,6 +33,16 @@ def test_a_bump_is_at_least_an_eighth_of_each(old: Fees, now: Fees) -> None:
         assert bumped.max_fee >= bumped.tip
 
 
+@given(MARKETS)
+def test_what_is_offered_now_is_never_shut_out_now(market: Market) -> None:
+    assert not market.shuts_out(FeePolicy().choose(market))
+
+
+@pytest.mark.parametrize(("market", "fees"), [(Market(10), Fees(9)), (Market(12, 10, 2), Fees(9, 1))])
+def test_what_is_below_the_base_fee_is_shut_out(market: Market, fees: Fees) -> None:
+    assert market.shuts_out(fees)
+
+
 @given(MARKETS, st.none() | WEI)
 def test_an_offer_is_under_the_cap_and_above_the_base_fee(market: Market, cap: int | None) -> None:
     policy = FeePolicy(max_fee=cap)

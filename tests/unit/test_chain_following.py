@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -78,6 +79,18 @@ async def test_a_head_is_believed_for_a_while() -> None:
         at.clock.seconds += 1
         assert (await heads.fetch()).number == 1
         assert at.node.asked["eth_getBlockByNumber"] == 2
+
+
+async def test_who_asks_while_it_is_asked_for_shares_the_newest_block() -> None:
+    """However old an answer may be: else forty at once ask one after another, each for all that it waits."""
+    async with site() as at:
+        found = await asyncio.gather(*(at.heads.fetch() for _ in range(40)))
+        assert {block.number for block in found} == {0}
+        assert at.node.asked["eth_getBlockByNumber"] == 1
+        at.node.statuses = [502]
+        failed = await asyncio.gather(*(at.heads.fetch() for _ in range(3)), return_exceptions=True)
+        assert [type(error) for error in failed] == [Unavailable] * 3
+        assert (await at.heads.fetch()).number == 0
 
 
 async def test_a_lagging_replica_moves_no_head_back_and_a_reorg_does() -> None:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gateway.chain.gather import Gather
+from gateway.chain.gather import Gather, Shared
 
 pytestmark = pytest.mark.anyio
 
@@ -72,3 +72,41 @@ async def test_who_leaves_takes_nobody_along() -> None:
     work.go.set()
     assert await staying == [4]
     assert work.lists == [[1, 2]]
+
+
+async def test_a_question_under_way_is_shared_and_goes_on_without_those_who_leave() -> None:
+    work = Work()
+
+    async def run() -> int:
+        [found] = await work([len(work.lists) + 1])
+        return found
+
+    shared = Shared(run)
+    first, second = asyncio.create_task(shared.ask()), asyncio.create_task(shared.ask())
+    await work.begun.wait()
+    first.cancel()
+    third = asyncio.create_task(shared.ask())
+    await asyncio.sleep(0)
+    work.go.set()
+    assert await second == await third
+    assert len(work.lists) == 1
+    await shared.ask()  # a new question, for that one is answered
+    assert len(work.lists) == 2
+    assert first.cancelled()
+
+
+async def test_an_error_is_shared_and_not_kept() -> None:
+    tries = 0
+
+    async def run() -> int:
+        nonlocal tries
+        tries += 1
+        await asyncio.sleep(0)
+        if tries == 1:
+            raise RuntimeError("bad")
+        return tries
+
+    shared = Shared(run)
+    told = await asyncio.gather(shared.ask(), shared.ask(), return_exceptions=True)
+    assert [type(one) for one in told] == [RuntimeError, RuntimeError]
+    assert await shared.ask() == 2
