@@ -107,7 +107,7 @@ class LimitsConfig(Strict):
 class GatewaySettings(LimitsConfig):
     """The table [gateway]."""
 
-    store: str | None = None
+    store: str | None = Field(default=None, repr=False)  # a password may be in it
     currency: str = "USD"
     rates_max_age: Duration = timedelta(days=30)
 

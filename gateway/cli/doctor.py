@@ -23,6 +23,7 @@ _PACKAGE = "inference-gateway"
 _EXTRAS = {
     "infernet-chain": ("eth-account", "web3"),
     "ogpu": ("coincurve", "eth-account", "web3"),
+    "postgres": ("psycopg",),
     "devnet": ("aiohttp", "vaderSentiment"),
 }
 _OLDEST = (3, 11)
@@ -123,7 +124,7 @@ def _check_plugins() -> Iterator[Finding]:
 async def _check_store(config: Config) -> Finding:
     from gateway.config import make_store_url
     from gateway.lifecycle import Phase
-    from gateway.store import make_store
+    from gateway.store import hide_password, make_store
     from gateway.store.protocol import SCHEMA_VERSION, RunFilter
 
     try:
@@ -136,7 +137,7 @@ async def _check_store(config: Config) -> Finding:
             await store.aclose()
     except GatewayError as error:
         return Finding("WRONG", "store", str(error))
-    told = f"{url}: writable, schema {SCHEMA_VERSION}, {len(is_open)} open runs"
+    told = f"{hide_password(url)}: writable, schema {SCHEMA_VERSION}, {len(is_open)} open runs"
     if url == "memory:":
         return Finding("note", "store", "memory: runs are forgotten when the process ends")
     return Finding("ok", "store", told)

@@ -21,11 +21,20 @@ def make_store(url: str) -> Store:
         return SqliteStore(url.removeprefix("sqlite:///"))
     if url.startswith("postgresql://"):
         return _make_postgres_store(url)
-    shown = f"{url.partition(':')[0]}:..." if "@" in url else url  # a password may be in it
     raise ConfigError(
-        f'gateway.store: {shown!r} is not a store; write "sqlite:///runs.db", "memory:" or'
+        f'gateway.store: {hide_password(url)!r} is not a store; write "sqlite:///runs.db", "memory:" or'
         ' "postgresql://user@host/database"'
     )
+
+
+def hide_password(url: str) -> str:
+    """Return a store's URL as it may be shown: without a password, wherever that may be in it."""
+    place, at, rest = url.rpartition("@")
+    scheme, slashes, user = place.partition("//")
+    if at and not slashes:
+        return f"{scheme.partition(':')[0]}:..."
+    shown = f"{scheme}{slashes}{user.partition(':')[0]}@{rest}" if at else url
+    return shown.partition("?")[0] if "://" in shown and not shown.startswith("sqlite:") else shown
 
 
 def _make_postgres_store(url: str) -> Store:
