@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from benchmarks.kill_matrix.deadly import DeadlyStore, die_looking
 from benchmarks.kill_matrix.points import At, Point
-from gateway import AsyncGateway, Limits, RunFailed, Task
+from gateway import AsyncGateway, Limits, NoBackend, RunFailed, Task
 from gateway.adapter import Adapter
 from gateway.policy.budget import Accounting, Budget
 from gateway.policy.rates import Rates
@@ -25,6 +25,7 @@ from gateway.types import JSON, Money
 
 MODEL = "echo"
 READY = "ready"
+_AGAIN_SECONDS = 0.5
 
 
 class Orders(BaseModel):
@@ -75,10 +76,20 @@ async def work(orders: Orders) -> None:
         print(READY, flush=True)
         if orders.role == "replica":
             await asyncio.Event().wait()
+        await _call(gateway, Task(model=MODEL, input={"text": orders.text}), orders.key)
+
+
+async def _call(gateway: AsyncGateway, task: Task, key: str) -> None:
+    while True:
         try:
-            await gateway.run(Task(model=MODEL, input={"text": orders.text}), idempotency_key=orders.key)
+            await gateway.run(task, idempotency_key=key)
+        except NoBackend:  # on a machine that has much else to do; nothing was taken in
+            await asyncio.sleep(_AGAIN_SECONDS)
         except RunFailed as failed:
             print(failed)
+            return
+        else:
+            return
 
 
 def make_accounting(currency: str) -> Accounting:

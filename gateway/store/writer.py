@@ -13,6 +13,7 @@ from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 from gateway.errors import GatewayError, StoreError
+from gateway.store.sqlite_trouble import check_identity, explain, get_identity, is_spoiling
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], Any]
@@ -52,6 +53,7 @@ class Writer:
         self._timeout_seconds = timeout_seconds
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._identity: tuple[int, int] | None = None  # of the file, while it is open
 
     def start(self) -> None:
         """Start the thread, if it does not run; it opens the database itself."""
@@ -88,6 +90,7 @@ class Writer:
             self._queue.put(None)
             while thread.is_alive():  # noqa: ASYNC110  at the interpreter's end no pool can join it for us
                 await asyncio.sleep(0.001)
+            self._identity = None
 
     def _run(self) -> None:
         connection: sqlite3.Connection | None = None
@@ -96,9 +99,13 @@ class Writer:
             jobs, going_on = self._take()
             try:
                 connection = connection or self._connect()
+                self._check_file()
                 results = _do_together(connection, [job[0] for job in jobs], self._write_many)
             except Exception as error:  # noqa: BLE001  whatever it is, those who wait must hear of it
                 results = [error] * len(jobs)
+            if connection is not None and any(is_spoiling(result) for result in results):
+                connection.close()
+                connection = None
             _deliver(jobs, [self._explain(result) for result in results])
         if connection is not None:
             connection.close()
@@ -114,20 +121,22 @@ class Writer:
         return jobs, False
 
     def _explain(self, result: Any) -> Any:
-        if not isinstance(result, Exception) or isinstance(result, GatewayError):
-            return result
-        kind = "" if isinstance(result, sqlite3.Error | OSError) else f"{type(result).__name__}: "
-        failure = StoreError(f"the store {self._path} refused: {kind}{result}")
-        failure.__cause__ = result
-        return failure
+        is_ours = not isinstance(result, Exception) or isinstance(result, GatewayError)
+        return result if is_ours else explain(self._path, result)
+
+    def _check_file(self) -> None:
+        if self._identity is not None:
+            check_identity(self._path, self._identity)
 
     def _connect(self) -> sqlite3.Connection:
+        self._check_file()  # what was there once is not made anew, empty
         self._path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(
             self._path, timeout=self._timeout_seconds, isolation_level=None, check_same_thread=False
         )
         try:
             self._set_up(connection)
+            self._identity = get_identity(self._path)
         except BaseException:
             connection.close()
             raise
