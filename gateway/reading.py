@@ -15,6 +15,7 @@ from gateway.task import Quote, Run, Task
 
 if TYPE_CHECKING:
     from gateway.engine.engine import Engine
+    from gateway.engine.health import BackendHealth
     from gateway.policy.routing import Plan
     from gateway.store.bill import BillLine, By
     from gateway.store.protocol import RunFilter
@@ -85,7 +86,8 @@ class Reading:
             if word not in BY:
                 raise InvalidInput(f"by: {word!r} is not known; known: {', '.join(BY)}")
         await self._engine.start()
-        return make_bill(await self._engine.store.ledger.list_entries(since), by)
+        ledger = self._engine.store.ledger
+        return make_bill(await ledger.list_entries(since), by, await ledger.list_pruned(since))
 
     async def quote(self, task: Task, backend: Selected = "auto") -> dict[str, Quote]:
         """Return what a task would cost, by backend. Raises NoBackend if nobody could run it."""
@@ -98,3 +100,7 @@ class Reading:
         names = list(self._engine.adapters)
         found = await asyncio.gather(*(self._engine.planner.fetch_capabilities(name) for name in names))
         return dict(zip(names, found, strict=True))
+
+    async def health(self) -> dict[str, BackendHealth]:
+        """Return what this process knows of every backend without asking: breakers, load, what was learnt."""
+        return {name: self._engine.planner.get_health(name) for name in self._engine.adapters}

@@ -89,6 +89,7 @@ class Gateway:
     settle = _carry(AsyncGateway.settle)
     map = _carry(AsyncGateway.map)
     backends = _carry(AsyncGateway.backends)
+    health = _carry(AsyncGateway.health)
     recover = _carry(AsyncGateway.recover)
     events = _carry_iterator(AsyncGateway.events)
 

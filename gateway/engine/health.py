@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from gateway.clock import Clock
 from gateway.errors import BackendError
 from gateway.policy.health import Breaker, BreakerState, Operation, RetryBudget, is_breaking
+from gateway.policy.learning import Observed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendHealth:
+    """What this process knows of one backend.
+
+    Attributes:
+        breakers: by operation (quote, submit, poll): closed, open or half_open.
+        running: attempts of this process that are there now.
+        models: what was learnt of each model there.
+    """
+
+    breakers: Mapping[str, BreakerState]
+    running: int
+    models: Mapping[str, Observed]
 
 
 class Health:

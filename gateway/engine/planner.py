@@ -13,11 +13,12 @@ from gateway.adapter import Adapter, Capabilities
 from gateway.catalogue import Catalogue, Target
 from gateway.clock import Clock
 from gateway.engine.gates import Gates
-from gateway.engine.health import Health
+from gateway.engine.health import BackendHealth, Health
 from gateway.engine.quotes import Quotes
 from gateway.errors import BackendError, GatewayError, InvalidInput
 from gateway.limits import Limits
 from gateway.policy.budget import Accounting
+from gateway.policy.health import Operation
 from gateway.policy.learning import MOST_OUTCOMES, Observed, Outcome, make_outcome, observe
 from gateway.policy.routing import Candidate, Plan, Selector
 from gateway.policy.stages import Setting, make_plan
@@ -112,6 +113,15 @@ class Planner:
             known = (now, observe(self._outcomes.get(key, ()), now))
             self._observed[key] = known
         return replace(known[1], running=self._gates.get(backend).running)
+
+    def get_health(self, backend: str) -> BackendHealth:
+        """Return what this process knows of a backend, without asking it."""
+        models = sorted(model for name, model in self._outcomes if name == backend)
+        return BackendHealth(
+            breakers={operation: self._health.get_state(backend, operation) for operation in Operation},
+            running=self._gates.get(backend).running,
+            models={model: self.get_observed(backend, model) for model in models},
+        )
 
     def _forget_old_looks(self, backends: Sequence[str], since: float) -> bool:
         """Forget looks from before, and say whether there were any: "nobody can" needs a fresh one."""

@@ -24,8 +24,9 @@ async def make_quotes(request: Request) -> Answer:
 
 
 async def list_backends(request: Request) -> Answer:
-    """Ask every backend what it is and can."""
-    return answer_json({"backends": view(await request.service.gateway.backends())})
+    """Ask every backend what it is and can, and say what is known of its health."""
+    gateway = request.service.gateway
+    return answer_json({"backends": view(await gateway.backends()), "health": view(await gateway.health())})
 
 
 async def list_models(request: Request) -> Answer:

@@ -45,7 +45,7 @@ def _make_answers() -> dict[str, Schema]:
         "RunPlan": _object(plan={"anyOf": [_ref("Plan"), none]}),
         "Events": _object(events=_list_of(_ref("Event"))),
         "Quotes": _object(quotes=_map_of(_ref("Quote"))),
-        "Backends": _object(backends=_map_of(_ref("Capabilities"))),
+        "Backends": _object(backends=_map_of(_ref("Capabilities")), health=_map_of({"type": "object"})),
         "Models": _object(
             models=_list_of(
                 _object(

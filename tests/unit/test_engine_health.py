@@ -208,3 +208,19 @@ async def test_a_429_closes_the_gate_for_everybody() -> None:
     assert {run.status for run in runs} == {Status.COMPLETED}
     assert a.calls["submit"] == 3
     assert all(run.failure is None or run.failure.kind is not FailureKind.THROTTLED for run in runs)
+
+
+async def test_what_is_known_of_a_backend_is_told_without_asking_it() -> None:
+    clock = FakeClock()
+    well, ill = FakeAdapter("well", clock=clock), Deaf("ill", clock=clock)
+    async with make_gateway(well, ill, clock=clock) as gateway:
+        await run_to_end(gateway, make_task(), "well")
+        ill.backend.is_down = True
+        for _ in range(OPENS_AFTER):
+            await run_to_end(gateway, make_task(), "ill")
+        health = await gateway.health()
+    assert health["well"].breakers["submit"] is BreakerState.CLOSED
+    assert health["well"].models["m"].success_rate == 1.0
+    assert health["well"].models["m"].p50_seconds
+    assert health["ill"].breakers["submit"] is BreakerState.OPEN
+    assert health["ill"].running == 0
