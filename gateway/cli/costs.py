@@ -11,7 +11,6 @@ from gateway.cli.stored import open_store
 from gateway.cli.tables import format_table, get_width
 from gateway.cli.words import format_json
 from gateway.store.bill import BY, BillLine, Total, make_bill
-from gateway.store.ledger import Entry
 
 _NOTHING = "nothing"
 
@@ -40,21 +39,22 @@ async def costs(args: argparse.Namespace) -> int:
     by = tuple(dict.fromkeys(args.by or BY))
     async with open_store(args.config) as store:
         entries = await store.ledger.list_entries(since)
-    lines = make_bill(entries, by)
+        pruned = await store.ledger.list_pruned(since)
+    lines = make_bill(entries, by, pruned)
     if args.json:
         print(format_json([line.model_dump() for line in lines]))
     elif lines:
-        print(format_costs(lines, entries, by, get_width()))
+        print(format_costs(lines, make_bill(entries, (), pruned), by, get_width()))
     else:
         print(f"nothing was tried in the last {args.since}", file=sys.stderr)
     return DONE
 
 
-def format_costs(lines: list[BillLine], entries: list[Entry], by: tuple[str, ...], width: int | None) -> str:
+def format_costs(lines: list[BillLine], whole: list[BillLine], by: tuple[str, ...], width: int | None) -> str:
     """Return the bill as a table, with a last line for all."""
     rows = [[*(getattr(line, name) for name in by), *_format_numbers(line)] for line in lines]
     if len(lines) > 1:
-        rows += [["all", *[None] * (len(by) - 1), *_format_numbers(line)] for line in make_bill(entries, ())]
+        rows += [["all", *[None] * (len(by) - 1), *_format_numbers(line)] for line in whole]
     return format_table((*by, "attempts", "quoted", "reserved", "settled"), rows, width)
 
 

@@ -14,6 +14,7 @@ from gateway.adapter import Adapter
 from gateway.catalogue import Catalogue
 from gateway.clock import Clock
 from gateway.engine.accepting import Chooser
+from gateway.engine.cleaning import Cleaner
 from gateway.engine.gates import Gates
 from gateway.engine.health import Health
 from gateway.engine.ids import make_run_id
@@ -63,6 +64,7 @@ class Engine:
         gates = Gates(capacities or {}, clock)
         self.planner = Planner(adapters, catalogue, clock, accounting, health, gates)
         self._limits = limits
+        self.cleaner = Cleaner(store, clock)
         self._laid: dict[str | None, tuple[Limits, Limits]] = {}
         self._owner = make_owner()
         self._journal = Journal(store, clock, self._owner, accounting)
@@ -96,6 +98,7 @@ class Engine:
                     self.planner.learn(backend, model, outcome)
             if to_work and not self._keeper.is_working:
                 await self._keeper.start()
+                self.cleaner.start()
 
     async def plan(self, task: Task, backend: str | Sequence[str]) -> Plan:
         """Return the plan for a task, with every quote; nothing is submitted, and no run is taken over."""
@@ -198,6 +201,7 @@ class Engine:
     async def aclose(self) -> None:
         """Let submissions under way finish (bounded), give the open runs back, and close everything."""
         has_worked = await self._keeper.stop()
+        await self.cleaner.stop()
         await self._worker.aclose()
         for adapter in self.adapters.values():
             await adapter.aclose()
