@@ -77,7 +77,8 @@ def _call(args: argparse.Namespace) -> int:
     from gateway.cli.logs import set_up_logging
 
     set_up_logging(debug=args.debug)
-    status: int = asyncio.run(args.call(args))
+    with asyncio.Runner(loop_factory=getattr(args, "loop_factory", None)) as runner:
+        status: int = runner.run(args.call(args))
     sys.stdout.flush()
     return status
 

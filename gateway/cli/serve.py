@@ -3,22 +3,58 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 
 from gateway.cli.exits import DONE, UsageError
 
 
 def add_arguments(_name: str, parser: argparse.ArgumentParser) -> None:
     """Take where to listen."""
-    parser.add_argument("--host", metavar="ADDRESS", help="where to listen (127.0.0.1)")
-    parser.add_argument("--port", metavar="N", type=int, help="on which port (8080; 0: a free one)")
-    parser.set_defaults(call=serve)
+    parser.add_argument("--host", metavar="ADDRESS", help="where to listen (server.host: 127.0.0.1)")
+    parser.add_argument(
+        "--port", metavar="N", type=int, help="on which port (server.port: 8080; 0: a free one)"
+    )
+    parser.add_argument("--workers", metavar="N", type=int, help="so many processes (server.workers: 1)")
+    parser.add_argument(
+        "--fd", metavar="N", type=int, help="a listening socket that the parent process has opened"
+    )
+    parser.set_defaults(call=serve, loop_factory=make_loop)
+
+
+def make_loop() -> asyncio.AbstractEventLoop:
+    """Return uvloop's event loop where it is installed, else asyncio's own."""
+    try:
+        import uvloop
+    except ModuleNotFoundError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 async def serve(args: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM."""
     try:
-        from gateway.server.serving import serve as serve_http
+        from gateway.server.serving import serve as serve_one
+        from gateway.server.workers import serve_many
     except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("gateway"):
+            raise
         raise UsageError(f"{error.name} is missing: pip install 'inference-gateway[server]'") from error
-    await serve_http(args.config, host=args.host, port=args.port, say=lambda line: print(line, flush=True))
+    from gateway.config import load
+
+    workers = args.workers or load(args.config).server.workers
+    if workers < 1:
+        raise UsageError("--workers needs 1 or more")
+    if workers > 1 and args.fd is None:
+        await serve_many(args.config, host=args.host, port=args.port, workers=workers, say=_say)
+    else:
+        say = _say if args.fd is None else _say_nothing
+        await serve_one(args.config, host=args.host, port=args.port, workers=workers, fd=args.fd, say=say)
     return DONE
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _say_nothing(_: str) -> None:
+    """The parent process has said it."""

@@ -34,6 +34,7 @@ class Keeper:
 
     Attributes:
         tasks: which do it, while it works.
+        claims: it takes runs over; one whose gateway takes no new runs any more does not.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Keeper:
         self._lease = SHARED_LEASE_LASTS if isinstance(store, Shared) else LEASE_LASTS
         self._recovered: list[Recovered] = []
         self.tasks: list[asyncio.Task[None]] = []
+        self.claims = True
         self._believed_until = 0.0
         self._quiet_until = 0.0
 
@@ -120,7 +122,7 @@ class Keeper:
     async def _look(self) -> None:
         for wish in await self._store.list_wishes(self._owner):
             await self._hear(wish)
-        if self.is_believed and self._clock.monotonic() >= self._quiet_until:
+        if self.claims and self.is_believed and self._clock.monotonic() >= self._quiet_until:
             await self.claim()
 
     async def _beat(self) -> None:

@@ -89,7 +89,7 @@ class App:
 
     def _check_host(self, scope: AsgiScope) -> None:
         """Refuse names that are not ours: a page that has its own name point at loopback must not get in."""
-        hosts = self.service.settings.hosts or _LOOPBACK
+        hosts = self.service.settings.hosts or (_LOOPBACK if self.service.keys.is_open else ("*",))
         if "*" in hosts:
             return
         host = find_header(scope, b"host") or ""

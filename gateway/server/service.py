@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,7 @@ class Service:
         keys: who may do what.
         webhooks: tells of runs' ends.
         tapes: recordings of runs that stream.
+        make_store: opens another door to the same data, for the gateway of a changed configuration.
         in_flight: (key, idempotency key) of requests under way.
         stopping: set once no new runs are taken: streams and long polls end soon after.
     """
@@ -57,9 +58,11 @@ class Service:
         self.keys = keys or KeyBook(clock, "USD")
         self.webhooks = Webhooks(self)
         self.tapes = Tapes()
+        self.make_store: Callable[[], Store] = lambda: self.store
         self.in_flight: set[tuple[str | None, str | None]] = set()
         self.stopping = asyncio.Event()
         self._chores: set[asyncio.Task[None]] = set()
+        self._is_started = self._is_closed = False
 
     @property
     def store(self) -> Store:
@@ -69,8 +72,11 @@ class Service:
     async def start(self) -> None:
         """Open the store, learn the keys, pick up what an earlier process left, and go on with all that.
 
-        Raises StoreError if the store can't be opened.
+        Once is enough. Raises StoreError if the store can't be opened.
         """
+        if self._is_started:
+            return
+        self._is_started = True
         await self.store.open()
         self.keys.learn(await list_keys(self.store.shelf))
         await self.gateway.__aenter__()
@@ -144,8 +150,11 @@ class Service:
         return next((old for old in self.retired if works_on(old, run_id)), self.gateway)
 
     async def aclose(self) -> None:
-        """Finish what is being sent, give open runs back, close everything."""
+        """Finish what is being sent, give open runs back, close everything. Once is enough."""
         self.stopping.set()
+        if self._is_closed:
+            return
+        self._is_closed = True
         chores = list(self._chores)
         for chore in chores:
             chore.cancel()

@@ -1,23 +1,27 @@
-"""Runs the application under uvicorn: binds, says where it listens, and ends in order."""
+"""Runs the application under uvicorn: binds, says where it listens, reloads, and ends in order."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 
 import uvicorn
 
 from gateway.clock import SystemClock
-from gateway.config import load
+from gateway.config import Config, load
 from gateway.errors import ConfigError
 from gateway.server.app import App
-from gateway.server.making import make_service
+from gateway.server.making import make_gateway, make_service
+from gateway.server.reloading import Reloader
 from gateway.server.service import Service
+
+_PARENT_SECONDS = 1.0
 
 
 class _Server(uvicorn.Server):
@@ -32,14 +36,15 @@ class _Server(uvicorn.Server):
         """Hear SIGINT and SIGTERM in the event loop; unlike uvicorn, don't raise them again in the end."""
         loop = asyncio.get_running_loop()
         for sig in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(sig, self._stop, sig)
+            loop.add_signal_handler(sig, self.stop, sig)
         try:
             yield
         finally:
             for sig in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(sig)
 
-    def _stop(self, sig: int) -> None:
+    def stop(self, sig: int = signal.SIGTERM) -> None:
+        """Begin to end: nothing new is taken; a second SIGINT does not wait for what is under way."""
         self._service.stopping.set()
         self.handle_exit(sig, None)
 
@@ -49,28 +54,95 @@ async def serve(
     *,
     host: str | None = None,
     port: int | None = None,
+    workers: int | None = None,
+    fd: int | None = None,
     say: Callable[[str], None],
 ) -> None:
-    """Serve until a signal ends it. Raises ConfigError if it can't begin."""
-    config = load(config_path)
+    """Serve until a signal ends it.
+
+    Args:
+        config_path: the configuration; found as `gateway.config.load` says if absent.
+        host: where to listen; as configured if absent.
+        port: on which port; as configured if absent.
+        workers: how many processes share the port; this one is one of them.
+        fd: a listening socket that this process was started with, instead of host and port.
+        say: is told where it listens, once it takes requests.
+
+    Raises:
+        ConfigError: the configuration is wrong, or the address can't be had, or must not be.
+        StoreError: the store can't be opened.
+    """
+
+    def read() -> Config:
+        config = load(config_path)
+        given = {"workers": workers} if workers else {}
+        return config.model_copy(update={"server": config.server.model_copy(update=given)})
+
+    config = read()
     settings = config.server
-    listening = bind(host or settings.host, settings.port if port is None else port)
     service = make_service(config, SystemClock())
-    server = make_server(App(service), service)
-    address, bound = listening.getsockname()[:2]
-    shown = f"[{address}]" if ":" in address else address
-    say(f"the gateway listens on http://{shown}:{bound}; Ctrl-C ends it")
-    await server.serve([listening])
+    if fd is None:
+        listening = bind(host or settings.host, settings.port if port is None else port)
+    else:
+        listening = socket.socket(fileno=fd)
+    try:
+        await service.start()
+        check_reach(listening, is_open=service.keys.is_open)
+        server = make_server(App(service), service)
+        reloader = Reloader(
+            service,
+            config,
+            read,
+            lambda changed: make_gateway(changed, service.make_store(), service.clock, service.keys),
+        )
+        with _hear_hangup(service, reloader):
+            if fd is not None:
+                service.begin(_follow_parent(server, os.getppid()))
+            say(f"the gateway listens on {get_url(listening)}; Ctrl-C ends it")
+            await server.serve([listening])
+    finally:
+        listening.close()
+        await service.aclose()
 
 
-def make_server(app: App, service: Service) -> uvicorn.Server:
+@contextmanager
+def _hear_hangup(service: Service, reloader: Reloader) -> Iterator[None]:
+    """Read the configuration anew at each SIGHUP."""
+    loop = asyncio.get_running_loop()
+
+    async def reload() -> None:
+        await reloader.reload()
+
+    loop.add_signal_handler(signal.SIGHUP, lambda: service.begin(reload()))
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+async def _follow_parent(server: _Server, parent: int) -> None:
+    """End when the process that started the workers is no more."""
+    while os.getppid() == parent:  # noqa: ASYNC110  the system tells nobody
+        await asyncio.sleep(_PARENT_SECONDS)
+    server.stop()
+
+
+def make_server(app: App, service: Service) -> _Server:
     """Make the server that runs an application."""
+    protocol: type[asyncio.Protocol] | str = "auto"
+    with suppress(ModuleNotFoundError):  # httptools has no wheels for some systems
+        from gateway.server.protocol import Protocol
+
+        protocol = Protocol
     config = uvicorn.Config(
         app,
+        http=protocol,
+        ws="none",
         log_config=None,
         access_log=False,
         lifespan="on",
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=max(1, round(service.settings.shutdown_timeout.total_seconds())),
     )
     return _Server(config, service)
@@ -83,9 +155,6 @@ def bind(host: str, port: int) -> socket.socket:
         listening = socket.socket(family, kind, proto)
     except OSError as error:
         raise ConfigError(f"can't listen on {host}: {error.strerror}") from error
-    if not ip_address(address[0]).is_loopback:
-        listening.close()
-        raise ConfigError(f"{host} is beyond this machine, and there is no API key: anybody could spend")
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
@@ -95,3 +164,20 @@ def bind(host: str, port: int) -> socket.socket:
         raise ConfigError(f"can't listen on {host}, port {port}: {error.strerror}") from error
     listening.setblocking(False)
     return listening
+
+
+def check_reach(listening: socket.socket, *, is_open: bool) -> None:
+    """Raise ConfigError if others than this machine can reach a server that asks nobody for a key."""
+    address = listening.getsockname()
+    beyond = listening.family != socket.AF_UNIX and not ip_address(address[0]).is_loopback
+    if beyond and is_open:
+        raise ConfigError(
+            f"{address[0]} is beyond this machine and there is no API key, so anybody could spend:"
+            " make one with `gateway keys create NAME`"
+        )
+
+
+def get_url(listening: socket.socket) -> str:
+    """Return the address of a listening socket as a URL."""
+    address, port = listening.getsockname()[:2]
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"

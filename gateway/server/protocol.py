@@ -1,0 +1,62 @@
+"""HTTP on the socket: a request's head that does not come, or does not end, is not waited for."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_SECONDS = 15.0
+MOST_HEAD_BYTES = 64 * 1024
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's protocol over httptools, with a limit on the head's time and size."""
+
+    _waiting: asyncio.TimerHandle | None = None
+    _head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as its base
+        """Give the first head its time."""
+        super().connection_made(transport)
+        self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the timer."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Count what comes before the head's end."""
+        if self._waiting is not None:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._waiting is not None and self._head_bytes > MOST_HEAD_BYTES:
+            self._give_up()
+
+    def on_message_begin(self) -> None:
+        """Give the head of a further request its time as well."""
+        super().on_message_begin()
+        if self._waiting is None:
+            self._wait_for_head()
+
+    def on_headers_complete(self) -> None:
+        """Stop waiting: the body has limits of its own."""
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def _wait_for_head(self) -> None:
+        self._head_bytes = 0
+        self._waiting = self.loop.call_later(HEAD_SECONDS, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _give_up(self) -> None:
+        self._stop_waiting()
+        transport: Any = self.transport
+        if not transport.is_closing():
+            transport.close()

@@ -1,0 +1,113 @@
+"""Several processes on one port, over one store: starts them, passes signals on, replaces those that die."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from gateway.config import load, make_store_url
+from gateway.errors import ConfigError
+from gateway.server.keys import list_keys
+from gateway.server.serving import bind, check_reach, get_url
+from gateway.store import make_store
+
+_AGAIN_SECONDS = (0.5, 10.0)
+_KILL_AFTER_SECONDS = 15.0
+
+
+async def serve_many(
+    config_path: str | Path | None,
+    *,
+    host: str | None,
+    port: int | None,
+    workers: int,
+    say: Callable[[str], None],
+) -> None:
+    """Serve with so many processes until a signal ends them. Raises ConfigError, StoreError."""
+    config = load(config_path)
+    url = make_store_url(config)
+    if url == "memory:":
+        raise ConfigError(
+            'several workers share the store, and "memory:" can\'t be shared: set gateway.store'
+        )
+    listening = bind(host or config.server.host, config.server.port if port is None else port)
+    store = make_store(url)
+    await store.open()
+    try:
+        check_reach(listening, is_open=not await list_keys(store.shelf))
+    finally:
+        await store.aclose()
+    words = ["serve", "--fd", str(listening.fileno()), "--workers", str(workers)]
+    words += ["--config", str(config_path)] if config_path is not None else []
+    family = Family(words, listening, config.server.shutdown_timeout.total_seconds() + _KILL_AFTER_SECONDS)
+    loop = asyncio.get_running_loop()
+    for sig in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(sig, family.stop)
+    loop.add_signal_handler(signal.SIGHUP, family.tell, signal.SIGHUP)
+    say(f"the gateway listens on {get_url(listening)} with {workers} workers; Ctrl-C ends it")
+    try:
+        await asyncio.gather(*(family.keep_one(say) for _ in range(workers)))
+    finally:
+        listening.close()
+
+
+class Family:
+    """The worker processes."""
+
+    def __init__(self, words: Sequence[str], listening: socket.socket, seconds: float) -> None:
+        """Make it without workers; `seconds` is how long one may take to end."""
+        self._command = [sys.executable, "-m", "gateway", *words]
+        self._fd = listening.fileno()
+        self._seconds = seconds
+        self._workers: set[asyncio.subprocess.Process] = set()
+        self._stopping = asyncio.Event()
+
+    def tell(self, sig: signal.Signals) -> None:
+        """Pass a signal on to every worker."""
+        for worker in self._workers:
+            with suppress(ProcessLookupError):
+                worker.send_signal(sig)
+
+    def stop(self) -> None:
+        """Let all of them end, and start none any more."""
+        self._stopping.set()
+        self.tell(signal.SIGTERM)
+
+    async def keep_one(self, say: Callable[[str], None]) -> None:
+        """Keep one worker running, with another in its place if it dies, until all shall end."""
+        wait = _AGAIN_SECONDS[0]
+        while not self._stopping.is_set():
+            began = asyncio.get_running_loop().time()
+            status = await self._run_one()
+            if self._stopping.is_set():
+                return
+            lived = asyncio.get_running_loop().time() - began
+            wait = _AGAIN_SECONDS[0] if lived > 60 else min(wait * 2, _AGAIN_SECONDS[1])
+            say(f"a worker has ended with status {status}; another one starts in {wait:g} s")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._stopping.wait()
+
+    async def _run_one(self) -> int:
+        worker = await asyncio.create_subprocess_exec(*self._command, pass_fds=[self._fd])
+        self._workers.add(worker)
+        try:
+            if self._stopping.is_set():
+                worker.terminate()
+            ending = asyncio.ensure_future(worker.wait())
+            stopping = asyncio.ensure_future(self._stopping.wait())
+            await asyncio.wait({ending, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            try:
+                async with asyncio.timeout(self._seconds if self._stopping.is_set() else None):
+                    return await ending
+            except TimeoutError:
+                worker.kill()
+                return await worker.wait()
+        finally:
+            self._workers.discard(worker)
