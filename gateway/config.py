@@ -110,6 +110,7 @@ class GatewaySettings(LimitsConfig):
     store: str | None = Field(default=None, repr=False)  # a password may be in it
     currency: str = "USD"
     rates_max_age: Duration = timedelta(days=30)
+    retention: Duration | None = None
 
 
 class ShapeSettings(Strict):

@@ -23,6 +23,8 @@ _COMMANDS = {
     "costs": ("gateway.cli.costs", "sum up what was quoted, is reserved and was settled"),
     "settle": ("gateway.cli.settle", "say what a run cost of which nobody knew it"),
     "worker": ("gateway.cli.worker", "work on the runs of a shared store until it is told to stop"),
+    "prune": ("gateway.cli.archive", "forget runs that ended long ago"),
+    "export": ("gateway.cli.archive", "print every run, with its attempts and costs, as JSON lines"),
     "recover": ("gateway.cli.recover", "finish the runs that a dead process left behind"),
     "plan": ("gateway.cli.look", "show where a task would go, and why"),
     "backends": ("gateway.cli.look", "show every backend's health"),
