@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -162,6 +162,11 @@ class BackendSettings(BaseModel):
     adapter: str
     max_in_flight: int | None = Field(default=None, ge=1)
     rate: SubmissionRate | None = None
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, object]]:
+        """Name the adapter's keys without what they say: secrets are in their places already."""
+        yield "adapter", self.adapter
+        yield "keys", sorted(self.model_extra or {})
 
     def get_own_settings(self) -> dict[str, JSON]:
         """Return what is the adapter's own to read."""

@@ -86,12 +86,19 @@ def parse_spec(words: Mapping[str, str]) -> SourceSpec:
         "min_payment": Money.parse,
         "min_lockup": Money.parse,
         "max_expiry": parse_duration,
-        "delivery": lambda name: DeliveryMethod[name.upper()],
+        "delivery": _parse_delivery,
     }
     try:
         return SourceSpec(**{name: readers.get(name, str)(value) for name, value in words.items()})
-    except (KeyError, TypeError, ValueError) as error:
+    except (TypeError, ValueError) as error:
         raise ConfigError(f"the source can't be read: {error}") from error
+
+
+def _parse_delivery(name: str) -> DeliveryMethod:
+    known = {method.name.lower(): method for method in DeliveryMethod}
+    if name.lower() not in known:
+        raise ValueError(f"there is no delivery {name!r}; known: {', '.join(known)}")
+    return known[name.lower()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +171,8 @@ class SourceActs(Acting):
 
     async def _make_params(self, words: SourceSpec | Mapping[str, str]) -> tuple[Any, ...]:
         spec = words if isinstance(words, SourceSpec) else parse_spec(words)
+        environments = int(spec.environments)
         async with self.connection.named():
-            environments = int(spec.environments)
             stored = await self.connection.content.put(
                 spec.encode_metadata(), filename=METADATA_NAME, content_type=JSON_TYPE
             )

@@ -173,8 +173,8 @@ class _Gateway:
             _log.warning("content gateway %s gave wrong content: %s", self._name, error.message)
             self.rests_until = now + _BAN_SECONDS
         elif isinstance(error, Throttled):
-            wait = error.retry_after.total_seconds() if error.retry_after else _FIRST_REST_SECONDS
-            self.throttled_until = now + min(wait, _LONGEST_REST_SECONDS)
+            wait = _FIRST_REST_SECONDS if error.retry_after is None else error.retry_after.total_seconds()
+            self.throttled_until = now + min(wait, _LONGEST_REST_SECONDS)  # "0" is now: it may be asked again
         elif isinstance(error, Unavailable) and not isinstance(error, ContentNotFound):
             rest = min(_FIRST_REST_SECONDS * 2**self._failures, _LONGEST_REST_SECONDS)
             self._failures = min(self._failures + 1, 10)

@@ -33,7 +33,11 @@ EVMS = [
 
 
 def make_test_chain(evm: str, block_seconds: int | None = None) -> Chain:
-    anvil = node_tools.find_anvil(_ENVIRONMENT) if evm == "anvil" else None
+    """Make a chain that is not started. Without anvil the test fails, and says how to get it."""
+    try:
+        anvil = node_tools.find_anvil(_ENVIRONMENT) if evm == "anvil" else None
+    except node_tools.ToolMissing as error:
+        pytest.fail(f"{error}. Everything that the tests need comes with `python3 start.py setup`")
     return make_chain(evm=evm, chain_id=CHAIN_ID, block_seconds=block_seconds, anvil=anvil)
 
 

@@ -3,48 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import pytest
+from ogpu_place import CHAIN_ID, EVMS, make_test_chain
 
 from gateway import AsyncGateway, Run, RunFailed, Task
 from gateway.chain.nonces import MemoryNonceBook
-from gateway.devnet.chain import node_tools
 from gateway.devnet.chain.accounts import Account
-from gateway.devnet.chain.chain import make_chain
 from gateway.devnet.chain.revm import has_revm
 from gateway.devnet.ogpu import OgpuDevnet
 from gateway.store.memory import MemoryStore
 from gateway.store.protocol import Store
 from gateway_ogpu import OgpuAdapter, OgpuConfig
 
+__all__ = ["CHAIN_ID", "EVMS"]  # the others are here
 NAME = "chain"
-CHAIN_ID = 1071
-_ENVIRONMENT = dict(os.environ)  # read here: no test sees it
-
-
-def _find_anvil() -> Any:
-    try:
-        return node_tools.find_anvil(_ENVIRONMENT)
-    except node_tools.ToolMissing:
-        return None
-
-
-ANVIL = _find_anvil()
-EVMS = [
-    pytest.param("revm", marks=pytest.mark.skipif(not has_revm(), reason="pyrevm is not installed")),
-    pytest.param("anvil", marks=pytest.mark.skipif(ANVIL is None, reason="anvil is not installed")),
-]
 
 
 @asynccontextmanager
 async def start_ogpu(
-    evm: str = "revm", *, block_seconds: int | None = None, **words: Any
+    evm: str | None = None, *, block_seconds: int | None = None, **words: Any
 ) -> AsyncIterator[OgpuDevnet]:
-    chain = make_chain(evm=evm, chain_id=CHAIN_ID, block_seconds=block_seconds, anvil=ANVIL)
+    """Start it on that EVM; None: pyrevm where there is one, for it starts quicker."""
+    chain = make_test_chain(evm or ("revm" if has_revm() else "anvil"), block_seconds)
     async with OgpuDevnet(chain, **words) as ogpu:
         ticking = [asyncio.create_task(_tick(ogpu))] if block_seconds is None else []
         try:

@@ -261,6 +261,28 @@ async def test_who_wants_us_to_wait_is_not_asked_before() -> None:
         assert len(asked[0].requests) == 2
 
 
+async def test_a_gateway_that_wants_no_wait_is_asked_again_at_once() -> None:
+    answers = [say(b"", status=429, headers={"retry-after": "0"}), say(CAR_BYTES)]
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return await answers.pop(0)(request)
+
+    async with gateways(answer, clock=FakeClock()) as (reader, asked):
+        with pytest.raises(Throttled):
+            await reader.fetch(CID)
+        assert await reader.fetch(CID) == DATA
+        assert len(asked[0].requests) == 2
+
+
+async def test_while_one_wants_a_wait_the_other_is_asked_at_once() -> None:
+    clock = FakeClock()
+    busy = say(b"", status=429, headers={"retry-after": "60"})
+    async with gateways(busy, say(CAR_BYTES), clock=clock) as (reader, asked):
+        for _ in range(3):  # no time passes on this clock: nobody was waited for
+            assert await reader.fetch(CID) == DATA
+        assert [len(each.requests) for each in asked] == [1, 3]
+
+
 async def test_content_in_the_cid_itself_is_not_asked_for() -> None:
     async with gateways(say(b"", status=500)) as (reader, asked):
         assert await reader.fetch(Cid(RAW_CODEC, b"hello", IDENTITY)) == b"hello"
