@@ -96,7 +96,7 @@ class Following:
             self._connection.heads.fetch(), self._look_for_receipts(pending)
         )
         found = await self._find_tasks(pending, receipts, head)
-        published = [job for job in jobs.values() if job.handle.job_id not in found]
+        published = [job for job in jobs.values() if job.task is not None and job.handle.job_id not in found]
         found |= await self._look_at(published, head)
         self._forget_old()
         return {handle: found[handle.job_id] for handle in jobs if handle.job_id in found}
@@ -146,7 +146,7 @@ class Following:
                 found[job.handle.job_id] = make_lost(
                     self._connection.name, job.handle.job_id, "the transaction published no task"
                 )
-            elif job.task is not None and "source" in job.handle.detail:
+            elif job.task is not None and job.birth is not None:
                 found[job.handle.job_id] = make_published(job.handle, job.task, receipt)
         ends = await asyncio.gather(*(self._chase(job, head) for job in waiting))
         return found | {
@@ -162,7 +162,8 @@ class Following:
             event = parse_event(log) if log.address.lower() == nexus else None
             if event is not None and event.name == "TaskPublished":
                 job.task, job.receipt = event.arguments["task"], receipt
-                job.birth = tuple(one for one in receipt.logs if _is_about(one, nexus, job.task))
+                if "source" in job.handle.detail:  # it says what was published; a bare hash does not
+                    job.birth = tuple(one for one in receipt.logs if _is_about(one, nexus, job.task))
                 return True
         return False
 
@@ -207,6 +208,7 @@ class Following:
         found: dict[str, Snapshot] = {}
         for job in jobs:
             if job.ended is None and job.seen is None and job.task is not None and job.receipt is not None:
+                # As it was published: were there news, they would have been fetched.
                 found[job.handle.job_id] = make_published(job.handle, job.task, job.receipt)
             elif job.ended is None and job.seen is not None and job.task is not None:
                 snapshot = make_snapshot(
@@ -233,6 +235,8 @@ class Following:
     def _has_news(self, job: Job, logs: Mapping[str, tuple[Log, ...]], head: Block) -> bool:
         if job.seen is not None:
             return logs[str(job.task)] != job.logs
+        if job.birth is not None and job.receipt is not None and job.receipt.block_number > head.number:
+            return False  # this look's block is older than the publication
         is_new = job.birth is not None and logs[str(job.task)] == job.birth
         return not is_new or head.timestamp > int(job.handle.detail.get("expires_at", 0))
 
@@ -242,6 +246,7 @@ class Following:
             return
         believed = head.number - self._connection.config.confirmations + 1
         news = [log.block_number for job in jobs for log in logs[str(job.task)]]
+        news += [job.receipt.block_number for job in jobs if job.receipt is not None]
         found = await fetch_tasks(
             self._connection.rpc,
             self._connection.contracts.vault,
