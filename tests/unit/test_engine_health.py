@@ -16,6 +16,7 @@ from gateway.errors import InDoubt, Misbehaved, Rejected, Throttled, Unavailable
 from gateway.policy.capacity import Capacity, Turns
 from gateway.policy.health import OPENS_AFTER, Breaker, BreakerState, RetryBudget, is_breaking
 from gateway.testing import FakeAdapter, FakeClock
+from gateway.testing.backend import Fault
 
 pytestmark = pytest.mark.anyio
 
@@ -212,12 +213,11 @@ async def test_a_429_closes_the_gate_for_everybody() -> None:
 
 async def test_what_is_known_of_a_backend_is_told_without_asking_it() -> None:
     clock = FakeClock()
-    well, ill = FakeAdapter("well", clock=clock), Deaf("ill", clock=clock)
+    well, ill = FakeAdapter("well", clock=clock), FakeAdapter("ill", clock=clock)
     async with make_gateway(well, ill, clock=clock) as gateway:
         await run_to_end(gateway, make_task(), "well")
-        ill.backend.is_down = True
-        for _ in range(OPENS_AFTER):
-            await run_to_end(gateway, make_task(), "ill")
+        ill.backend.arm(Fault.REFUSE, times=OPENS_AFTER)
+        await run_to_end(gateway, make_task(max_attempts=OPENS_AFTER), "ill")
         health = await gateway.health()
     assert health["well"].breakers["submit"] is BreakerState.CLOSED
     assert health["well"].models["m"].success_rate == 1.0
