@@ -15,6 +15,7 @@ from gateway.clock import Clock
 from gateway.engine.gates import Gates
 from gateway.engine.health import BackendHealth, Health
 from gateway.engine.quotes import Quotes
+from gateway.engine.waits import listen
 from gateway.errors import BackendError, GatewayError, InvalidInput
 from gateway.limits import Limits
 from gateway.policy.budget import Accounting
@@ -159,8 +160,7 @@ class Planner:
 
     async def _ask(self, backend: str) -> Capabilities:
         try:
-            async with asyncio.timeout(_ASK_SECONDS):
-                capabilities = await self._adapters[backend].capabilities()
+            capabilities = await listen(self._adapters[backend].capabilities(), _ASK_SECONDS)
         except TimeoutError:
             capabilities = Capabilities(healthy=False, reason=f"it did not answer within {_ASK_SECONDS:g} s")
         except GatewayError as error:

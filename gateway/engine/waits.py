@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, retry_if_result
 from tenacity.wait import wait_base
@@ -13,6 +14,30 @@ from gateway.adapter import Recovery, Unknown
 from gateway.clock import Clock
 from gateway.errors import BackendError, StoreError
 from gateway.policy.pace import get_retry_delay
+
+ResultT = TypeVar("ResultT")
+_STEP_SECONDS = 0.1
+
+
+async def listen(work: Coroutine[Any, Any, ResultT], seconds: float) -> ResultT:
+    """Wait for an answer, and count the time in which we could have heard one.
+
+    While a library is loaded for the first time the event loop stands still, on a busy machine for seconds:
+    that is nobody's silence. Raises TimeoutError, and what the work raises.
+    """
+    loop = asyncio.get_running_loop()
+    task, left = asyncio.create_task(work), seconds
+    try:
+        while not task.done() and left > 0:
+            began = loop.time()
+            await asyncio.wait({task}, timeout=min(left, _STEP_SECONDS))
+            left -= min(loop.time() - began, 2 * _STEP_SECONDS)
+        if not task.done():
+            raise TimeoutError
+        return task.result()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def throw_retry_delay(previous_seconds: float, error: BaseException | None) -> float:
