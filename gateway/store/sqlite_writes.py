@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -15,8 +15,8 @@ from gateway.store.rows import encode_attempt, encode_plan, encode_run, encode_t
 from gateway.store.sqlite_rows import get_time, make_marks
 from gateway.task import Envelope, Event, Run
 
-# Every statement takes many rows. A row count is one of a few, so that each text is parsed once and kept.
-_ROWS_AT_ONCE = (64, 16, 4, 1)
+# Every statement takes up to so many rows; the connection keeps the statement for each count, once parsed.
+_ROWS_AT_ONCE = 32
 _CREATE = (
     "INSERT INTO runs (id, created_at, cancel_requested_at, status, phase, model, owner, parent,"
     " idempotency_key, api_key, task, plan, state) VALUES {rows}"
@@ -143,18 +143,11 @@ def _spend(db: sqlite3.Connection, spends: Sequence[Spend]) -> None:
 def _write_rows(db: sqlite3.Connection, statement: str, rows: Sequence[Row]) -> int:
     """Return how many rows were written or changed."""
     changed = 0
-    for some in _cut(rows):
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        some = rows[start : start + _ROWS_AT_ONCE]
         values = [value for row in some for value in row]
         changed += db.execute(_make_text(statement, len(some), len(some[0])), values).rowcount
     return changed
-
-
-def _cut(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    start = 0
-    for size in _ROWS_AT_ONCE:
-        while len(rows) - start >= size:
-            yield rows[start : start + size]
-            start += size
 
 
 @cache

@@ -34,6 +34,7 @@ WriteMany = Callable[[sqlite3.Connection, Sequence[Sharing]], None]
 _Job = tuple[Work | Sharing, asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
 
 _MOST_PER_COMMIT = 512
+_STATEMENTS_KEPT = 256
 _LOCKED_PAUSE_SECONDS = 0.01
 
 
@@ -132,7 +133,11 @@ class Writer:
         self._check_file()  # what was there once is not made anew, empty
         self._path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(
-            self._path, timeout=self._timeout_seconds, isolation_level=None, check_same_thread=False
+            self._path,
+            timeout=self._timeout_seconds,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=_STATEMENTS_KEPT,
         )
         try:
             self._set_up(connection)
