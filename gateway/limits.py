@@ -15,6 +15,7 @@ OnFailed = Literal["stop", "next"]
 Sort = Literal["balanced", "cheapest", "fastest", "reliable"]
 Agree = Literal["exact", "numeric"]
 WhenAllOpen = Literal["fail", "wait"]
+Explore = Literal["free", "cheaper", "always", "never"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,8 @@ class Limits(Value):
         hedge: run it at so many backends at once and take the first success.
         quorum: (k, n): run it at n backends and take the answer that k agree on.
         agree: what counts as agreement: the same JSON ("exact"), or numbers within 1e-6 ("numeric").
+        explore: when a backend that was never tried goes before one that was: where it is "free", where it is
+            "cheaper" than what a good result costs elsewhere, "always" (one job at a time), or "never".
         when_all_open: when every candidate's breaker is open: "fail" at once, or "wait" for the first.
     """
 
@@ -60,4 +63,5 @@ class Limits(Value):
     hedge: int | None = None
     quorum: tuple[int, int] | None = None
     agree: Agree | None = None
+    explore: Explore | None = None
     when_all_open: WhenAllOpen | None = None

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 
 from benchmarks.lost_answer.place import Place, read_place
-from benchmarks.routing.measure import Row, find_misses, measure
+from benchmarks.routing.measure import SEEDS, Row, find_misses, find_ties, measure
 from benchmarks.routing.planning import LIMIT_SECONDS, measure_planning
 from benchmarks.routing.simulation import Result
 from benchmarks.routing.table import format_page
@@ -30,13 +31,13 @@ def main() -> int:
     began = time.monotonic()
     speed = measure_planning()
     with ProcessPoolExecutor() as pool:
-        results = pool.map(_measure_one, range(len(ALL)))
-        found = [Row(workload, result) for workload, result in zip(ALL, results, strict=True)]
+        parts = list(pool.map(_measure_one, *zip(*product(range(len(ALL)), SEEDS), strict=True)))
+    found = [_join(number, parts[number * len(SEEDS) :][: len(SEEDS)]) for number in range(len(ALL))]
     rows, beyond = found[: len(WORKLOADS)], found[len(WORKLOADS) :]
     misses = find_misses(rows)
     if speed.plan >= LIMIT_SECONDS:
         misses.append(f"planning takes {speed.plan * 1e3:.1f} ms")
-    page = format_page(rows, beyond, speed, misses, _read_place())
+    page = format_page(rows, beyond, speed, (misses, find_ties(rows)), _read_place())
     print(page)
     print(f"took {time.monotonic() - began:.0f} s", file=sys.stderr)
     args.out.write_text(page, encoding="utf-8")
@@ -45,9 +46,14 @@ def main() -> int:
     return 1 if misses else 0
 
 
-def _measure_one(number: int) -> Mapping[str, Result]:
+def _measure_one(number: int, seed: int) -> Mapping[str, Sequence[Result]]:
     """Measure one workload, told by its number: its functions can't be sent to another process."""
-    return measure(ALL[number]).results
+    return measure(ALL[number], (seed,)).played
+
+
+def _join(number: int, parts: Sequence[Mapping[str, Sequence[Result]]]) -> Row:
+    """Put a workload's results with all seeds together."""
+    return Row(ALL[number], {name: [result for part in parts for result in part[name]] for name in parts[0]})
 
 
 def _read_place() -> Place:

@@ -58,7 +58,9 @@ class Ours:
     def __init__(self, sort: Sort, value_of_second: float) -> None:
         self.name: str = sort
         worth = _tell_money(value_of_second * 3600) if sort == "balanced" else None
-        self._limits = Limits(sort=sort, value_of_time=worth, on_failed="next", max_attempts=MOST_TRIES)
+        self._limits = Limits(
+            sort=sort, value_of_time=worth, on_failed="next", max_attempts=MOST_TRIES, explore="cheaper"
+        )
         self._setting = Setting(self._limits, Selector(None), START_AT.date())
         self._task = Task(model="any", limits=self._limits)
         self._clock = VirtualClock()

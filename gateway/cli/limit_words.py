@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, get_args
 
 from gateway.cli.exits import UsageError
-from gateway.limits import Agree, Limits, OnDoubt, OnFailed, Sort, WhenAllOpen
+from gateway.limits import Agree, Explore, Limits, OnDoubt, OnFailed, Sort, WhenAllOpen
 from gateway.task import Accept
 
 T = TypeVar("T")
@@ -57,6 +57,7 @@ def get_given(args: argparse.Namespace) -> dict[str, Any]:
         "max_attempts": args.max_attempts,
         "on_failed": args.on_failed,
         "on_doubt": args.on_doubt,
+        "explore": args.explore,
         "when_all_open": args.when_all_open,
         "hedge": args.hedge,
         "quorum": _read(_parse_quorum, args.quorum, "--quorum"),
@@ -73,6 +74,11 @@ def _add_choice_of_backends(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--require", metavar="FEATURES", help="what the backend must have: cancel,recall")
     group.add_argument("--sort", choices=get_args(Sort), help="what the best backend is (balanced)")
     group.add_argument("--value-of-time", metavar="MONEY", help="what an hour of waiting is worth")
+    group.add_argument(
+        "--explore",
+        choices=get_args(Explore),
+        help="put untried backends before tried ones: where free (default), cheaper, always, or never",
+    )
 
 
 def _add_bounds(group: argparse._ArgumentGroup) -> None:

@@ -11,8 +11,11 @@ from gateway.lifecycle import AttemptStatus
 from gateway.task import Attempt
 from gateway.value import Value
 
-HALF_LIFE = timedelta(minutes=45)
+HALF_LIFE = timedelta(minutes=60)
 """After so long an outcome counts half as much: a backend that was bad gets another chance within hours."""
+
+TIME_HALF_LIFE = timedelta(minutes=20)
+"""After so long what is known of times counts half: they change with the load that others make."""
 
 HALF_COUNT = 10
 """After so many newer ones of the same backend and model, too: a busy gateway learns of a change sooner."""
@@ -47,6 +50,7 @@ class Observed(Value):
 
     Attributes:
         looks: how many outcomes this rests on, each counted by its age.
+        time_looks: the same for the times, which are sooner out of date.
         success_rate: of those.
         doubt_rate: of those.
         p50_seconds: median time to a result; None if there was none.
@@ -58,6 +62,7 @@ class Observed(Value):
     """
 
     looks: float = 0.0
+    time_looks: float = 0.0
     success_rate: float = 1.0
     doubt_rate: float = 0.0
     p50_seconds: float | None = None
@@ -95,9 +100,9 @@ def observe(outcomes: Sequence[Outcome], now: datetime) -> Observed:
     """Sum up outcomes, each weighted by its age and by how many are newer."""
     newest = sorted(outcomes, key=lambda outcome: outcome.at, reverse=True)
     # An outcome of the future (the machine's clock was set back) counts as new.
-    ends, half_life = [outcome.at.timestamp() for outcome in newest], HALF_LIFE.total_seconds()
-    at = now.timestamp()
-    weights = [0.5 ** (max(0.0, at - end) / half_life + newer / HALF_COUNT) for newer, end in enumerate(ends)]
+    ends, at = [outcome.at.timestamp() for outcome in newest], now.timestamp()
+    ages = [max(0.0, at - end) for end in ends]
+    weights = _weigh(ages, HALF_LIFE)
     total = sum(weights)
     if total <= 0.0:
         return Observed()
@@ -108,6 +113,7 @@ def observe(outcomes: Sequence[Outcome], now: datetime) -> Observed:
     busy, slope = _fit_load(good)
     return Observed(
         looks=total,
+        time_looks=sum(_weigh(ages, TIME_HALF_LIFE)),
         success_rate=sum(weight for _, weight, _ in good) / total,
         doubt_rate=sum(weight for outcome, weight, _ in weighted if outcome.doubted) / total,
         p50_seconds=_get_quantile(ascending, 0.50),
@@ -116,6 +122,12 @@ def observe(outcomes: Sequence[Outcome], now: datetime) -> Observed:
         busy=busy,
         seconds_per_job=slope,
     )
+
+
+def _weigh(ages: Sequence[float], half_life: timedelta) -> list[float]:
+    """Return how much outcomes of these ages in seconds count, the newest coming first."""
+    seconds = half_life.total_seconds()
+    return [0.5 ** (age / seconds + newer / HALF_COUNT) for newer, age in enumerate(ages)]
 
 
 def _count_busy(outcomes: Sequence[Outcome], ends: Sequence[float]) -> list[int]:

@@ -47,7 +47,7 @@ def score(facts: Facts, sort: Sort) -> tuple[float | None, Parts]:
     """
     seen = facts.observed
     imagined = _IMAGINED_LOOKS / (1 + seen.running)
-    known = seen.looks / (seen.looks + imagined)
+    known = seen.time_looks / (seen.time_looks + imagined)
     success = (seen.success_rate * seen.looks + imagined) / (seen.looks + imagined)
     latency = seen.expected_seconds
     doubt_cost = seen.doubt_rate * (facts.exposure or 0.0)

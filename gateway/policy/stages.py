@@ -108,16 +108,30 @@ def order(candidates: Sequence[Candidate], setting: Setting) -> list[Candidate]:
     explicit = selector.backends if several and selector.backends else limits.order
     tiers = {name: number for number, name in reversed(list(enumerate(explicit)))}
     weights = limits.weights or {}
+    some_tried = any(candidate.observed.looks > 0 for candidate in candidates)
 
-    def place(item: tuple[Candidate, float | None, Parts]) -> tuple[int, bool, float, float]:
+    def place(item: tuple[Candidate, float | None, Parts]) -> tuple[int, int, bool, float, float]:
         backend, value = item[0].backend, item[1]
-        return tiers.get(backend, len(explicit)), value is None, value or 0.0, -weights.get(backend, 1.0)
+        turn = _get_turn(item[0], setting) if some_tried else 0
+        tier = tiers.get(backend, len(explicit))
+        return tier, turn, value is None, value or 0.0, -weights.get(backend, 1.0)
 
     ranked = sorted(((c, *score(_tell_facts(c, setting), setting.sort)) for c in candidates), key=place)
     return [
         candidate.move("order", rank=number, score=value, parts=parts)
         for number, (candidate, value, parts) in enumerate(ranked, start=1)
     ]
+
+
+def _get_turn(candidate: Candidate, setting: Setting) -> int:
+    """Return 0 for a candidate that goes by its score; one that was never tried may go before or after it."""
+    seen, explore = candidate.observed, setting.limits.explore or "free"
+    if seen.looks > 0 or setting.sort == "cheapest" or explore == "cheaper":
+        return 0
+    if explore == "always":
+        return 0 if seen.running else -1
+    is_free = candidate.quote is not None and candidate.quote.confidence == "free"
+    return 0 if is_free and explore == "free" else 1
 
 
 def _tell_facts(candidate: Candidate, setting: Setting) -> Facts:

@@ -58,6 +58,7 @@ def parse(*words: str) -> Task:
         ("--on-doubt fail", "on_doubt", "fail"),
         ("--on-failed next", "on_failed", "next"),
         ("--when-all-open wait", "when_all_open", "wait"),
+        ("--explore always", "explore", "always"),
         ("--hedge 2", "hedge", 2),
         ("--quorum 2/3", "quorum", (2, 3)),
         ("--agree numeric", "agree", "numeric"),

@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.lifecycle import AttemptStatus
-from gateway.policy.learning import HALF_COUNT, HALF_LIFE, Observed, Outcome, make_outcome, observe
+from gateway.policy.learning import (
+    HALF_COUNT,
+    HALF_LIFE,
+    TIME_HALF_LIFE,
+    Observed,
+    Outcome,
+    make_outcome,
+    observe,
+)
 from gateway.policy.scoring import Facts, score
 from gateway.testing.store_promises.samples import START_AT, after, make_attempt
 
@@ -58,6 +66,11 @@ def test_an_outcome_fades_by_half_in_a_half_life() -> None:
     assert seen.looks == pytest.approx(1.0 + 0.5 * newer)
     assert seen.success_rate == pytest.approx(1.0 / seen.looks)
     assert observe([outcome(ago=HALF_LIFE * 5000)], NOW).looks == 0.0
+
+
+def test_what_is_known_of_times_fades_sooner() -> None:
+    assert observe([outcome(ago=TIME_HALF_LIFE)], NOW).time_looks == pytest.approx(0.5)
+    assert observe([outcome(ago=TIME_HALF_LIFE)], NOW).looks > 0.5
 
 
 def test_newer_outcomes_push_older_ones_aside() -> None:
@@ -134,16 +147,17 @@ def test_more_success_and_less_doubt_never_score_worse(
 
 
 def test_balanced_is_the_expected_cost_of_one_good_result() -> None:
-    seen = Observed(looks=3.0, success_rate=1 / 3, doubt_rate=0.5, p50_seconds=10.0)
+    seen = Observed(looks=3.0, time_looks=1.0, success_rate=1 / 3, doubt_rate=0.5, p50_seconds=10.0)
     value, parts = score(Facts(2.0, 4.0, seen, value_of_second=0.1), "balanced")
     assert parts["p_success"] == pytest.approx(1.25 / 3.25)  # a quarter of a success is imagined
-    assert parts["time_cost"] == pytest.approx(10.0 * 0.1 * 3.0 / 3.25)  # and that it came at once
-    assert value == pytest.approx((2.0 + 0.5 * 4.0) * 3.25 / 1.25 + 3.0 / 3.25)
+    assert parts["time_cost"] == pytest.approx(10.0 * 0.1 * 1.0 / 1.25)  # and that it came at once
+    assert value == pytest.approx((2.0 + 0.5 * 4.0) * 3.25 / 1.25 + 1.0 / 1.25)
 
 
 def test_the_benefit_of_the_doubt_grows_as_knowledge_fades_and_is_for_one_job_at_a_time() -> None:
     def tell(looks: float, running: int = 0) -> float:
-        seen = Observed(looks=looks, success_rate=0.1, p50_seconds=9.0, running=running)
+        facts = {"looks": looks, "time_looks": looks / 2, "success_rate": 0.1, "p50_seconds": 9.0}
+        seen = Observed(**facts, running=running)
         value, _ = score(Facts(1.0, 1.0, seen, value_of_second=1.0), "balanced")
         assert value is not None
         return value

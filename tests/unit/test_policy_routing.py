@@ -210,7 +210,9 @@ def test_a_price_without_a_rate_never_looks_cheap() -> None:
 
 
 def seen(rate: float, seconds: float | None = None, looks: float = 50.0) -> Observed:
-    return Observed(looks=looks, success_rate=rate, p50_seconds=seconds, p95_seconds=seconds)
+    return Observed(
+        looks=looks, time_looks=looks, success_rate=rate, p50_seconds=seconds, p95_seconds=seconds
+    )
 
 
 FIELD = [
@@ -227,7 +229,7 @@ FIELD = [
     [
         ("cheapest", ["free flaky", "cheap slow", "solid", "dear quick", "unknown"]),
         ("fastest", ["dear quick", "free flaky", "solid", "cheap slow", "unknown"]),
-        ("reliable", ["unknown", "solid", "dear quick", "cheap slow", "free flaky"]),
+        ("reliable", ["solid", "dear quick", "cheap slow", "free flaky", "unknown"]),
         ("balanced", ["free flaky", "cheap slow", "solid", "dear quick", "unknown"]),
     ],
 )
@@ -249,7 +251,9 @@ def test_balanced_pays_for_failures_doubts_and_time() -> None:
     steady = make("steady", price("2"), observed=seen(1.0, 3600.0))
     failing = make("failing", price("1.5"), observed=seen(0.5, 3600.0))
     doubtful = make(
-        "doubtful", price("1.5", "9"), observed=Observed(looks=50, doubt_rate=0.2, p50_seconds=3600.0)
+        "doubtful",
+        price("1.5", "9"),
+        observed=Observed(looks=50, time_looks=50, doubt_rate=0.2, p50_seconds=3600.0),
     )
     quick = make("quick", price("3"), observed=seen(1.0, 36.0))
     field = [failing, doubtful, quick, steady]

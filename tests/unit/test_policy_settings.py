@@ -80,6 +80,7 @@ def test_every_limit_comes_through(name: str) -> None:
         "hedge": 1,
         "quorum": (1, 1),
         "agree": "exact",
+        "explore": "never",
         "when_all_open": "wait",
     }
     said = {name: values[name], **({"quorum": (1, 1)} if name == "agree" else {})}
