@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from gateway.adapter import Feature
+from gateway.client import AsyncGateway
+from gateway.clock import SystemClock
+from gateway.config import ServerSettings
+from gateway.lifecycle import Status
+from gateway.server.app import App
+from gateway.server.events import read_events, stream_events, with_pauses
+from gateway.server.service import Service
+from gateway.server.tapes import Place, Tape
+from gateway.store.memory import MemoryStore
+from gateway.task import Event, Task
+from gateway.testing import FakeAdapter, FakeConfig
+
+pytestmark = pytest.mark.anyio
+WORDS = [f"word {number}" for number in range(50)]
+
+
+def make_service(store: MemoryStore, adapter: FakeAdapter) -> Service:
+    gateway = AsyncGateway([adapter], {"words": {"targets": {"fake": {"app": "echo"}}}}, store=store)
+    return Service(gateway, ServerSettings(), SystemClock())
+
+
+@pytest.fixture
+async def streaming() -> AsyncIterator[Service]:
+    """A server whose model says words one by one."""
+    adapter = FakeAdapter(
+        "fake",
+        FakeConfig(features=frozenset({Feature.STREAM, Feature.CANCEL, Feature.RECALL})),
+        steps=((0.0, Status.RUNNING), (0.02, Status.COMPLETED)),
+        pieces=lambda _: WORDS,
+    )
+    service = make_service(MemoryStore(), adapter)
+    await service.start()
+    yield service
+    await service.aclose()
+
+
+def connect(service: Service) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(transport=httpx2.ASGITransport(App(service)), base_url="http://localhost")
+
+
+def parse(text: str) -> list[dict[str, Any]]:
+    """Return the events of a whole answer, as a browser reads them."""
+    found = []
+    for block in text.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+        if "data" in fields:
+            found.append({"id": fields["id"], "event": fields["event"], **json.loads(fields["data"])})
+    return found
+
+
+async def test_pieces_and_stored_events_come_in_order_to_the_end(streaming: Service) -> None:
+    async with connect(streaming) as client:
+        run = (await client.post("/v1/runs", json={"model": "words", "stream": True})).json()
+        answer = await client.get(f"/v1/runs/{run['id']}/events")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    events = parse(answer.text)
+    assert [event["piece"] for event in events if event["event"] == "piece"] == WORDS
+    assert events[-1]["event"] == "end"
+    assert events[-1]["status"] == "COMPLETED"
+    places = [Place.parse(event["id"]) for event in events]
+    assert places == sorted(set(places))
+
+
+async def test_whoever_comes_again_misses_nothing_wherever_it_stopped(streaming: Service) -> None:
+    async with connect(streaming) as client:
+        run = (await client.post("/v1/runs", json={"model": "words", "stream": True})).json()
+        path = f"/v1/runs/{run['id']}/events"
+        whole = parse((await client.get(path)).text)
+        for number, event in enumerate(whole):
+            rest = await client.get(path, headers={"last-event-id": event["id"]})
+            if number + 1 < len(whole):
+                assert parse(rest.text) == whole[number + 1 :]
+            else:
+                assert rest.status_code == 204  # the end was seen: an EventSource comes no more
+        assert parse((await client.get(path, headers={"last-event-id": "nonsense"})).text) == whole
+
+
+async def test_another_process_goes_on_from_what_is_stored() -> None:
+    store, adapter = MemoryStore(), FakeAdapter("fake", steps=((0.0, Status.RUNNING),))
+    first = make_service(store, adapter)
+    await first.start()
+    run = await first.gateway.submit(Task(model="words"))
+    reading = stream_events(first, run.id, Place(0))
+    seen: list[dict[str, Any]] = []
+    while not any(event.get("status") == "RUNNING" for event in seen):
+        seen += parse((await anext(reading)).decode())
+    await reading.aclose()  # type: ignore[attr-defined]  # an async generator
+    await first.aclose()
+    second = make_service(store, FakeAdapter("fake", backend=adapter.backend))
+    await second.start()
+    await second.gateway.cancel(run.id)
+    async with connect(second) as client:
+        answer = await client.get(f"/v1/runs/{run.id}/events", headers={"last-event-id": seen[-1]["id"]})
+        stored = await client.get(f"/v1/runs/{run.id}/events", headers={"accept": "application/json"})
+    await second.aclose()
+    rest = parse(answer.text)
+    assert [int(event["id"]) for event in seen + rest] == list(range(1, len(seen + rest) + 1))
+    assert rest[-1]["event"] == "end"
+    assert [event["seq"] for event in stored.json()["events"]] == [int(e["id"]) for e in seen + rest]
+
+
+async def test_a_stream_ends_when_the_server_does(streaming: Service) -> None:
+    streaming.gateway._engine.adapters["fake"].backend.steps = ((0.0, Status.RUNNING),)  # type: ignore[attr-defined]
+    run = await streaming.gateway.submit(Task(model="words"))
+    reading = asyncio.create_task(_gather(stream_events(streaming, run.id, Place(0))))
+    await asyncio.sleep(0)
+    streaming.stopping.set()
+    async with asyncio.timeout(30):
+        await reading
+
+
+async def test_a_silent_stream_says_that_it_is_there() -> None:
+    async def silent() -> AsyncIterator[int]:
+        yield 1
+        await asyncio.Event().wait()
+
+    items = with_pauses(silent(), asyncio.Event(), 0.01)
+    assert [await anext(items) for _ in range(3)] == [1, None, None]
+    await items.aclose()  # type: ignore[attr-defined]  # an async generator
+
+
+async def test_a_tape_is_read_from_anywhere_while_it_is_recorded() -> None:
+    source: asyncio.Queue[Event | None] = asyncio.Queue()
+
+    async def events() -> AsyncIterator[Event]:
+        while (event := await source.get()) is not None:
+            yield event
+
+    tape = Tape(events())
+    recording = asyncio.create_task(tape.record())
+    early = asyncio.create_task(_gather(tape.read(Place(0))))
+    for number in range(1, 4):
+        source.put_nowait(Event(kind="status", seq=number))
+        source.put_nowait(Event(kind="piece", piece=number))
+        await asyncio.sleep(0)
+    late = asyncio.create_task(_gather(tape.read(Place(2))))
+    source.put_nowait(None)
+    await recording
+    whole = await early
+    assert [str(place) for place, _ in whole] == ["1", "1.1", "2", "2.1", "3", "3.1"]
+    assert await late == whole[3:]
+    assert await _gather(tape.read(Place(3, 1))) == []
+
+
+async def test_a_run_without_a_tape_is_read_from_the_store(streaming: Service) -> None:
+    run = await streaming.gateway.run(Task(model="words"))
+    places = [place for place, _ in await _gather(read_events(streaming, run.id, Place(2, 7)))]
+    assert places[0] == Place(3)
+
+
+@pytest.mark.parametrize("text", ["", "x", "1.x", "-1", "1.2.3", "٣", "9" * 30])
+def test_what_is_no_place_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="event"):
+        Place.parse(text)
+
+
+async def _gather(items: AsyncIterator[Any]) -> list[Any]:
+    return [item async for item in items]
