@@ -31,6 +31,7 @@ class Live:
         resting: its driver waits for something that may take long, and may be stopped there at any time.
         dropped: another process took it over; nothing may be done any more.
         failed_looks: polls in a row that gave no news.
+        ran_until: the age in seconds at which its job was last seen to run.
         choose: the caller's own way to choose among answers.
         agree: the caller's own way to compare answers.
         accepting: an answer's acceptance is being sent.
@@ -51,6 +52,7 @@ class Live:
     resting: bool = False
     dropped: bool = False
     failed_looks: int = 0
+    ran_until: float = 0.0
     choose: Callable[[Sequence[Answer]], Answer | None] | None = None
     agree: Agreement | None = None
     accepting: bool = False

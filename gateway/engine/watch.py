@@ -168,10 +168,11 @@ class Watcher:
         try:
             if snapshot is not None and snapshot.status.is_final:
                 if snapshot.status is Status.COMPLETED:
-                    self._paces[live.run.task.model].note(self._get_age(live))
+                    self._paces[live.run.task.model].note(self._get_age(live), live.ran_until)
                 await self._ending.end_attempt(live, snapshot)
                 return
             if snapshot is not None:
+                live.ran_until = self._get_age(live)
                 await self._journal.note(live, snapshot)
                 await self._accepting.consider(live, self._adapter, snapshot)
             if is_over(live.run, self._clock.now()):

@@ -16,7 +16,6 @@ STEPS_WHILE_USUAL = 12  # at most so many looks fall into the time in which most
 _FINEST_SHARE = 0.01
 _BEFORE_THE_EARLIEST = 0.97
 _GROWTH_BEFORE = 3.0
-_NOT_SEEN_TO_RUN = 1.01
 _EARLIER = 0.8
 _KEPT_TIMES = 32
 
@@ -42,13 +41,15 @@ class Pace:
         self._times: deque[float] = deque(maxlen=_KEPT_TIMES)
         self.usual: Usual | None = None
 
-    def note(self, seconds: float) -> None:
+    def note(self, seconds: float, ran_until: float = 0.0) -> None:
         """Learn that a job's result was seen after so many seconds.
 
-        One that was there at the first look near its time may have been there for long.
+        Args:
+            seconds: its age when the result was there.
+            ran_until: its age at the last look before, 0 if there was none. It ended somewhere between, and
+                if that is a long time, we are likely to look too late.
         """
-        if self.usual is not None and seconds <= self.usual.early * _NOT_SEEN_TO_RUN:
-            seconds *= _EARLIER
+        seconds = max((ran_until + seconds) / 2, seconds * _EARLIER)
         self._times.append(max(0.0, seconds))
         ordered = sorted(self._times)
         last = len(ordered) - 1
