@@ -22,20 +22,15 @@ NODE_PACKAGES = ["@foundry-rs/anvil@1.7.1", "solc@0.8.28"]
 _ARCHITECTURE = {"x86_64": "x64", "aarch64": "arm64", "arm64": "arm64"}.get(platform.machine())
 if sys.platform in ("linux", "darwin") and _ARCHITECTURE:
     NODE_PACKAGES.append(f"@embedded-postgres/{sys.platform}-{_ARCHITECTURE}@18.4.0-beta.17")
-# What a further version of Python is checked with: the OGPU scenarios want pyrevm, which 3.13 has not.
-UNIT_TESTS = [
-    "tests/unit",
-    "tests/stores",
-    "tests/conformance/test_fake_adapter.py",
-    "tests/conformance/test_inferencesh.py",
-    "tests/conformance/test_infernet.py",
-]
+# What a further version of Python is checked with. From 3.13 on the chains of the tests are all anvil.
+UNIT_TESTS = ["tests/unit", "tests/stores", "tests/conformance"]
 SDKS = {
     "infernet_client": ["--no-deps"],
     "inferencesh_036": [],
     "inferencesh_078": [],
     "ogpu": [],
     "openai": [],
+    "schemathesis": [],
 }
 
 

@@ -121,8 +121,8 @@ class OgpuConfig(BaseModel):
         pin_url: of the pin service; default: the network's own.
         content_node: of the node's RPC: a URL for "kubo", a multiaddr for "ipfshttpclient".
         content_node_key: sent to a Kubo node as Authorization, as "Bearer ..." or "Basic ...".
-        content_link: the gateway that links to what a node holds name, since others must be able to fetch it;
-            default: the first of `content_gateways`.
+        content_link: the gateway that is named in links to what the node holds, for others must be able to
+            fetch it; default: the first of `content_gateways`.
         content_gateways: from where answers are read, beside the node; nobody else is asked. Default: the
             network's own.
         content_cache: keep verified content on this machine: true (the user's cache folder), a folder, or

@@ -42,8 +42,8 @@ class Network:
                 self._up.add(each.name)
 
     async def stop(self, name: str | None = None) -> None:
-        """Take one away as if it were killed, or all."""
-        for each in self._list(name):
+        """Take one away as if it were killed, or all: those that were started last first."""
+        for each in reversed(self._list(name)):
             if each.name in self._up:
                 self._up.discard(each.name)
                 await each.stop()

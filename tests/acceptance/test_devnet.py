@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -26,6 +27,16 @@ def test_a_signal_ends_it_cleanly(tmp_path: Path, number: signal.Signals) -> Non
     assert (process.returncode, errors) == (0, "")
     assert "The devnet has ended." in told
     assert list_files(tmp_path) == WITH_CHAIN
+
+
+def test_ctrl_c_in_its_terminal_ends_its_chains_too_without_a_word(tmp_path: Path) -> None:
+    """The terminal signals the whole group of processes: an anvil that is there ends before its devnet."""
+    process = Terminal(tmp_path).start("devnet", "up", "--chain", start_new_session=True)
+    read_until(process.stdout, "ends it")
+    os.killpg(process.pid, signal.SIGINT)
+    told, errors = process.communicate(timeout=PATIENCE_SECONDS)
+    assert (process.returncode, errors) == (0, "")
+    assert told.endswith("The devnet has ended.\n")
 
 
 def test_another_terminal_ends_it(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ FORBIDDEN = (
     r"/home/\w",
     r"(?:files\.pythonhosted|pypi|registry\.npmjs|deb\.debian|archive\.ubuntu)\.\w",
     r"index-url",
-    r"\bissue #?\d|\bagents?\b|\bsub-?agent|\bworkplace\b",
+    r"\bissue #?\d|(?<!set-)\bagents?\b|\bsub-?agent|\bworkplace\b",
     r"\b(?:provider|driver)s?\b",  # the words are adapter and backend
 )
 

@@ -37,6 +37,7 @@ from gateway.task import FailureKind
 from gateway_inferencesh import InferenceshConfig, InferenceshTarget
 from gateway_infernet import InfernetConfig, InfernetTarget
 from gateway_infernet.config import ChainConfig, DelegatedTarget
+from gateway_ogpu import OgpuConfig, OgpuTarget
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
 
@@ -81,12 +82,14 @@ CONFIGURATION: Mapping[str, tuple[type[BaseModel], frozenset[str]]] = {
     "Keys of an Infernet backend": (InfernetConfig, frozenset()),
     "Keys of [backends.NAME.chain]": (ChainConfig, frozenset()),
     "Keys of an inference.sh backend": (InferenceshConfig, frozenset()),
+    "Keys of an OGPU backend": (OgpuConfig, frozenset()),
     "The table [models.NAME]": (ModelSettings, LIMITS),
     "The table [models.NAME.openai]": (OpenAISettings, frozenset()),
     "Shapes": (ShapeSettings, frozenset()),
     "Words of an Infernet target": (InfernetTarget, frozenset()),
     "Words of `delegated`": (DelegatedTarget, frozenset()),
     "Words of an inference.sh target": (InferenceshTarget, frozenset()),
+    "Words of an OGPU target": (OgpuTarget, frozenset()),
     "The table [rates.ASSET]": (RateSettings, frozenset()),
     "The tables [[budgets]]": (BudgetSettings, frozenset()),
     "The table [server]": (ServerSettings, frozenset()),

@@ -112,7 +112,7 @@ async def test_providers_that_pause_and_that_ignore(place: Place) -> None:
     assert await place.status(task) == "NEW"
     first.resume()
     await wait_for(lambda: place.status(task), "FINALIZED")
-    assert task in first.answered
+    await wait_for(lambda: answer(task in first.answered), expected=True)  # its receipt comes a little later
     assert all(task not in other.attempted for other in others)
 
 
@@ -142,6 +142,28 @@ async def test_answers_that_are_wrong(place: Place, manner: Manner) -> None:
         assert find_cid(link) == compute_cid(output, V0_2015)
         assert (place.ogpu.content.get(find_cid(link)) == output) is (manner is Manner.UNPINNED_HOST)
         assert link.startswith(place.ogpu.gateway_url) is (manner is Manner.WRONG_CID)
+
+
+async def test_providers_that_all_pause_leave_the_chain_alone(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+
+    async def look() -> None:
+        looks.append(len(looks))
+
+    for provider in place.ogpu.providers:
+        provider.pause()
+    await asyncio.sleep(0.3)  # a look that had begun is over
+    monkeypatch.setattr(place.ogpu.bots, "_look", look)
+    await asyncio.sleep(0.3)
+    assert looks == []
+    place.ogpu.providers[0].resume()
+    await wait_for(lambda: answer(bool(looks)), expected=True)
+
+
+async def answer(value: object) -> object:
+    return value
 
 
 async def test_the_providers_ask_around_all_faults(place: Place) -> None:

@@ -119,6 +119,8 @@ class Providers:
     async def _keep_looking(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
+            if not any(each.awake.is_set() for each in self.providers):
+                continue  # nobody would do anything; they catch up afterwards
             try:
                 await self._look()
             except BackendError as error:

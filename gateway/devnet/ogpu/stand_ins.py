@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 from gateway.content.cid import find_cid
 from gateway.content.errors import BadCid
@@ -53,7 +54,7 @@ class ChainStandIn:
         """Read the journal from the chain."""
         seen = self._ogpu.bots.seen
         self.journal = [
-            Accepted(task, await self._load_input(task), seen.get(task, 0.0))
+            Accepted(task, await self._load_input(task), seen.setdefault(task, time.time()))
             for task in await self._ogpu.list_tasks()
         ]
 
