@@ -25,6 +25,10 @@ own. The clients take turns, ours after each of the others. Each round begins at
 blocks, the same for every client. While one publishes, everybody else rests and all earlier tasks are
 finished. *HTTP requests* are those to the chain's RPC; each client makes {TASKS} uploads beside them. *Last
 block* counts from the newest one at the start.
+
+Ours take three requests until all tasks are sent: a look at the source, its client and the newest block; an
+estimate, while the configs are uploaded; and the transactions. Then each look asks for the newest block and
+all receipts in one.
 """
 
 
