@@ -1,0 +1,1 @@
+"""How late a result is seen, and after how many requests."""
