@@ -73,7 +73,7 @@ class Engine:
             adapters, catalogue, self.planner, self._journal, clock, accounting, health, gates
         )
         self._worker.lead = Leading(
-            self._journal, self._begin_child, store.get, self._wait_for, self.cancel
+            self._journal, self._begin_child, store.get, self._wait_for, self.cancel, self.get_live
         ).lead
         scope = Scope(
             frozenset((name, adapter.address) for name, adapter in adapters.items()),

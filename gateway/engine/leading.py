@@ -10,6 +10,7 @@ from datetime import datetime
 from gateway.engine.ids import make_run_id
 from gateway.engine.journal import Journal
 from gateway.engine.live import Live
+from gateway.engine.speaking import Speaking
 from gateway.errors import NoBackend, RunNotFound
 from gateway.lifecycle import Status
 from gateway.limits import Limits
@@ -35,11 +36,21 @@ class Leading:
     fetch: Callable[[str], Awaitable[Run]]
     wait: Callable[[str], Awaitable[Run]]
     cancel: Callable[[str], Awaitable[Run]]
+    find: Callable[[str], Live | None]
 
     async def lead(self, live: Live) -> None:
         """Bring a run to its end through its children."""
+        speaking = Speaking(live, self.find, self.cancel)
+        try:
+            await self._lead(live, speaking)
+        finally:
+            speaking.stop()
+
+    async def _lead(self, live: Live, speaking: Speaking) -> None:
         for child in self._make_children(live):
             await self._begin_once(child, live.limits)
+            if live.run.task.stream:
+                speaking.listen(child.id)
         if live.run.status is Status.RECEIVED:
             await self.journal.save(live, status=Status.DISPATCHED)
         waiting = {asyncio.ensure_future(self.wait(child)) for child in live.run.children}
@@ -50,15 +61,20 @@ class Leading:
                     done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 ended += [task.result() for task in done]
                 ended.sort(key=lambda run: live.run.children.index(run.id))
-                if await self._decide(live, ended, len(waiting)):
+                for run in ended:
+                    await speaking.finish(run.id)
+                if await self._decide(live, ended, speaking.first):
                     return
         finally:
             for task in waiting:
                 task.cancel()
 
-    async def _decide(self, live: Live, ended: Sequence[Run], still_to_come: int) -> bool:
-        """End the run if its children's answers allow it; says whether they did."""
-        good = [(run.id, run.output) for run in ended if run.status is Status.COMPLETED]
+    async def _decide(self, live: Live, ended: Sequence[Run], first: str | None) -> bool:
+        """End the run if its children's answers, or that of the `first` to speak, allow it; says whether."""
+        counting = live.run.children if first is None else (first,)
+        counted = [run for run in ended if run.id in counting]
+        still_to_come = len(counting) - len(counted)
+        good = [(run.id, run.output) for run in counted if run.status is Status.COMPLETED]
         quorum = live.limits.quorum
         wanted = quorum[0] if quorum else 1
         agrees: Agreement = live.agree or get_agreement(live.limits.agree)

@@ -37,7 +37,12 @@ class Setting:
 
 
 def make_plan(candidates: Sequence[Candidate], task: Task, setting: Setting) -> Plan:
-    """Send the candidates through all stages."""
+    """Send the candidates through all stages. Raises InvalidInput for what no candidate could do."""
+    if task.stream and setting.limits.quorum is not None:
+        raise InvalidInput(
+            f"stream and quorum={setting.limits.quorum} contradict each other: nothing can be handed out"
+            " before the answers agree"
+        )
     sort = setting.sort
     left = [c if c.removed_by else check_capability(c, task, setting.limits) for c in candidates]
     left = [c if c.removed_by else check_constraints(c, setting) for c in left]

@@ -1,0 +1,70 @@
+"""Pieces of output from copies of a task: whoever speaks first is listened to, and nobody else from then."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from gateway.engine.live import Live
+from gateway.task import Event, Run
+
+
+@dataclass(slots=True)
+class Speaking:
+    """Passes the pieces of one copy on to those who listen to the run.
+
+    After its first piece the run's answer is that copy's: the others are cancelled, and what they say, or how
+    they end, counts for nothing. So there is no switch once a part of the answer was handed out.
+
+    Attributes:
+        find: returns a run that this process works on.
+        cancel: wishes for a run's end.
+        first: the copy that spoke first.
+    """
+
+    live: Live
+    find: Callable[[str], Live | None]
+    cancel: Callable[[str], Awaitable[Run]]
+    first: str | None = None
+    _listening: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+
+    def listen(self, child: str) -> None:
+        """Begin to listen to a copy, if it is worked on here."""
+        source = self.find(child)
+        if source is not None:
+            self._listening[child] = asyncio.create_task(self._pass_on(child, source, source.listen()))
+
+    async def finish(self, child: str) -> None:
+        """Wait until all is passed on of what a copy has said that ended."""
+        if child in self._listening:
+            await self._listening[child]
+
+    def stop(self) -> None:
+        """Stop listening."""
+        for task in self._listening.values():
+            task.cancel()
+
+    async def _pass_on(self, child: str, source: Live, queue: asyncio.Queue[Event]) -> None:
+        ended = asyncio.ensure_future(source.ended.wait())
+        try:
+            while self.first in (None, child):
+                getting = asyncio.ensure_future(queue.get())
+                await asyncio.wait({getting, ended}, return_when=asyncio.FIRST_COMPLETED)
+                if not getting.done():
+                    getting.cancel()
+                    return
+                if getting.result().kind == "piece" and self.first in (None, child):
+                    await self._take(child, getting.result())
+        finally:
+            ended.cancel()
+            source.unlisten(queue)
+
+    async def _take(self, child: str, piece: Event) -> None:
+        is_first, self.first = self.first is None, child
+        self.live.pieces_out = True
+        self.live.publish(piece)
+        if is_first:
+            for other in self.live.run.children:
+                if other != child:
+                    await self.cancel(other)  # its cost stays on the bill
