@@ -1,0 +1,149 @@
+"""A gateway process for the state machine: it can die at any write, be paused, and wake up again."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar, copy_context
+from typing import Any, TypeVar
+
+from gateway import AsyncGateway
+from gateway.store.protocol import Store
+from gateway.testing import FakeAdapter, FakeClock
+from gateway.testing.backend import FakeBackend
+
+T = TypeVar("T")
+
+_running: ContextVar[Process | None] = ContextVar("running", default=None)
+
+
+def adopt(loop: asyncio.AbstractEventLoop, coro: Any, context: Any = None) -> asyncio.Task[Any]:
+    """Make a task, and note it with the process that made it: the event loop's task factory."""
+    task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, context=context)
+    process = _running.get()
+    if process is not None:
+        process.tasks.add(task)
+        task.add_done_callback(process.tasks.discard)
+    return task
+
+
+class Process:
+    """What one process does goes through a gate whenever it comes back from waiting.
+
+    A paused process stays at the gate; a dead one for ever. Death comes at once, or at the n-th passing
+    before or after a write into the store. It has no say in when its lease ends: time goes on for the others.
+    """
+
+    def __init__(self, store: Store, clock: FakeClock) -> None:
+        self.store = store
+        self.clock = clock
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.died = asyncio.Event()
+        self.awake = asyncio.Event()
+        self.awake.set()
+        self.steps_to_live: int | None = None
+        self.gateway: AsyncGateway
+
+    @property
+    def can_be_called(self) -> bool:
+        return self.awake.is_set() and not self.died.is_set()
+
+    async def call(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """Let it do something; None if it died over that."""
+        context = copy_context()
+        context.run(_running.set, self)
+        doing = context.run(asyncio.get_running_loop().create_task, work)
+        dying = asyncio.ensure_future(self.died.wait())
+        await asyncio.wait({doing, dying}, return_when=asyncio.FIRST_COMPLETED)
+        dying.cancel()
+        return doing.result() if doing.done() else None
+
+    async def pass_gate(self, *, is_write: bool = False) -> None:
+        if is_write and self.steps_to_live is not None and not self.died.is_set():
+            self.steps_to_live -= 1
+            if self.steps_to_live == 0:
+                self.died.set()
+        while self.died.is_set() or not self.awake.is_set():
+            await (asyncio.Event() if self.died.is_set() else self.awake).wait()
+
+    async def bury(self) -> None:
+        """End all that it was doing, as the system does with a killed process's threads."""
+        self.died.set()
+        while self.tasks:
+            for task in self.tasks:
+                task.cancel()
+            await asyncio.wait(set(self.tasks), timeout=0.01)
+        await self.store.aclose()
+
+
+class OwnClock:
+    """The clock as a process sees it: a sleep may end later than it should."""
+
+    def __init__(self, clock: FakeClock, process: Process) -> None:
+        self.now, self.monotonic = clock.now, clock.monotonic
+        self._clock, self._process = clock, process
+
+    async def sleep(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        await self._process.pass_gate()
+
+
+class OwnStore:
+    """The store as a process sees it."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._process.store, name)
+        return self._guard(name, found) if inspect.iscoroutinefunction(found) else found
+
+    def _guard(self, name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        is_write = name in ("create", "save")
+
+        async def guarded(*args: Any, **words: Any) -> Any:
+            await self._process.pass_gate(is_write=is_write)
+            try:
+                with self._process.clock.hold():
+                    return await work(*args, **words)
+            finally:
+                await self._process.pass_gate(is_write=is_write)
+
+        return guarded
+
+
+class OwnAdapter(FakeAdapter):
+    """An adapter as a process has it: what the backend did stays done, whoever hears of it."""
+
+    process: Process
+
+    async def prepare(self, *args: Any, **words: Any) -> Any:
+        return await self._hear(super().prepare(*args, **words))
+
+    async def submit(self, *args: Any) -> Any:
+        return await self._hear(super().submit(*args))
+
+    async def poll(self, *args: Any) -> Any:
+        return await self._hear(super().poll(*args))
+
+    async def recover(self, *args: Any) -> Any:
+        return await self._hear(super().recover(*args))
+
+    async def accept(self, *args: Any) -> Any:
+        return await self._hear(super().accept(*args))
+
+    async def cancel(self, *args: Any) -> Any:
+        return await self._hear(super().cancel(*args))
+
+    async def _hear(self, answer: Coroutine[Any, Any, T]) -> T:
+        try:
+            return await answer
+        finally:
+            await self.process.pass_gate()
+
+
+def make_adapter(process: Process, name: str, backend: FakeBackend) -> OwnAdapter:
+    adapter = OwnAdapter(name, clock=OwnClock(process.clock, process), backend=backend)
+    adapter.process = process
+    return adapter
