@@ -1,0 +1,84 @@
+"""The page."""
+
+from __future__ import annotations
+
+from benchmarks.durability.measure import Numbers
+
+_HEAD = """# How fast it is to lose nothing
+
+What it costs to have every run on the disk before it is acted upon. Absolute numbers hold for this machine on
+this day; the ratios are what to look at, for all were measured in turn.
+
+{place}
+- What a bare loop of `sqlite3` gets here, 100 rows a commit: {disk_rate:,.0f} rows a second; a commit takes
+  {disk_p50:.1f} ms (median). {note}
+
+## Throughput
+
+100 runs in flight; medians of {rounds} rounds. "The journal alone" are the store's three writes of a run:
+created, dispatched with its envelope, ended. "Whole" is `gateway.run` with its four writes, on a backend that
+costs no time. The peers do three steps that do nothing: DBOS writes each of them down; Procrastinate, which
+keeps no steps, does them in one job.
+
+| what | runs a second | p50 | p99 | CPU of the process a run |
+|---|--:|--:|--:|--:|
+"""
+
+
+def format_page(
+    place: str, note: str, rounds: int, disk: Numbers, found: dict[str, Numbers], others: list[str]
+) -> str:
+    """Return the page in Markdown."""
+    text = _HEAD.format(
+        place=place, disk_rate=disk["rate"], disk_p50=disk["p50_ms"], note=note, rounds=rounds
+    )
+    for name, numbers in found.items():
+        text += (
+            f"| {name} | {numbers['rate']:,.0f} | {numbers['p50_ms']:.1f} ms | {numbers['p99_ms']:.1f} ms"
+            f" | {numbers['cpu_us']:.0f} us |\n"
+        )
+    return "\n\n".join([text.rstrip(), *others]) + "\n"
+
+
+def format_ratios(found: dict[str, Numbers], pairs: list[tuple[str, str, float]]) -> str:
+    """Return a table of ratios of rates, with the floor for each."""
+    lines = ["| ratio | floor | measured | |", "|---|--:|--:|---|"]
+    for ours, theirs, floor in pairs:
+        if ours in found and theirs in found:
+            ratio = found[ours]["rate"] / found[theirs]["rate"]
+            verdict = "reached" if ratio >= floor else "missed"
+            lines.append(f"| {ours} / {theirs} | {floor:g} | {ratio:.2f} | {verdict} |")
+    return "\n".join(lines)
+
+
+def format_floors(floors: list[tuple[str, float, float, bool]]) -> str:
+    """Return a table of absolute floors: (what, floor, measured, more is better)."""
+    lines = ["| figure | floor | measured | |", "|---|--:|--:|---|"]
+    for what, floor, measured, is_more in floors:
+        good = measured >= floor if is_more else measured <= floor
+        lines.append(f"| {what} | {floor:,g} | {measured:,.1f} | {'reached' if good else 'missed'} |")
+    return "\n".join(lines)
+
+
+def format_waiting(runs: int, numbers: Numbers) -> str:
+    """Return what so many waiting runs cost."""
+    return (
+        f"## {runs:,} runs that wait\n\n"
+        f"On one process, SQLite, at a backend that never ends them: {numbers['mb']:,.0f} MB"
+        f" ({numbers['idle_mb']:.0f} MB before; {numbers['peak_mb']:,.0f} MB at most, with a second gateway"
+        f" that recovers all of them in the same process). {numbers['tasks']:.0f} asyncio tasks in all,"
+        f" {numbers['polls_per_second']:.0f} polls a second of up to 1,000 jobs each,"
+        f" {numbers['cpu_share'] * 100:.0f} % of a core."
+        f" {numbers['submitted_per_second']:,.0f} were submitted a second, and"
+        f" {numbers['recovered_per_second']:,.0f} a second recovered after a restart."
+    )
+
+
+def format_listing(runs: int, numbers: Numbers) -> str:
+    """Return how long it takes to find some of many."""
+    asked = {name: ms for name, ms in numbers.items() if name != "file_mb"}
+    lines = [f"| {name} | {ms:.1f} ms |" for name, ms in asked.items()]
+    told = f"In a file of {numbers['file_mb']:,.0f} MB; 50 whole runs a listing."
+    return "\n".join(
+        [f"## {runs:,} runs that have ended", "", told, "", "| question | median |", "|---|--:|", *lines]
+    )
