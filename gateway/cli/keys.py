@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from gateway.cli.exits import DONE, UsageError
-from gateway.cli.parser import Parser
+from gateway.cli.parser import Parser, add_global_options
 from gateway.cli.stored import open_store
 from gateway.cli.tables import format_table, get_width
 from gateway.cli.words import format_json
@@ -48,6 +48,8 @@ def add_arguments(_name: str, parser: argparse.ArgumentParser) -> None:
         one = orders.add_parser(order, help=what)
         one.add_argument("name", metavar="NAME", help="of the key")
         one.set_defaults(call=call)
+    for one in orders.choices.values():
+        add_global_options(one)
 
 
 async def create_one(args: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from gateway.cli.exits import choose_exit, describe_error
-from gateway.cli.parser import Parser
+from gateway.cli.parser import Parser, add_global_options
 
 _COMMANDS = {
     "run": ("gateway.cli.run", "run a task, wait for it and print its answer"),
@@ -94,25 +94,14 @@ def _make_parser(words: Sequence[str]) -> Parser:
     )
     parser.add_argument("--version", action=_Version)
     parser.set_defaults(config=None, debug=False)
-    _add_global_options(parser)
+    add_global_options(parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
     for name, (module, summary) in _COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
         if name in words:  # the others stay unloaded: the command starts quickly
             import_module(module).add_arguments(name, command)
-            _add_global_options(command)
+            add_global_options(command)
     return parser
-
-
-def _add_global_options(parser: argparse.ArgumentParser) -> None:
-    """Take them before and after the command."""
-    group = parser.add_argument_group("for every command")
-    group.add_argument(
-        "--config", metavar="PATH", default=argparse.SUPPRESS, help="the configuration (default: as searched)"
-    )
-    group.add_argument(
-        "--debug", action="store_true", default=argparse.SUPPRESS, help="show where an error came from"
-    )
 
 
 class _Version(argparse.Action):

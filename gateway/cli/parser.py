@@ -24,6 +24,17 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{_improve(message)} (see `{self.prog} --help`)")
 
 
+def add_global_options(parser: argparse.ArgumentParser) -> None:
+    """Take them before and after the command."""
+    group = parser.add_argument_group("for every command")
+    group.add_argument(
+        "--config", metavar="PATH", default=argparse.SUPPRESS, help="the configuration (default: as searched)"
+    )
+    group.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS, help="show where an error came from"
+    )
+
+
 def _improve(message: str) -> str:
     match = _INVALID_CHOICE.fullmatch(message)
     if match is None:

@@ -41,7 +41,7 @@ async def serve(args: argparse.Namespace) -> int:
         raise UsageError(f"{error.name} is missing: pip install 'inference-gateway[server]'") from error
     from gateway.config import load
 
-    workers = args.workers or load(args.config).server.workers
+    workers = load(args.config).server.workers if args.workers is None else args.workers
     if workers < 1:
         raise UsageError("--workers needs 1 or more")
     if workers > 1 and args.fd is None:
