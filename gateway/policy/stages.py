@@ -47,7 +47,7 @@ def make_plan(candidates: Sequence[Candidate], task: Task, setting: Setting) -> 
     left = [c if c.removed_by else check_capability(c, task, setting.limits) for c in candidates]
     left = [c if c.removed_by else check_constraints(c, setting) for c in left]
     good = order([c for c in left if c.removed_by is None], setting)
-    good = [commit(reserve(candidate, setting)) for candidate in good]
+    good = [commit(candidate, reserve(candidate, setting)) for candidate in good]
     return Plan(sort=sort, candidates=(*good, *(c for c in left if c.removed_by is not None)))
 
 
@@ -162,22 +162,21 @@ def _tell_amount(money: Money | None, setting: Setting) -> float | None:
     return float(converted.amount / 10 ** DECIMALS.get(converted.asset, 0))
 
 
-def reserve(candidate: Candidate, setting: Setting) -> Candidate:
+def reserve(candidate: Candidate, setting: Setting) -> str | None:
     """Stage 4: what must be set aside for it is its quote's upper bound, in the reporting currency."""
     quote = candidate.quote
     upper = None if quote is None else quote.upper
     if upper is None:
-        return candidate.move("reserve", parts={**candidate.parts, "reserve": None})
+        return None
     try:
-        told = str(setting.rates.convert(upper, setting.today))
+        return str(setting.rates.convert(upper, setting.today))
     except NoRate:
-        told = str(upper)
-    return candidate.move("reserve", parts={**candidate.parts, "reserve": told})
+        return str(upper)
 
 
-def commit(candidate: Candidate) -> Candidate:
-    """Stage 5: it may be sent, once its envelope is stored."""
-    return candidate.move("commit")
+def commit(candidate: Candidate, reserved: str | None) -> Candidate:
+    """Stage 5: it may be sent, once its envelope is stored and that much is set aside."""
+    return candidate.move("commit", parts={**candidate.parts, "reserve": reserved})
 
 
 def is_worth_waiting(plan: Plan, limits: Limits) -> bool:
