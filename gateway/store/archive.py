@@ -51,11 +51,11 @@ def list_run_entries(runs: Iterable[Run]) -> list[Entry]:
     return [make_entry(run.id, run.task.model, attempt) for run in runs for attempt in run.attempts]
 
 
-def get_end(run: Run) -> tuple[float | None, int | None]:
+def get_end(run: Run) -> tuple[float | None, bool | None]:
     """Return when a run ended (seconds since 1970) and whether its cost is unknown; None if it is open."""
     if not run.status.is_final:
         return None, None
-    return (run.ended_at or run.updated_at).timestamp(), int(not is_resolved(run))
+    return (run.ended_at or run.updated_at).timestamp(), not is_resolved(run)
 
 
 def is_resolved(run: Run) -> bool:

@@ -83,10 +83,11 @@ class Change:
         attempt = run.attempt
         place = (attempt.backend, attempt.address) if attempt else (None, None)
         cancel = get_time(run.cancel_requested_at)
+        ended_at, unresolved = get_end(run)
         self.run_id: str = run.id
         self.row: Row = (
             *(int(run.status), run.status.phase.value, *place, encode_run(run)),
-            *(*get_end(run), cancel, run.id, fence),
+            *(ended_at, None if unresolved is None else int(unresolved), cancel, run.id, fence),
         )
         self.attempts = [encode_attempt(run, attempt, kept)] if attempt else []
         self.events: list[Row] = [(run.id, event.seq, event.model_dump_json()) for event in events]
