@@ -16,7 +16,9 @@ STEPS_WHILE_USUAL = 12  # at most so many looks fall into the time in which most
 _FINEST_SHARE = 0.01
 _BEFORE_THE_EARLIEST = 0.97
 _GROWTH_BEFORE = 3.0
-_EARLIER = 0.8
+_STEP_BACK = 0.04
+_MOST_DOUBLINGS = 3
+_BEYOND = 0.15  # of the jobs are out of the usual, on each side
 _KEPT_TIMES = 32
 
 
@@ -25,8 +27,8 @@ class Usual:
     """When jobs of one model usually end at one backend, in seconds after their submission.
 
     Attributes:
-        early: one in ten is done by then; a little less than that.
-        late: nine in ten are.
+        early: a little before the time at which one in seven is done.
+        late: six in seven are.
     """
 
     early: float
@@ -39,6 +41,7 @@ class Pace:
     def __init__(self) -> None:
         """Make it ignorant."""
         self._times: deque[float] = deque(maxlen=_KEPT_TIMES)
+        self._too_late = 0
         self.usual: Usual | None = None
 
     def note(self, seconds: float, ran_until: float = 0.0) -> None:
@@ -46,14 +49,20 @@ class Pace:
 
         Args:
             seconds: its age when the result was there.
-            ran_until: its age at the last look before, 0 if there was none. It ended somewhere between, and
-                if that is a long time, we are likely to look too late.
+            ran_until: its age at the last look before, 0 if there was none. It ended somewhere between.
         """
-        seconds = max((ran_until + seconds) / 2, seconds * _EARLIER)
-        self._times.append(max(0.0, seconds))
+        if self.usual is not None and ran_until < self.usual.early:
+            # It was there at the first look of the usual time: we look too late, by what is not known.
+            step = _STEP_BACK * 2 ** min(self._too_late, _MOST_DOUBLINGS)
+            self._times.append(max((ran_until + seconds) / 2, seconds * (1 - step)))
+            self._too_late += 1
+        else:
+            self._times.append((max(ran_until, seconds * (1 - SHARE_OF_AGE)) + seconds) / 2)
+            self._too_late = 0
         ordered = sorted(self._times)
         last = len(ordered) - 1
-        self.usual = Usual(ordered[last // 10] * _BEFORE_THE_EARLIEST, ordered[last - last // 10])
+        beyond = round(last * _BEYOND)
+        self.usual = Usual(ordered[beyond] * _BEFORE_THE_EARLIEST, ordered[last - beyond])
 
 
 def get_look_delay(age_seconds: float, failures_in_a_row: int = 0, usual: Usual | None = None) -> float:
