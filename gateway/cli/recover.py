@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from datetime import UTC, datetime
 
 from gateway.cli.exits import DONE, RUN_FAILED
 from gateway.cli.tables import format_table, get_width
 from gateway.cli.words import format_cost, format_json
 from gateway.client import AsyncGateway
-from gateway.engine.recovery import Recovered
+from gateway.engine.recovery import Recovered, tell_done
 from gateway.errors import RunFailed, WaitTimeout
 from gateway.lifecycle import Phase
 from gateway.task import Run
@@ -29,20 +30,26 @@ def add_arguments(_name: str, parser: argparse.ArgumentParser) -> None:
 
 async def recover(args: argparse.Namespace) -> int:
     """Take over every open run that no living process looks after, and follow them to their ends."""
+    began = datetime.now(UTC)
     async with AsyncGateway.from_config(args.config) as gateway:
         found = await gateway.recover()
         for one in found:
             print(f"{one.run_id}: was {one.found}; {one.action}", file=sys.stderr)
         ours = [one for one in found if not one.action.startswith(_LEFT_ALONE)]
         ended = await asyncio.gather(*(_wait(gateway, one.run_id, args.timeout) for one in ours))
-    _show(found, {run.id: run for run in ended}, as_json=args.json)
+        done: dict[str, str] = {run.id: await _tell_done(gateway, run, began) for run in ended}
+    _show(found, {run.id: run for run in ended}, done, as_json=args.json)
     return RUN_FAILED if any(run.status.phase is Phase.FAILED for run in ended) else DONE
 
 
-def _show(found: list[Recovered], ended: dict[str, Run], *, as_json: bool) -> None:
+def _show(found: list[Recovered], ended: dict[str, Run], done: dict[str, str], *, as_json: bool) -> None:
     if as_json:
         lines = [
-            {**one.model_dump(), "status": ended[one.run_id].status.name if one.run_id in ended else None}
+            {
+                **one.model_dump(),
+                "done": done.get(one.run_id),
+                "status": ended[one.run_id].status.name if one.run_id in ended else None,
+            }
             for one in found
         ]
         print(format_json(lines))
@@ -55,12 +62,19 @@ def _show(found: list[Recovered], ended: dict[str, Run], *, as_json: bool) -> No
             one.run_id,
             one.backend,
             one.found,
+            done.get(one.run_id),
             ended[one.run_id].status.name if one.run_id in ended else one.action,
             format_cost(ended[one.run_id]) if one.run_id in ended else None,
         )
         for one in found
     ]
-    print(format_table(("run", "backend", "was", "is", "cost"), rows, get_width()))
+    print(format_table(("run", "backend", "was", "found and done", "is", "cost"), rows, get_width()))
+
+
+async def _tell_done(gateway: AsyncGateway, run: Run, since: datetime) -> str:
+    if not run.status.is_final:
+        return "it goes on"
+    return tell_done([event async for event in gateway.events(run.id)], since)
 
 
 async def _wait(gateway: AsyncGateway, run_id: str, timeout: float | None) -> Run:

@@ -203,6 +203,7 @@ def test_a_run_of_a_killed_process_is_finished_and_never_repeated(terminal: Term
 
     (told,) = terminal.ask("recover")
     assert (told["run_id"], told["backend"], told["status"]) == (run_id, backend, "COMPLETED")
+    assert (told["found"], told["done"]) == ("attempt 1 submitted", "attempt 1 succeeded")
     run = terminal.ask("get", run_id)
     assert (run["output"], len(run["attempts"])) == ({"slept_seconds": 2}, 1)
     assert len(terminal.list_accepted("mark", mark)) == 1
@@ -218,7 +219,9 @@ def test_a_process_killed_while_it_submits_is_resolved(terminal: Terminal) -> No
     read_until(process.stderr, "DISPATCHED")
     kill(process)
     terminal.say("devnet", "clear")
-    assert "COMPLETED" in terminal.say("recover")
+    (told,) = terminal.ask("recover")
+    assert (told["found"], told["status"]) == ("attempt 1 prepared", "COMPLETED")
+    assert told["done"] == "attempt 1 had not landed, and was sent; attempt 1 succeeded"
     assert terminal.ask("get", run_id)["output"] == "KILLED WHILE SUBMITTING"
     assert len(terminal.list_accepted("text", "killed while submitting")) == 1
 
