@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -28,7 +29,8 @@ def format_place(command: str, versions: Sequence[str] = ()) -> str:
     """Tell when, where and with what it was measured, and how to repeat it."""
     lines = [f"- {line}" for line in read_place(datetime.now(UTC).date()).lines]
     lines[-1] = lines[-1].replace("; the others' are in the table", "".join(f", {one}" for one in versions))
-    return "\n".join([f"- Command: `{command}`", *lines])
+    load = f"- Load average at the end: {os.getloadavg()[0]:.1f}; above the number of cores, times suffer"
+    return "\n".join([f"- Command: `{command}`", *lines, load])
 
 
 def format_misses(misses: Sequence[str]) -> str:
