@@ -29,8 +29,8 @@ backend. Each number is the mean over {len(SEEDS)} seeds, {SEEDS[0]} to {SEEDS[-
 engine plans, learns and decides with, with `on_failed="next"` and `explore="cheaper"`; only `balanced`
 is told the value of time. The other four are LiteLLM's strategies, **written anew in a few lines from
 what its documentation says**, not LiteLLM itself: the cooldown is 5 s after more than 3 failures in a
-minute or more than half of a minute's calls; generic errors are retried at once. They are given more than is documented: the
-prices of now instead of a table's.
+minute or more than half of a minute's calls; generic errors are retried at once. They are given more than
+is documented: the prices of now instead of a table's.
 
 The goal: `balanced` costs at most {GOAL:.2f} of the oracle in total on every workload, and no other
 policy is both cheaper and faster. With each seed all policies meet the same requests, so the differences
