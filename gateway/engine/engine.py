@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from gateway.adapter import Adapter
@@ -73,7 +74,7 @@ class Engine:
             adapters, catalogue, self.planner, self._journal, clock, accounting, health, gates
         )
         self._worker.lead = Leading(
-            self._journal, self._begin_child, store.get, self._wait_for, self.cancel, self.get_live
+            self._journal, self._begin_child, store.get, partial(_wait_for, self), self.cancel, self.get_live
         ).lead
         scope = Scope(
             frozenset((name, adapter.address) for name, adapter in adapters.items()),
@@ -226,11 +227,6 @@ class Engine:
         fence = await self._journal.create(run)
         self._worker.take(Live(run=run, fence=fence, selector=Selector.parse(run.backend), limits=limits))
 
-    async def _wait_for(self, run_id: str) -> Run:
-        from gateway.engine.waiting import wait_for_end
-
-        return await wait_for_end(self, run_id, None)
-
     def lay_limits(self, task: Task, *, is_new: bool = True) -> Limits:
         """Lay a task's limits over its model's and the gateway's.
 
@@ -314,6 +310,12 @@ def _require_same(known: Run, asked: Run) -> Run:
             f"the idempotency key {asked.idempotency_key!r} has run {known.id}, which is of another task"
         )
     return known
+
+
+async def _wait_for(engine: Engine, run_id: str) -> Run:
+    from gateway.engine.waiting import wait_for_end
+
+    return await wait_for_end(engine, run_id, None)
 
 
 async def _get_unless_ended(queue: asyncio.Queue[Event], live: Live) -> Event | None:
