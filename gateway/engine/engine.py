@@ -141,7 +141,7 @@ class Engine:
         try:
             fence = await self._journal.create(run)
         except RunExists as taken:  # by another process, just now
-            return await self._fetch_same(taken.run_id, run)
+            return await _get_same(self.store, taken.run_id, run)
         live = Live(run=run, fence=fence, selector=selector, limits=limits, plan=plan)
         live.choose, live.agree = choose, agree
         self._worker.take(live)
@@ -213,15 +213,6 @@ class Engine:
             if self._is_open:
                 self._is_open = False
                 await self.store.aclose()
-
-    async def _fetch_same(self, run_id: str, asked: Run) -> Run:
-        try:
-            return _require_same(await self.store.get(run_id), asked)
-        except RunNotFound:
-            raise IdempotencyConflict(
-                f"the idempotency key {asked.idempotency_key!r} had run {run_id}, which has ended and was"
-                " pruned: its answer is gone, and the task is not run twice; use another key"
-            ) from None
 
     async def _begin_child(self, run: Run, limits: Limits) -> None:
         fence = await self._journal.create(run)
@@ -299,6 +290,16 @@ def _make_run(
         idempotency_key=key,
         api_key=api_key,
     )
+
+
+async def _get_same(store: Store, run_id: str, asked: Run) -> Run:
+    try:
+        return _require_same(await store.get(run_id), asked)
+    except RunNotFound:
+        raise IdempotencyConflict(
+            f"the idempotency key {asked.idempotency_key!r} had run {run_id}, which has ended and was"
+            " pruned: its answer is gone, and the task is not run twice; use another key"
+        ) from None
 
 
 def _require_same(known: Run, asked: Run) -> Run:
