@@ -1,0 +1,101 @@
+"""What stands between the socket and the application: heads that do not come, and addresses to listen on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import pytest
+
+from gateway.errors import ConfigError
+from gateway.server import protocol
+from gateway.server.app import App
+from gateway.server.service import Service
+from gateway.server.serving import bind, check_reach, get_url, make_server
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def port(service: Service, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.2)
+    listening = bind("127.0.0.1", 0)
+    server = make_server(App(service), service)
+    serving = asyncio.create_task(server.serve([listening]))
+    yield listening.getsockname()[1]
+    server.stop()
+    await serving
+
+
+async def talk(port: int, *parts: bytes) -> bytes:
+    """Say these parts, and return all that is answered until the server hangs up."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+        async with asyncio.timeout(60):
+            return await reader.read()
+    finally:
+        writer.close()
+
+
+GET = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n"
+
+
+@pytest.mark.parametrize("parts", [(), (b"GET /heal",), (GET,), (GET, b"x-slow: 1")])
+async def test_a_head_that_does_not_end_is_given_up(port: int, parts: tuple[bytes, ...]) -> None:
+    assert await talk(port, *parts) == b""
+
+
+async def test_a_second_head_on_a_kept_connection_is_given_up_as_well(port: int) -> None:
+    answered = await talk(port, GET + b"\r\n", GET)
+    assert answered.count(b"HTTP/1.1 200") == 1
+
+
+async def test_a_head_without_end_is_given_up(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 3600)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(GET)
+    sent = 0
+    async with asyncio.timeout(60):
+        with suppress(ConnectionError):
+            while not reader.at_eof():
+                writer.write(b"x-long: " + b"y" * 1_000 + b"\r\n")
+                sent += 1_000
+                await writer.drain()
+                await asyncio.sleep(0.001)
+    writer.close()
+    assert abs(sent - protocol.MOST_HEAD_BYTES) < 2_000_000  # what the kernel has taken meanwhile
+    assert sent + len(GET) > protocol.MOST_HEAD_BYTES - 1_100
+
+
+async def test_a_slow_body_gets_its_own_time(port: int) -> None:
+    head = b"POST /v1/runs HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    head += b"connection: close\r\ncontent-length: 17\r\n\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(head)
+    await asyncio.sleep(0.5)  # longer than a head may take
+    writer.write(b'{"model": "echo"}')
+    async with asyncio.timeout(60):
+        assert (await reader.read()).startswith(b"HTTP/1.1 202")
+    writer.close()
+
+
+def test_only_loopback_is_reached_without_a_key() -> None:
+    for host in ("127.0.0.1", "::1"):
+        with bind(host, 0) as listening:
+            check_reach(listening, is_open=True)
+            assert get_url(listening).startswith("http://")
+    with bind("0.0.0.0", 0) as listening:
+        check_reach(listening, is_open=False)
+        with pytest.raises(ConfigError, match="anybody could spend"):
+            check_reach(listening, is_open=True)
+
+
+def test_an_address_that_is_taken_is_said_to_be() -> None:
+    with bind("127.0.0.1", 0) as listening, pytest.raises(ConfigError, match="can't listen"):
+        bind("127.0.0.1", listening.getsockname()[1])
+    with pytest.raises(ConfigError, match="can't listen"):
+        bind("no.such.host.invalid", 0)
