@@ -7,10 +7,10 @@ An adapter translates one kind of backend into the gateway's words. docs/adapter
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
 from gateway.clock import Clock, SystemClock
 from gateway.errors import NotSupported
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 ConfigT = TypeVar("ConfigT", bound="BaseModel")
+ResultT = TypeVar("ResultT")
 
 
 class Feature(StrEnum):
@@ -92,6 +93,18 @@ class CancelOutcome(StrEnum):
     TOO_LATE = "too_late"  # it had ended, or can't be stopped any more; poll on
 
 
+class Notebook(Protocol):
+    """Small documents that all processes of a store share: what they must agree on before an act."""
+
+    async def change(self, name: str, work: Callable[[bytes | None], tuple[bytes, ResultT]]) -> ResultT:
+        """Let `work` make a document's text from its old one (None: there is none); return its result.
+
+        No other process changes it meanwhile, and what returns is on the disk. `work` is quick, changes
+        nothing else, and may be called again. If this raises (StoreError, and what `work` raises), nothing
+        has changed.
+        """
+
+
 class Adapter(ABC, Generic[ConfigT]):
     """One backend, spoken to in the gateway's own words. It translates.
 
@@ -110,6 +123,9 @@ class Adapter(ABC, Generic[ConfigT]):
         self.name = name
         self.config = config
         self.clock: Clock = clock or SystemClock()
+
+    def lend(self, notebook: Notebook) -> None:
+        """Take the store's notebook, before the first act, from the gateway that opened the store."""
 
     @property
     def address(self) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from gateway.adapter import Adapter, CancelOutcome, Capabilities, Feature, Recovery
+from gateway.adapter import Adapter, CancelOutcome, Capabilities, Feature, Notebook, Recovery
 from gateway.chain.nonces import NonceBook
 from gateway.chain.pool import Lagging
 from gateway.chain.rpc import request_many
@@ -69,6 +69,10 @@ class OgpuAdapter(Adapter[OgpuConfig]):
         self._publishing = Publishing(self.connection, sending)
         self._following = Following(self.connection, sending, Answers(self.connection))
         self._acts = Acts(self.connection, sending, self._following)
+
+    def lend(self, notebook: Notebook) -> None:
+        """Keep nonces in the store, where all its processes find them."""
+        self.connection.lend(notebook)
 
     @property
     def address(self) -> str:

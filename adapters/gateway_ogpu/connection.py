@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
 from gateway.clock import Clock
@@ -16,6 +18,7 @@ from gateway_ogpu.contracts import EVENTS, get_topic, parse_event
 from gateway_ogpu.errors import NoKey
 
 if TYPE_CHECKING:
+    from gateway.adapter import Notebook
     from gateway.chain.heads import Heads
     from gateway.chain.nonces import MemoryNonceBook, NonceBook
     from gateway.chain.pool import RpcPool
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from gateway.chain.transactions import Transactions
     from gateway.content import ContentStore
 
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _FRESH_FOR = timedelta(milliseconds=150)  # of the newest block, where one comes each second
 _books: WeakValueDictionary[object, MemoryNonceBook] = WeakValueDictionary()
 
@@ -67,6 +71,18 @@ class Connection:
         self._scan: LogScan | None = None
         self._transactions: Transactions | None = None
         self._content: ContentStore | None = None
+
+    def lend(self, notebook: Notebook) -> None:
+        """Keep nonces there, unless a book was given, or one is in use already."""
+        from gateway.chain.shared_nonces import SharedNonceBook
+
+        if self._book is None:
+            urls = [url.get_secret_value() for url in self.config.rpc_url]
+            hosts = {urlsplit(url).hostname for url in urls}
+            # A chain on this machine is another one when it comes up again, at another port.
+            is_local = urls and hosts <= _LOOPBACK
+            local = hashlib.sha256(urls[0].encode()).hexdigest()[:16] if is_local else ""
+            self._book = SharedNonceBook(notebook, f"{self.contracts.nexus.lower()} {local}", self.clock)
 
     @property
     def rpc(self) -> RpcPool:

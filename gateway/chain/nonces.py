@@ -90,53 +90,71 @@ class NonceBook(Protocol):
 
 
 @dataclass
-class _Pages:
-    following: int = 0  # above all that were given out
+class Pages:
+    """What is written down of one lane. Changed in memory; whoever keeps it sees to the rest.
+
+    Attributes:
+        following: above all nonces that were given out.
+        free: those that were given back, below it.
+        rows: those that are given out and not settled.
+    """
+
+    following: int = 0
     free: set[int] = field(default_factory=set)
     rows: dict[int, NonceRow] = field(default_factory=dict)
+
+    def allocate(self, owner: str, chain_next: int) -> int:
+        """See `NonceBook.allocate`."""
+        self.free = {nonce for nonce in self.free if nonce >= chain_next}
+        self.following = max(self.following, chain_next)
+        nonce = min(self.free, default=self.following)
+        self.put([NonceRow(nonce, owner)])
+        return nonce
+
+    def put(self, rows: Sequence[NonceRow]) -> None:
+        """See `NonceBook.put`."""
+        for row in rows:
+            self.rows[row.nonce] = row
+            self.free.discard(row.nonce)
+            self.following = max(self.following, row.nonce + 1)
+
+    def give_back(self, nonce: int) -> None:
+        """See `NonceBook.give_back`."""
+        if self.rows.pop(nonce, None) is None:
+            return
+        self.free.add(nonce)
+        while self.following - 1 in self.free:
+            self.following -= 1
+            self.free.discard(self.following)
+
+    def settle(self, below: int) -> None:
+        """See `NonceBook.settle`."""
+        self.free = {nonce for nonce in self.free if nonce >= below}
+        self.rows = {nonce: row for nonce, row in self.rows.items() if nonce >= below}
+        self.following = max(self.following, below)
 
 
 class MemoryNonceBook:
     """A `NonceBook` that lives as long as the process."""
 
     def __init__(self) -> None:
-        self._lanes: dict[LaneKey, _Pages] = {}
+        self._lanes: dict[LaneKey, Pages] = {}
 
     async def allocate(self, key: LaneKey, owner: str, chain_next: int) -> int:
         """See `NonceBook.allocate`."""
-        pages = self._open(key)
-        pages.free = {nonce for nonce in pages.free if nonce >= chain_next}
-        pages.following = max(pages.following, chain_next)
-        nonce = min(pages.free, default=pages.following)
-        pages.free.discard(nonce)
-        pages.following = max(pages.following, nonce + 1)
-        pages.rows[nonce] = NonceRow(nonce, owner)
-        return nonce
+        return self._open(key).allocate(owner, chain_next)
 
     async def put(self, key: LaneKey, rows: Sequence[NonceRow]) -> None:
         """See `NonceBook.put`."""
-        pages = self._open(key)
-        for row in rows:
-            pages.rows[row.nonce] = row
-            pages.free.discard(row.nonce)
-            pages.following = max(pages.following, row.nonce + 1)
+        self._open(key).put(rows)
 
     async def give_back(self, key: LaneKey, nonce: int) -> None:
         """See `NonceBook.give_back`."""
-        pages = self._open(key)
-        if pages.rows.pop(nonce, None) is None:
-            return
-        pages.free.add(nonce)
-        while pages.following - 1 in pages.free:
-            pages.following -= 1
-            pages.free.discard(pages.following)
+        self._open(key).give_back(nonce)
 
     async def settle(self, key: LaneKey, below: int) -> None:
         """See `NonceBook.settle`."""
-        pages = self._open(key)
-        pages.free = {nonce for nonce in pages.free if nonce >= below}
-        pages.rows = {nonce: row for nonce, row in pages.rows.items() if nonce >= below}
-        pages.following = max(pages.following, below)
+        self._open(key).settle(below)
 
     async def get_row(self, key: LaneKey, nonce: int) -> NonceRow | None:
         """See `NonceBook.get_row`."""
@@ -150,8 +168,8 @@ class MemoryNonceBook:
         """See `NonceBook.get_free`."""
         return sorted(self._open(key).free)
 
-    def _open(self, key: LaneKey) -> _Pages:
-        return self._lanes.setdefault(key, _Pages())
+    def _open(self, key: LaneKey) -> Pages:
+        return self._lanes.setdefault(key, Pages())
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,9 +241,13 @@ class NonceLane:
         """Write down what was signed with a nonce that is HELD, or what replaces what was sent with it.
 
         A row never goes back: at a nonce where something was SENT, something may be on its way.
+
+        Raises NonceInUse if it is another act's by now: this one took so long that its nonce was reclaimed.
         """
         async with self._turn:
             before = await self._book.get_row(self.key, prepared.nonce)
+            if owner and before is not None and before.owner != owner:
+                raise NonceInUse(f"nonce {prepared.nonce} of {self.key.address} was given to another act")
             sent = before is not None and before.state is NonceState.SENT
             state = NonceState.SENT if sent else NonceState.SIGNED
             row = NonceRow(prepared.nonce, owner or (before.owner if before else ""), state, prepared)

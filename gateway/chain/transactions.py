@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from gateway.chain.fees import FeePolicy, Fees, MarketWatch, bump_fees
 from gateway.chain.gather import Gather
-from gateway.chain.nonces import NonceLane, NonceState
+from gateway.chain.nonces import NonceInUse, NonceLane, NonceState
 from gateway.chain.pool import RpcPool
 from gateway.chain.prepared import Call, Offer, Prepared
 from gateway.chain.refusals import InsufficientFunds, NonceTaken, fetch_balance, fetch_gas, judge
@@ -170,6 +170,8 @@ class Transactions:
         try:
             prepared = await self._sign(call, nonce, offer)
             await self.lane.write_signed(prepared, owner)
+        except NonceInUse:
+            raise  # it is another's now, and not ours to give back
         except BaseException:
             await self.lane.give_back(nonce)
             raise

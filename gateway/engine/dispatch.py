@@ -195,7 +195,7 @@ class Dispatcher:
         try:
             async with asyncio.timeout(_PREPARE_SECONDS):
                 return await adapter.prepare(target.reshape_task(task), attempt.target, attempt_id=attempt.id)
-        except BackendError:
+        except (BackendError, StoreError):  # the store: of an adapter that writes in its notebook
             raise
         except TimeoutError:
             raise Unavailable(

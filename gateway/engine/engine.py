@@ -38,6 +38,7 @@ from gateway.policy.routing import Plan, Selector
 from gateway.policy.settings import check_names, merge_limits
 from gateway.policy.stages import is_worth_waiting
 from gateway.store.protocol import Claimed, RunFilter, Scope, Store, Wish
+from gateway.store.shelf import ShelfNotebook
 from gateway.task import Event, Failure, FailureKind, Run, Task
 
 _log = logging.getLogger("gateway")
@@ -94,6 +95,8 @@ class Engine:
             if not self._is_open:
                 await self.store.open()
                 self._is_open = True
+                for adapter in self.adapters.values():
+                    adapter.lend(ShelfNotebook(self.store.shelf, "adapters"))
                 since = self.clock.now() - _LEARN_FROM
                 for backend, model, outcome in await self.store.list_outcomes(since):
                     self.planner.learn(backend, model, outcome)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +45,24 @@ class Shelf(Protocol):
     async def remove(self, kind: str, id: str) -> None:
         """Take a note away, if it is there."""
 
+    async def change(self, kind: str, id: str, work: Callable[[bytes | None], tuple[bytes, T]]) -> T:
+        """Let `work` make a note's new body from its old one (None: it is not there); return its result.
+
+        Nobody else changes it meanwhile. `work` is quick, changes nothing else, and may be called again;
+        if it raises, nothing has changed.
+        """
+
+
+class ShelfNotebook:
+    """The notes of one kind, as adapters know them; see gateway.adapter.Notebook."""
+
+    def __init__(self, shelf: Shelf, kind: str) -> None:
+        self._shelf, self._kind = shelf, kind
+
+    async def change(self, name: str, work: Callable[[bytes | None], tuple[bytes, T]]) -> T:
+        """See Notebook."""
+        return await self._shelf.change(self._kind, name, work)
+
 
 class MemoryShelf:
     """The shelf of a MemoryStore."""
@@ -72,3 +93,11 @@ class MemoryShelf:
     async def remove(self, kind: str, id: str) -> None:
         """See Shelf."""
         self._notes.pop((kind, id), None)
+
+    async def change(self, kind: str, id: str, work: Callable[[bytes | None], tuple[bytes, T]]) -> T:
+        """See Shelf."""
+        note = self._notes.get((kind, id))
+        body, result = work(None if note is None else note.body)
+        due_at = None if note is None else note.due_at
+        self._notes[kind, id] = Note(kind=kind, id=id, body=body, due_at=due_at)
+        return result

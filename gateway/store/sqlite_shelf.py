@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from gateway.store.shelf import Note
 from gateway.store.writer import Writer
+
+T = TypeVar("T")
 
 
 class SqliteShelf:
@@ -53,6 +57,21 @@ class SqliteShelf:
             db.execute("DELETE FROM shelf WHERE kind = ? AND id = ?", (kind, id))
 
         await self._writer.call(work)
+
+    async def change(self, kind: str, id: str, work: Callable[[bytes | None], tuple[bytes, T]]) -> T:
+        """See Shelf."""
+
+        def change(db: sqlite3.Connection) -> T:
+            row = db.execute("SELECT body FROM shelf WHERE kind = ? AND id = ?", (kind, id)).fetchone()
+            body, result = work(None if row is None else row[0])
+            db.execute(
+                "INSERT INTO shelf (kind, id, body) VALUES (?, ?, ?)"
+                " ON CONFLICT (kind, id) DO UPDATE SET body = excluded.body",
+                (kind, id, body),
+            )
+            return result
+
+        return await self._writer.call(change)
 
 
 def _read(row: tuple[str, str, bytes, float | None]) -> Note:

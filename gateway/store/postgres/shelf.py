@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from gateway.store.postgres.address import Connection
 from gateway.store.postgres.lane import Lane
 from gateway.store.postgres.readers import Readers
 from gateway.store.shelf import Note
 
+T = TypeVar("T")
+
+_BEGIN = "INSERT INTO shelf (kind, id, body) VALUES (%s, %s, '') ON CONFLICT DO NOTHING"
+_LOCK = "SELECT body FROM shelf WHERE kind = %s AND id = %s FOR UPDATE"
 _PUT = (
     "INSERT INTO shelf (kind, id, body, due_at) VALUES (%s, %s, %s, %s)"
     " ON CONFLICT (kind, id) DO UPDATE SET body = excluded.body, due_at = excluded.due_at"
@@ -40,7 +46,7 @@ class PostgresShelf:
 
     async def list_notes(self, kind: str) -> list[Note]:
         """See Shelf."""
-        query = "SELECT kind, id, body, due_at FROM shelf WHERE kind = %s ORDER BY id"
+        query = "SELECT kind, id, body, due_at FROM shelf WHERE kind = %s AND body <> '' ORDER BY id"
 
         async def read(db: Connection) -> list[Note]:
             return [_read(*row) for row in await (await db.execute(query, (kind,), binary=True)).fetchall()]
@@ -65,6 +71,19 @@ class PostgresShelf:
             await db.execute("DELETE FROM shelf WHERE kind = %s AND id = %s", (kind, id))
 
         await self._lane.act(work)
+
+    async def change(self, kind: str, id: str, work: Callable[[bytes | None], tuple[bytes, T]]) -> T:
+        """See Shelf."""
+
+        async def change(db: Connection) -> T:
+            await db.execute(_BEGIN, (kind, id))
+            row = await (await db.execute(_LOCK, (kind, id), binary=True)).fetchone() or (b"",)
+            body, result = work(row[0] or None)
+            await db.execute("UPDATE shelf SET body = %s WHERE kind = %s AND id = %s", (body, kind, id))
+            return result
+
+        changed: T = await self._lane.act(change)
+        return changed
 
 
 def _read(kind: str, name: str, body: bytes, due_at: float | None) -> Note:

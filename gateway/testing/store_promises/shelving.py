@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
+from gateway.errors import InvalidInput
 from gateway.store.protocol import Store
 from gateway.store.shelf import Note
 from gateway.testing.case import expect
-from gateway.testing.store_promises.samples import StoreMaker
+from gateway.testing.store_promises.samples import StoreMaker, expect_raises
 
 _NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 _LATER = _NOW + timedelta(minutes=1)
@@ -53,3 +55,25 @@ class Shelving:
         expect(third == [], f"claimed twice, or not due: {third}")
         due = await store.shelf.claim("hook", now=_LATER, until=_LATER + timedelta(minutes=1), limit=9)
         expect({note.id for note in due} == {"0", "1", "2", "3", "later"}, "what is due again is missing")
+
+    async def test_changes_follow_each_other(self, store: Store, make_store: StoreMaker) -> None:
+        """Shelf.change: each of many sees what the one before left, and what raises changes nothing."""
+        other = make_store()
+        await other.open()
+
+        def count(body: bytes | None) -> tuple[bytes, int]:
+            number = int(body or b"0") + 1
+            return str(number).encode(), number
+
+        def refuse(_: bytes | None) -> tuple[bytes, int]:
+            raise InvalidInput("no")
+
+        doors = [store, other] * 10
+        counted = await asyncio.gather(*(door.shelf.change("n", "a", count) for door in doors))
+        expect(sorted(counted) == list(range(1, 21)), f"two changes saw the same: {sorted(counted)}")
+        for name in ("a", "b"):
+            await expect_raises(InvalidInput, other.shelf.change("n", name, refuse), "a refusal is no error")
+        await other.aclose()
+        expect(
+            await store.shelf.list_notes("n") == [Note(kind="n", id="a", body=b"20")], "the count is wrong"
+        )
