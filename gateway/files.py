@@ -138,6 +138,14 @@ def has_files(value: JSON) -> bool:
     return isinstance(value, list) and any(has_files(item) for item in value)
 
 
+def has_paths(value: JSON) -> bool:
+    """Say whether an encoded input means a file of this machine. Raises InvalidInput, as parse_file."""
+    if isinstance(value, dict):
+        file = parse_file(value)
+        return any(has_paths(item) for item in value.values()) if file is None else file.path is not None
+    return isinstance(value, list) and any(has_paths(item) for item in value)
+
+
 async def replace_files(value: JSON, replacement: Callable[[File], Awaitable[JSON]]) -> JSON:
     """Return the input with each file replaced by what `replacement` gives for it (an uploaded URI)."""
     file = parse_file(value)

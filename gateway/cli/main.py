@@ -33,6 +33,7 @@ _COMMANDS = {
     "ogpu": ("gateway.cli.ogpu", "sources, money and single tasks of OGPU"),
     "serve": ("gateway.cli.serve", "serve the gateway over HTTP"),
     "keys": ("gateway.cli.keys", "make, list and revoke the server's API keys"),
+    "mcp": ("gateway.cli.mcp", "serve assistants: quote, run, get and cancel as MCP tools"),
     "devnet": ("gateway.cli.devnet", "run local stand-ins of the backends, to try everything"),
     "demo": ("gateway.cli.demo", "show in half a minute what the gateway does"),
 }

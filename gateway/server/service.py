@@ -9,14 +9,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gateway.errors import GatewayError, RunNotFound
-from gateway.files import encode_files, parse_file
+from gateway.files import encode_files, has_paths
 from gateway.server.keys import KeyBook, list_keys
 from gateway.server.problems import LOCAL_FILE, STOPPING, Refusal
 from gateway.server.reloading import works_on
 from gateway.server.tapes import Tapes
 from gateway.server.webhooks import Webhooks
 from gateway.task import Run, Task
-from gateway.types import JSON
 
 if TYPE_CHECKING:
     from gateway.client import AsyncGateway
@@ -120,7 +119,10 @@ class Service:
         Raises Refusal if it means a file of this machine, InvalidInput if its input is no JSON.
         """
         given = encode_files(task.input)
-        refuse_paths(given)
+        if has_paths(given):
+            raise Refusal(
+                LOCAL_FILE, "a file by its path is of another machine: send `data` or `uri` instead"
+            )
         return replace(task, input=given)
 
     async def submit(
@@ -162,18 +164,3 @@ class Service:
         await self.tapes.aclose()
         for gateway in (*self.retired, self.gateway):
             await gateway.aclose()
-
-
-def refuse_paths(value: JSON) -> None:
-    """Raise Refusal if an input means a file by its path: a remote caller reads no files of this machine."""
-    if isinstance(value, dict):
-        file = parse_file(value)
-        if file is not None and file.path is not None:
-            raise Refusal(
-                LOCAL_FILE, "a file by its path is of another machine: send `data` or `uri` instead"
-            )
-        for item in value.values():
-            refuse_paths(item)
-    elif isinstance(value, list):
-        for item in value:
-            refuse_paths(item)
