@@ -26,7 +26,6 @@ from gateway.testing.backend import Fault
 pytestmark = pytest.mark.anyio
 
 STREAMS = FakeConfig(features=DEFAULT_FEATURES | {Feature.STREAM})
-LOCAL = {"$file": {"path": "/etc/passwd"}}
 STEPS = ((0.0, Status.RUNNING), (0.02, Status.COMPLETED))
 MODELS: Mapping[str, Any] = {
     "acme/echo": {"targets": {"plain": {"app": "echo"}}},
