@@ -12,7 +12,7 @@ from gateway.config import LimitsConfig, Strict, parse_duration
 from gateway.lifecycle import Phase, Status
 from gateway.store.bill import BY, By
 from gateway.task import Task
-from gateway.types import JSON
+from gateway.types import DECIMALS, JSON
 
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 Text = Annotated[str, StringConstraints(max_length=1000)]
@@ -39,7 +39,7 @@ DURATION_SCHEMA: JsonDict = {
 }
 PRICE_SCHEMA: JsonDict = {
     "type": "string",
-    "pattern": r"^[0-9]{1,12}([.][0-9]{1,8})? (USD|EUR|ETH|OGPU)$",
+    "pattern": rf"^[0-9]{{1,12}}([.][0-9]{{1,8}})? ({'|'.join(DECIMALS)})$",
     "examples": ["0.002 USD"],
 }
 _SINCE_SCHEMA: JsonDict = {"anyOf": [DURATION_SCHEMA, {"type": "string", "format": "date-time"}]}
