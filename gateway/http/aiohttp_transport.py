@@ -7,6 +7,7 @@ Every error of aiohttp is told as the one that httpx2's own transport would rais
 from __future__ import annotations
 
 import asyncio
+import io
 import re
 import ssl
 from collections.abc import AsyncIterator
@@ -17,6 +18,7 @@ import httpx2
 from yarl import URL
 
 _LONGEST_LINE_BYTES = 1 << 16  # of an answer's head; aiohttp's own limit is 8 KiB
+_LARGEST_AT_ONCE_BYTES = 1 << 20  # aiohttp warns of larger ones
 _BREAK = re.compile(rb"[\r\n\x00]")
 
 # The first that fits counts. What fits none came after the request may have been sent.
@@ -131,9 +133,10 @@ def _take_whole(answer: aiohttp.ClientResponse) -> httpx2.ByteStream | None:
     return httpx2.ByteStream(content.read_nowait())
 
 
-def _get_content(request: httpx2.Request) -> bytes | httpx2.AsyncByteStream | None:
+def _get_content(request: httpx2.Request) -> bytes | io.BytesIO | httpx2.AsyncByteStream | None:
     try:
-        return request.content or None
+        content = request.content
+        return io.BytesIO(content) if len(content) > _LARGEST_AT_ONCE_BYTES else content or None
     except httpx2.RequestNotRead:
         if not isinstance(request.stream, httpx2.AsyncByteStream):
             raise

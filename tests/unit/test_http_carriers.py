@@ -210,6 +210,28 @@ async def test_a_request_has_the_headers_that_were_given_and_no_others(listener:
     await client.aclose()
 
 
+async def test_a_large_body_is_sent_whole_with_nothing_added(listener: Listener) -> None:
+    body, came = b"x" * (3 << 20), bytearray()
+
+    async def read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.extend(await reader.readexactly(len(body)))
+        writer.write(OK)
+
+    client = HttpClient("node1", await listener.start(read))
+    await client.request("POST", "/x", lands=True, json=body)
+    assert came == body
+    names = {line.split(b":")[0].lower() for line in listener.heads[0].splitlines()[1:] if line}
+    assert names == {
+        b"host",
+        b"accept",
+        b"accept-encoding",
+        b"user-agent",
+        b"content-type",
+        b"content-length",
+    }
+    await client.aclose()
+
+
 async def test_a_header_that_would_break_the_head_is_never_sent(listener: Listener) -> None:
     client = HttpClient("node1", await listener.start(answer))
     with pytest.raises(Unavailable, match="LocalProtocolError"):
