@@ -42,7 +42,9 @@ class Process:
         self.died = asyncio.Event()
         self.awake = asyncio.Event()
         self.awake.set()
-        self.steps_to_live: int | None = None
+        self.steps_to_go: int | None = None
+        self.then_dies = True  # else it pauses
+        self.stopped = asyncio.Event()  # within a call
         self.gateway: AsyncGateway
 
     @property
@@ -50,20 +52,22 @@ class Process:
         return self.awake.is_set() and not self.died.is_set()
 
     async def call(self, work: Coroutine[Any, Any, T]) -> T | None:
-        """Let it do something; None if it died over that."""
+        """Let it do something; None if it died, or fell asleep, over that."""
         context = copy_context()
         context.run(_running.set, self)
         doing = context.run(asyncio.get_running_loop().create_task, work)
-        dying = asyncio.ensure_future(self.died.wait())
-        await asyncio.wait({doing, dying}, return_when=asyncio.FIRST_COMPLETED)
-        dying.cancel()
+        self.stopped.clear()
+        stopping = asyncio.ensure_future(self.stopped.wait())
+        await asyncio.wait({doing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
         return doing.result() if doing.done() else None
 
     async def pass_gate(self, *, is_write: bool = False) -> None:
-        if is_write and self.steps_to_live is not None and not self.died.is_set():
-            self.steps_to_live -= 1
-            if self.steps_to_live == 0:
-                self.died.set()
+        if is_write and self.steps_to_go is not None and self.can_be_called:
+            self.steps_to_go -= 1
+            if self.steps_to_go == 0:
+                self.died.set() if self.then_dies else self.awake.clear()
+                self.stopped.set()
         while self.died.is_set() or not self.awake.is_set():
             await (asyncio.Event() if self.died.is_set() else self.awake).wait()
 

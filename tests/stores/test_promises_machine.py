@@ -106,7 +106,7 @@ class Promises(RuleBasedStateMachine):
         return process
 
     @rule(number=REPLICAS, text=st.integers(), deadline=st.sampled_from([None, 30]))
-    def submit(self, number: int, text: int, deadline: int | None) -> None:
+    def submit(self, number: int, text: int, deadline: int | None = None) -> None:
         process = self.processes[number]
         limits = Limits(deadline=timedelta(seconds=deadline) if deadline else None)
 
@@ -131,20 +131,21 @@ class Promises(RuleBasedStateMachine):
     def pass_time(self, seconds: float) -> None:
         self.do(self.clock.sleep(seconds))
 
-    @rule(number=REPLICAS, data=st.data())
-    def cancel(self, number: int, data: st.DataObject) -> None:
-        process, runs = self.processes[number], sorted(run.id for run in self.get_runs())
+    @rule(number=REPLICAS, which=st.integers(0, 99))
+    def cancel(self, number: int, which: int) -> None:
+        process, runs = self.processes[number], self.get_runs()
         if runs and process.can_be_called:
-            self.do(process.call(process.gateway.cancel(data.draw(st.sampled_from(runs)))))
+            self.do(process.call(process.gateway.cancel(runs[which % len(runs)].id)))
 
     @rule(number=REPLICAS)
     def die_now(self, number: int) -> None:
         self.processes[number].died.set()
 
-    @rule(number=REPLICAS, steps=st.integers(1, 12))
-    def die_soon(self, number: int, steps: int) -> None:
-        """Die before or after one of the next writes."""
-        self.processes[number].steps_to_live = steps
+    @rule(number=REPLICAS, steps=st.integers(1, 12), dies=st.booleans())
+    def stop_soon(self, number: int, steps: int, *, dies: bool) -> None:
+        """Die, or fall asleep, before or after one of the next writes."""
+        self.processes[number].steps_to_go = steps
+        self.processes[number].then_dies = dies
 
     @precondition(lambda self: any(process.died.is_set() for process in self.processes))
     @rule()
@@ -198,7 +199,7 @@ class Promises(RuleBasedStateMachine):
             for fault in FAULTS:
                 backend.arm(fault, 0)
         for process in self.processes:
-            process.steps_to_live = None
+            process.steps_to_go = None
             process.awake.set()
         self.restart()
         for _ in range(100):
@@ -242,14 +243,31 @@ def check(machine: type[Promises], examples: int) -> None:
     )
 
 
-def test_over_the_memory_store() -> None:
-    class OverMemory(Promises):
-        def make_store(self) -> Store:
-            if not hasattr(self, "rows"):
-                self.rows = MemoryStore()
-            return self.rows
+class OverMemory(Promises):
+    def make_store(self) -> Store:
+        if not hasattr(self, "rows"):
+            self.rows = MemoryStore()
+        return self.rows
 
+
+def test_over_the_memory_store() -> None:
     check(OverMemory, 30)
+
+
+@pytest.mark.parametrize("dies", [True, False], ids=["dies", "sleeps"])
+@pytest.mark.parametrize("steps", range(1, 11))
+def test_who_stops_at_a_write_and_wakes_up_too_late_does_no_harm(steps: int, *, dies: bool) -> None:
+    machine = OverMemory()
+    machine.stop_soon(0, steps, dies=dies)
+    machine.submit(0, 1)
+    for _ in range(2):
+        machine.pass_time(20.0)
+        machine.promises_hold()
+        machine.pause_or_wake(0)
+    machine.pass_time(20.0)
+    machine.promises_hold()
+    assert len(machine.get_runs()) == (0 if steps == 1 and dies else 1)
+    machine.teardown()
 
 
 @pytest.fixture
