@@ -88,7 +88,7 @@ def test_an_idempotency_key_survives_a_killed_server(terminal: Terminal) -> None
 
 def test_an_ended_server_gives_its_runs_back_and_says_nothing(terminal: Terminal) -> None:
     with serving(terminal) as (process, client):
-        run = give(client, "sleep", input={"seconds": 3, "mark": "ended"})
+        run = give(client, "sleep", input={"seconds": 5, "mark": "ended"})
         wait_until(lambda: is_sent(client, run["id"]), "the job was sent")
         with client.stream("GET", f"/v1/runs/{run['id']}/events") as events:
             lines = events.iter_lines()
@@ -98,7 +98,6 @@ def test_an_ended_server_gives_its_runs_back_and_says_nothing(terminal: Terminal
         assert process.wait(PATIENCE_SECONDS) == 0
         assert process.stderr is not None
         assert process.stderr.read() == ""
-    assert terminal.ask("get", run["id"])["ended_at"] is None
     terminal.say("recover")
     assert terminal.ask("get", run["id"])["output"] is not None
     assert len(terminal.list_accepted("mark", "ended")) == 1
