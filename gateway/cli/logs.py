@@ -21,4 +21,5 @@ def set_up_logging(*, debug: bool) -> None:
         logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s") if debug else _OneLine()
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("psycopg").setLevel(logging.DEBUG if debug else logging.ERROR)  # we say it ourselves
     logging.getLogger("gateway").setLevel(logging.DEBUG if debug else logging.WARNING)
