@@ -8,8 +8,11 @@ import contextlib
 import signal
 
 from gateway.cli.exits import DONE, UsageError
-from gateway.client import AsyncGateway
+from gateway.clock import SystemClock
 from gateway.config import load, make_store_url
+from gateway.server.keys import KeyBook, keep_learning, list_keys
+from gateway.server.making import make_gateway
+from gateway.store import make_store
 
 
 def add_arguments(_name: str, parser: argparse.ArgumentParser) -> None:
@@ -19,14 +22,23 @@ def add_arguments(_name: str, parser: argparse.ArgumentParser) -> None:
 
 async def work(args: argparse.Namespace) -> int:
     """Take over runs that nobody looks after until SIGINT or SIGTERM; then give back what is not done."""
-    if make_store_url(load(args.config)) == "memory:":
+    config, clock = load(args.config), SystemClock()
+    if (url := make_store_url(config)) == "memory:":
         raise UsageError('a worker works on what others put into the store, and "memory:" is its own')
     ended = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError):  # on Windows: there Ctrl-C ends it at once
             asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    async with AsyncGateway.from_config(args.config) as gateway:
+    keys = KeyBook(
+        clock, config.gateway.currency
+    )  # their budgets count for their runs, whoever works on them
+    gateway = make_gateway(config, make_store(url), clock, keys)
+    await gateway.store.open()
+    keys.learn(await list_keys(gateway.store.shelf))
+    async with gateway:
+        learning = asyncio.create_task(keep_learning(keys, gateway.store.shelf, clock))
         print(f"working with {len(gateway.models)} models", flush=True)
         await ended.wait()
+        learning.cancel()
         print("giving back what is not done", flush=True)
     return DONE

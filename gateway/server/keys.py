@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from gateway.config import parse_rate
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, GatewayError
 from gateway.policy.budget import Budget, Per
 from gateway.server.callers import ANYBODY, Caller, KeyScope
 from gateway.server.problems import NO_KEY, TOO_MANY, Refusal
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from gateway.store.shelf import Shelf
 
 KIND = "api_key"
+LEARNT_EVERY_SECONDS = 2.0
+"""How old what a process knows of the keys may be: a revoked one opens nothing any more after that."""
+
+_log = logging.getLogger("gateway.server")
 _PREFIX = "gw"
 _NAME_MOST = 100
 _DUMMY = hashlib.sha256(b"").hexdigest()
@@ -221,3 +226,13 @@ class KeyBook:
             raise Refusal(
                 TOO_MANY, f"the key {key.name!r} may send {key.rate}", headers=[(b"retry-after", retry)]
             )
+
+
+async def keep_learning(keys: KeyBook, shelf: Shelf, clock: Clock) -> None:
+    """Read the keys anew, every two seconds, until cancelled."""
+    while True:
+        await clock.sleep(LEARNT_EVERY_SECONDS)
+        try:
+            keys.learn(await list_keys(shelf))
+        except GatewayError:
+            _log.exception("the keys can't be read; those of before stay")

@@ -8,9 +8,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from gateway.errors import GatewayError, RunNotFound
+from gateway.errors import RunNotFound
 from gateway.files import encode_files, has_paths
-from gateway.server.keys import KeyBook, list_keys
+from gateway.server.keys import KeyBook, keep_learning, list_keys
 from gateway.server.problems import LOCAL_FILE, STOPPING, Refusal
 from gateway.server.reloading import works_on
 from gateway.server.tapes import Tapes
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from gateway.store.protocol import Store
 
 _log = logging.getLogger("gateway.server")
-KEYS_EVERY_SECONDS = 2.0
-"""How old what the server knows of the keys may be: a revoked one opens nothing any more after that."""
 
 
 class Service:
@@ -79,7 +77,7 @@ class Service:
         await self.store.open()
         self.keys.learn(await list_keys(self.store.shelf))
         await self.gateway.__aenter__()
-        self.begin(self._keep_learning())
+        self.begin(keep_learning(self.keys, self.store.shelf, self.clock))
         self.begin(self.webhooks.keep_sending())
 
     def begin(self, chore: Coroutine[Any, Any, None]) -> None:
@@ -92,14 +90,6 @@ class Service:
         self._chores.discard(task)
         if not task.cancelled() and task.exception() is not None:
             _log.error("a chore of the server has ended", exc_info=task.exception())
-
-    async def _keep_learning(self) -> None:
-        while True:
-            await self.clock.sleep(KEYS_EVERY_SECONDS)
-            try:
-                self.keys.learn(await list_keys(self.store.shelf))
-            except GatewayError:
-                _log.exception("the keys can't be read; those of before stay")
 
     def require_open(self) -> None:
         """Raise Refusal when the server is shutting down."""
