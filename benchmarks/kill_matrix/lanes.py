@@ -63,7 +63,7 @@ class Lane:
         self.kind.proxy.arm(cell.point)
         victim = await start(orders, self.folder)
         self.kind.proxy.name_victim(victim)
-        out, errors = await victim.communicate()
+        out, errors = await _finish(victim)
         await self.kind.proxy.settle()
         if victim.returncode != -signal.SIGKILL:
             said = (out + errors).decode(errors="replace")[-500:]
@@ -73,7 +73,7 @@ class Lane:
     async def _go_on(self, orders: Orders, cell: Cell) -> None:
         if self.way is Way.RESTART:
             again = await start(orders.model_copy(update={"point": None}), self.folder)
-            _, errors = await again.communicate()
+            _, errors = await _finish(again)
             if again.returncode:
                 cell.trouble = f"the restarted process broke: {errors.decode(errors='replace')[-500:]}"
             return
@@ -112,6 +112,16 @@ async def start(orders: Orders, folder: Path) -> Process:
         stdout=PIPE,
         stderr=PIPE,
     )
+
+
+async def _finish(process: Process) -> tuple[bytes, bytes]:
+    """Wait for a process's end; one that takes too long is ended, so that the next cell is not mixed up."""
+    try:
+        return await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 @asynccontextmanager
