@@ -40,9 +40,12 @@ class Reading:
         await self._engine.start()
         return await self._engine.store.list_runs(which or RunFilter())
 
-    async def plan(self, task: Task, backend: Selected = "auto") -> Plan:
-        """Say where a task would go, and why not elsewhere. Nothing is submitted, nothing is stored."""
-        return await self._engine.plan(task, backend)
+    async def plan(self, task: Task, backend: Selected = "auto", *, api_key: str | None = None) -> Plan:
+        """Say where a task would go, and why not elsewhere. Nothing is submitted, nothing is stored.
+
+        `api_key` is whose run it would be: its budgets count.
+        """
+        return await self._engine.plan(task, backend, api_key)
 
     async def replan(
         self, run: Run | str, *, backend: Selected | None = None, limits: Limits | None = None

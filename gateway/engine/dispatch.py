@@ -175,7 +175,7 @@ class Dispatcher:
     def _reserve(self, live: Live, candidate: Candidate) -> list[Spend]:
         """Return what must be set aside for an attempt there. Raises Rejected if that can't be told."""
         run, quote = live.run, candidate.quote
-        if _is_free(candidate):
+        if candidate.is_free:
             return []
         spender = Spender(
             run_id=run.id,
@@ -270,14 +270,7 @@ class Dispatcher:
 
 
 def _make_cost(candidate: Candidate) -> Cost:
-    if _is_free(candidate):
+    if candidate.is_free:
         return Cost(outcome=CostOutcome.NOT_CHARGED, evidence={"from": "the backend is free"})
     quote = candidate.quote
     return Cost() if quote is None else Cost(quoted=quote.expected or quote.upper, reserved=quote.upper)
-
-
-def _is_free(candidate: Candidate) -> bool:
-    """Say whether it costs nothing: its quote knows it of this task, the backend only in general."""
-    if candidate.quote is not None:
-        return candidate.quote.confidence == "free"
-    return candidate.capabilities.free and candidate.quote_error is None

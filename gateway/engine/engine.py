@@ -27,11 +27,11 @@ from gateway.engine.owner import make_owner
 from gateway.engine.planner import Planner
 from gateway.engine.recovery import Recovered
 from gateway.engine.worker import Worker
-from gateway.errors import IdempotencyConflict, InvalidInput, RunExists, RunNotFound
+from gateway.errors import IdempotencyConflict, InvalidInput, RunExists, RunNotFound, StoreError
 from gateway.files import encode_files
 from gateway.lifecycle import Status
 from gateway.limits import Limits
-from gateway.policy.budget import Accounting
+from gateway.policy.budget import Accounting, Spender
 from gateway.policy.capacity import Capacity
 from gateway.policy.quorum import Agreement
 from gateway.policy.routing import Plan, Selector
@@ -64,7 +64,7 @@ class Engine:
         health = Health(clock)
         self.rates = accounting.rates
         gates = Gates(capacities or {}, clock)
-        self.planner = Planner(adapters, catalogue, clock, accounting, health, gates)
+        self.planner = Planner(adapters, catalogue, clock, accounting, health, gates, store.ledger)
         self._limits = limits
         self.cleaner = Cleaner(store, clock)
         self._laid: dict[str | None, tuple[Limits, Limits]] = {}
@@ -104,11 +104,13 @@ class Engine:
                 await self._keeper.start()
                 self.cleaner.start()
 
-    async def plan(self, task: Task, backend: str | Sequence[str]) -> Plan:
+    async def plan(self, task: Task, backend: str | Sequence[str], api_key: str | None = None) -> Plan:
         """Return the plan for a task, with every quote; nothing is submitted, and no run is taken over."""
         await self.start(to_work=False)
         task = replace(task, input=encode_files(task.input))
-        return await self.planner.plan(task, Selector.parse(backend), self.lay_limits(task), quotes=True)
+        selector, limits = Selector.parse(backend), self.lay_limits(task)
+        spender = _make_spender(_make_run(task, backend, limits, self.clock.now(), None, api_key))
+        return await self.planner.plan(task, selector, limits, quotes=True, spender=spender)
 
     async def submit(
         self,
@@ -122,7 +124,7 @@ class Engine:
         """Take a task in: planned and stored when this returns. With a key that was used, its run returns.
 
         Raises:
-            TaskError, NoBackend: nothing could run it; nothing was stored.
+            TaskError, NoBackend: nothing could run it, or no budget lets it; nothing was stored.
             StoreError: it could not be written down; nothing was submitted.
         """
         task = replace(task, input=encode_files(task.input))
@@ -131,7 +133,7 @@ class Engine:
         if key is not None:
             for known in await self.store.list_runs(RunFilter(idempotency_key=key, limit=1)):
                 return _require_same(known, run)
-        plan = await self.planner.plan(task, selector, limits)
+        plan = await self.planner.plan(task, selector, limits, spender=_make_spender(run))
         if not is_worth_waiting(plan, limits):
             plan.require_best()
         children = choose_children(plan, limits, run.created_at) if plan.ranked else ()
@@ -212,6 +214,8 @@ class Engine:
         try:
             if has_worked:
                 await self.store.release(self._owner)
+        except StoreError as error:
+            _log.warning("the open runs could not be given back, others take them over soon: %s", error)
         finally:
             if self._is_open:
                 self._is_open = False
@@ -293,6 +297,11 @@ def _make_run(
         idempotency_key=key,
         api_key=api_key,
     )
+
+
+def _make_spender(run: Run) -> Spender:
+    day = run.created_at.date()
+    return Spender(run_id=run.id, backend="", model=run.task.model, key=run.api_key, day=day)
 
 
 async def _get_same(store: Store, run_id: str, asked: Run) -> Run:

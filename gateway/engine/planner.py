@@ -14,15 +14,17 @@ from gateway.catalogue import Catalogue, Target
 from gateway.clock import Clock
 from gateway.engine.gates import Gates
 from gateway.engine.health import BackendHealth, Health
+from gateway.engine.purse import fetch_purse
 from gateway.engine.quotes import Quotes
 from gateway.engine.waits import listen
 from gateway.errors import BackendError, GatewayError, InvalidInput
 from gateway.limits import Limits
-from gateway.policy.budget import Accounting
+from gateway.policy.budget import Accounting, Spender
 from gateway.policy.health import Operation
 from gateway.policy.learning import MOST_OUTCOMES, Observed, Outcome, make_outcome, observe
 from gateway.policy.routing import Candidate, Plan, Selector
 from gateway.policy.stages import Setting, make_plan
+from gateway.store.ledger import Ledger
 from gateway.task import Attempt, Task
 
 _ASK_SECONDS = 5.0
@@ -49,21 +51,32 @@ class Planner:
         accounting: Accounting | None = None,
         health: Health | None = None,
         gates: Gates | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self._adapters = adapters
         self._catalogue = catalogue
         self._clock = clock
         self._seen: dict[str, _Seen] = {}
         self._asking: dict[str, asyncio.Task[Capabilities]] = {}
-        self._accounting = accounting or Accounting()
+        self._accounting, self._ledger = accounting or Accounting(), ledger
         self._health = health or Health(clock)
         self._gates = gates or Gates({}, clock)
         self._quotes = Quotes(adapters, clock, self._health)
         self._outcomes: dict[tuple[str, str], deque[Outcome]] = {}
         self._observed: dict[tuple[str, str], tuple[datetime, Observed]] = {}
 
-    async def plan(self, task: Task, selector: Selector, limits: Limits, *, quotes: bool = False) -> Plan:
+    async def plan(
+        self,
+        task: Task,
+        selector: Selector,
+        limits: Limits,
+        *,
+        quotes: bool = False,
+        spender: Spender | None = None,
+    ) -> Plan:
         """Make the plan for a task. Quotes are fetched if they can matter, or if asked for.
+
+        With a `spender` (whatever its backend), candidates that a budget refuses now are out of it.
 
         Raises:
             UnknownModel, UnknownBackend, InvalidInput: the task can't be planned at all.
@@ -71,6 +84,11 @@ class Planner:
         began = self._clock.monotonic()
         setting = Setting(limits, selector, self._clock.now().date(), self._accounting.rates)
         targets = self._catalogue.find_targets(task, selector.backends)
+        if spender is not None and self._ledger is not None:
+            names = [target.backend for target in targets]
+            setting = replace(
+                setting, purse=await fetch_purse(self._ledger, self._accounting, spender, names)
+            )
         money_matters = limits.max_cost is not None or bool(self._accounting.budgets)
         quotes = quotes or money_matters or len(targets) > 1
         candidates = await asyncio.gather(*(self._make_candidate(t, task, quotes) for t in targets))

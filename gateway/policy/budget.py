@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Literal
 
-from gateway.errors import CostOutcome, NoRate
+from gateway.errors import BudgetExceeded, CostOutcome, NoRate
 from gateway.policy.rates import Rates
 from gateway.task import Attempt, Hold
 from gateway.types import Money
@@ -130,6 +130,43 @@ class Accounting:
         except NoRate:
             return []
         return [Spend(hold.scope, settled - hold.amount) for hold in attempt.holds if settled != hold.amount]
+
+
+@dataclass(frozen=True, slots=True)
+class Purse:
+    """What a new run's budgets had left at one look. It refuses early; the reservation alone is exact.
+
+    Attributes:
+        accounting: the budgets and rates.
+        spenders: by backend, who would spend there.
+        used: what is reserved and settled, by account.
+    """
+
+    accounting: Accounting
+    spenders: Mapping[str, Spender]
+    used: Mapping[str, int]
+
+    def tell_refusal(self, backend: str, upper: Money | None) -> str | None:
+        """Say which budget has not that much left, what of it is used and when it begins anew; or None."""
+        try:
+            wanted = self.accounting.make_reservation(self.spenders[backend], upper)
+        except NoRate as error:
+            return str(error)
+        for spend in wanted:
+            used = self.used.get(spend.scope, 0)
+            if spend.limit is not None and used + spend.amount > spend.limit:
+                return str(
+                    BudgetExceeded(
+                        spend.budget, wanted=spend.amount, used=used, limit=spend.limit, asset=spend.asset
+                    )
+                )
+        return None
+
+
+def list_scopes(budgets: Iterable[Budget], spenders: Iterable[Spender]) -> set[str]:
+    """Return the accounts that some spenders' money is counted in."""
+    budgets = tuple(budgets)
+    return {scope for s in spenders for b in budgets if (scope := b.get_scope(s)) is not None}
 
 
 def make_holds(reservation: Sequence[Spend]) -> tuple[Hold, ...]:

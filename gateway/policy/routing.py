@@ -69,6 +69,13 @@ class Candidate(Value):
     removed_by: str | None = None
     reason: str | None = None
 
+    @property
+    def is_free(self) -> bool:
+        """Say whether it costs nothing: its quote knows it of this task, the backend only in general."""
+        if self.quote is not None:
+            return self.quote.confidence == "free"
+        return self.capabilities.free and self.quote_error is None
+
     def remove(self, rule: str, reason: str) -> Candidate:
         """Return it as removed by a rule of its stage."""
         return self.move(self.stage, removed_by=rule, reason=reason, rank=0)

@@ -9,6 +9,7 @@ from datetime import date
 from gateway.adapter import Feature
 from gateway.errors import InvalidInput, NoRate
 from gateway.limits import Limits, Sort
+from gateway.policy.budget import Purse
 from gateway.policy.rates import Rates
 from gateway.policy.routing import Candidate, Plan, Selector, Stage
 from gateway.policy.scoring import Facts, Parts, score
@@ -20,12 +21,16 @@ _FEATURES = frozenset(feature.value for feature in Feature)
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What the stages know beside the candidates: the limits, the rates, and the day of the rates' age."""
+    """What the stages know beside the candidates: the limits, the rates, and the day of the rates' age.
+
+    `purse` is what the budgets have left; without it they are not asked.
+    """
 
     limits: Limits
     selector: Selector
     today: date
     rates: Rates = field(default_factory=Rates)
+    purse: Purse | None = None
 
     @property
     def sort(self) -> Sort:
@@ -47,8 +52,9 @@ def make_plan(candidates: Sequence[Candidate], task: Task, setting: Setting) -> 
     left = [c if c.removed_by else check_capability(c, task, setting.limits) for c in candidates]
     left = [c if c.removed_by else check_constraints(c, setting) for c in left]
     good = order([c for c in left if c.removed_by is None], setting)
+    good, refused = ask_budgets(good, setting)
     good = [commit(candidate, reserve(candidate, setting)) for candidate in good]
-    return Plan(sort=sort, candidates=(*good, *(c for c in left if c.removed_by is not None)))
+    return Plan(sort=sort, candidates=(*good, *refused, *(c for c in left if c.removed_by is not None)))
 
 
 def check_capability(candidate: Candidate, task: Task, limits: Limits) -> Candidate:
@@ -160,6 +166,24 @@ def _tell_amount(money: Money | None, setting: Setting) -> float | None:
     except NoRate:
         return None
     return float(converted.amount / 10 ** DECIMALS.get(converted.asset, 0))
+
+
+def ask_budgets(
+    candidates: Sequence[Candidate], setting: Setting
+) -> tuple[Sequence[Candidate], list[Candidate]]:
+    """Stage 4, before anything is set aside: part the ranked ones from those that a budget refuses."""
+    if setting.purse is None:
+        return candidates, []
+    good: list[Candidate] = []
+    refused: list[Candidate] = []
+    for candidate in candidates:
+        upper = candidate.quote.upper if candidate.quote is not None else None
+        why = None if candidate.is_free else setting.purse.tell_refusal(candidate.backend, upper)
+        if why is not None:
+            refused.append(_remove(candidate, "reserve", "budget", why))
+        else:
+            good.append(candidate.move("order", rank=len(good) + 1) if refused else candidate)
+    return good, refused
 
 
 def reserve(candidate: Candidate, setting: Setting) -> str | None:

@@ -13,7 +13,9 @@ async def make_plan(request: Request) -> Answer:
     """Say where a task would go, and why not elsewhere; nothing is submitted."""
     asked = await request.read(TaskBody)
     task = request.service.check_task(asked.make_task())
-    return answer_json(view(await request.service.gateway.plan(task, asked.backend)))
+    return answer_json(
+        view(await request.service.gateway.plan(task, asked.backend, api_key=request.caller.key))
+    )
 
 
 async def make_quotes(request: Request) -> Answer:

@@ -132,8 +132,10 @@ class Problem:
 
 def find_kind(error: BaseException) -> Kind:
     """Return the kind of an error: that of the nearest class upwards."""
-    if isinstance(error, errors.NoBackend) and not _PASSING_RULES & {rule for _, rule, _ in error.removed}:
-        return NO_BACKEND_EVER
+    if isinstance(error, errors.NoBackend):
+        rules = {rule for _, rule, _ in error.removed}
+        if not _PASSING_RULES & rules:
+            return KINDS[errors.BudgetExceeded] if "budget" in rules else NO_BACKEND_EVER
     for cls in type(error).__mro__:
         if cls in KINDS:
             return KINDS[cls]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
@@ -31,8 +31,11 @@ class Entry:
 class Ledger(Protocol):
     """What has been spent, for those who ask."""
 
-    async def fetch_spent(self) -> dict[str, int]:
-        """Return what is used per account, in the reporting currency's smallest unit."""
+    async def fetch_spent(self, scopes: Collection[str] | None = None) -> dict[str, int]:
+        """Return what is used per account, in the reporting currency's smallest unit.
+
+        Of all accounts, or of those alone that are named; accounts in which nothing is may be left out.
+        """
 
     async def list_entries(self, since: datetime) -> list[Entry]:
         """Return the costs of all attempts that began since then, oldest first."""

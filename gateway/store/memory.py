@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -165,9 +165,11 @@ class MemoryLedger:
         self.accounts: dict[str, int] = {}
         self.pruned: list[BillLine] = []
 
-    async def fetch_spent(self) -> dict[str, int]:
+    async def fetch_spent(self, scopes: Collection[str] | None = None) -> dict[str, int]:
         """See Ledger."""
-        return dict(self.accounts)
+        if scopes is None:
+            return dict(self.accounts)
+        return {scope: self.accounts[scope] for scope in scopes if scope in self.accounts}
 
     async def list_entries(self, since: datetime) -> list[Entry]:
         """See Ledger."""

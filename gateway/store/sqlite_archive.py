@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
@@ -73,10 +74,13 @@ class SqliteLedger:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
 
-    async def fetch_spent(self) -> dict[str, int]:
+    async def fetch_spent(self, scopes: Collection[str] | None = None) -> dict[str, int]:
         """See Ledger."""
-        query = "SELECT scope, used FROM accounts"
-        return await self._writer.call(lambda db: {scope: int(used) for scope, used in db.execute(query)})
+        everything = "SELECT scope, used FROM accounts"
+        some = "SELECT scope, used FROM accounts WHERE scope IN (SELECT value FROM json_each(?))"
+        ask = (everything, ()) if scopes is None else (some, (json.dumps([*scopes]),))
+        rows = await self._writer.call(lambda db: db.execute(*ask).fetchall())
+        return {scope: int(used) for scope, used in rows}
 
     async def list_entries(self, since: datetime) -> list[Entry]:
         """See Ledger."""

@@ -43,7 +43,7 @@ def test_a_budget_refuses_and_says_which_and_until_when(terminal: Terminal) -> N
     for _ in range(2):
         terminal.say(*words, "--key", "alice")
     done = terminal.type(*words, "--key", "alice")
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (3, "")
     assert "the budget of 0.005 USD per day (anew at 00:00 UTC) at hosted by alice" in done.stderr
     assert "0.004 USD of 0.005 USD is used, 0.002 USD is needed" in done.stderr
     terminal.say(*words, "--key", "bob")  # it is not his budget
@@ -51,7 +51,7 @@ def test_a_budget_refuses_and_says_which_and_until_when(terminal: Terminal) -> N
         "node1"
     )
     (line,) = [line for line in terminal.ask("costs", "--by", "backend") if line["backend"] == "hosted"]
-    assert (line["attempts"], amount(line["settled"]), line["settled"]["unknown"]) == (4, 3 * PRICE, 0)
+    assert (line["attempts"], amount(line["settled"]), line["settled"]["unknown"]) == (3, 3 * PRICE, 0)
 
 
 def test_an_idempotency_key_given_twice_is_one_run_and_one_job(terminal: Terminal) -> None:

@@ -21,14 +21,16 @@ from gateway.testing.postgres import LocalPostgres
 
 _BUDGET = """
 import asyncio, sys
-from gateway import AsyncGateway, Task
+from gateway import AsyncGateway, NoBackend, Run, RunFailed, Task
 
 async def main() -> None:
     async with AsyncGateway.from_config() as gateway:
         print("ready", flush=True)
         sys.stdin.readline()
-        runs = await gateway.map([Task(model="paid", input={"n": n}) for n in range(100)])
-        print("done", sum(run.status.name == "COMPLETED" for run in runs), flush=True)
+        tasks = [gateway.run(Task(model="paid", input={"n": n})) for n in range(100)]
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(one, (Run, RunFailed, NoBackend)) for one in found), found
+        print("done", sum(isinstance(one, Run) for one in found), flush=True)
 
 asyncio.run(main())
 """

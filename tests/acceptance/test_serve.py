@@ -191,13 +191,14 @@ def test_a_keys_budget_holds_for_its_runs_alone(terminal: Terminal) -> None:
         def run(key: str) -> Any:
             body = {"model": "sentiment", "input": {"text": "fine"}, "backend": "hosted"}
             headers = {"authorization": f"Bearer {key}"}
-            return client.post("/v1/runs", params={"wait": 30}, json=body, headers=headers).json()
+            return client.post("/v1/runs", params={"wait": 30}, json=body, headers=headers)
 
-        assert run(poor)["status"] == "COMPLETED"  # 0.002 USD
+        assert run(poor).json()["status"] == "COMPLETED"  # 0.002 USD
         over = run(poor)
-        assert over["status"] == "FAILED"
-        assert "budget" in over["failure"]["message"]
-        assert run(rich)["status"] == "COMPLETED"
+        assert (over.status_code, over.json()["type"]) == (402, "/problems/budget-exceeded")
+        assert [reason["rule"] for reason in over.json()["reasons"]] == ["budget"]
+        assert "0.002 USD of 0.003 USD is used" in over.json()["detail"]
+        assert run(rich).json()["status"] == "COMPLETED"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from engine_setup import make_task, run_to_end
 
-from gateway import AsyncGateway, CostOutcome, FailureKind, Limits, RunFailed, Status, Task
+from gateway import AsyncGateway, CostOutcome, FailureKind, Limits, NoBackend, Run, Status, Task
 from gateway.errors import IdempotencyConflict
 from gateway.policy.budget import Accounting, Budget
 from gateway.policy.rates import Rate, Rates
@@ -37,16 +38,81 @@ async def test_200_at_once_against_a_budget_for_50_let_50_through(kind: str, tmp
     accounting = Accounting((Budget(limit=USD("5 USD"), per="day"),))
     store = kind if kind == "memory:" else f"sqlite:///{tmp_path / 'runs.db'}"
     async with make_gateway(a, clock=clock, store=make_store(store), accounting=accounting) as gateway:
-        runs = await gateway.map([make_task(str(n)) for n in range(200)], concurrency=200)
+        trying = (run_to_end(gateway, make_task(str(n))) for n in range(200))
+        found = await asyncio.gather(*trying, return_exceptions=True)
         spent = await gateway._engine.store.ledger.fetch_spent()
+        stored = await gateway.list_runs(RunFilter(limit=300))
+    runs = [run for run in found if isinstance(run, Run)]
+    raised = [error for error in found if isinstance(error, NoBackend)]
     done = [run for run in runs if run.status is Status.COMPLETED]
-    assert (len(done), len(a.accepted)) == (50, 50)
-    refused = next(run for run in runs if run.failure is not None)
-    assert refused.failure is not None
-    assert (refused.failure.kind, refused.failure.code) == (FailureKind.REJECTED, "budget")
-    assert "5 USD per day (anew at 00:00 UTC)" in refused.failure.message
-    assert refused.cost_outcome is CostOutcome.NOT_CHARGED
+    assert (len(done), len(a.accepted), len(runs) + len(raised)) == (50, 50, 200)
+    assert len(stored) == len(runs)
+    for run in runs:  # there was still something left when it came, and not when it was to be sent
+        if run.failure is not None:
+            assert (run.failure.kind, run.failure.code) == (FailureKind.REJECTED, "budget")
+            assert "5 USD per day (anew at 00:00 UTC)" in run.failure.message
+            assert run.cost_outcome is CostOutcome.NOT_CHARGED
     assert list(spent.values()) == [USD("5 USD").amount]
+
+
+async def test_a_task_that_every_budget_refuses_raises_before_it_is_stored() -> None:
+    clock = FakeClock(datetime(2026, 5, 1, tzinfo=UTC))
+    a, b = (FakeAdapter(name, clock=clock, price=USD("2 USD")) for name in "ab")
+    accounting = Accounting((Budget(limit=USD("3 USD"), per="day"),))
+    async with make_gateway(a, b, clock=clock, accounting=accounting) as gateway:
+        await gateway.run(make_task())
+        for doing in (gateway.run, gateway.submit):
+            with pytest.raises(NoBackend) as refusal:
+                await doing(make_task())
+            assert [(name, rule) for name, rule, _ in refusal.value.removed] == [
+                ("a", "budget"),
+                ("b", "budget"),
+            ]
+            for words in ("3 USD per day (anew at 00:00 UTC)", "2 USD of 3 USD is used, 2 USD is needed"):
+                assert words in str(refusal.value)
+        assert len(await gateway.list_runs()) == 1
+        plan = await gateway.plan(make_task())
+        assert [(c.backend, c.stage, c.removed_by) for c in plan.candidates] == [
+            ("a", "reserve", "budget"),
+            ("b", "reserve", "budget"),
+        ]
+        await clock.sleep(86_400)
+        assert (await gateway.run(make_task())).status is Status.COMPLETED
+    assert len([*a.accepted, *b.accepted]) == 2
+
+
+async def test_a_budget_asked_early_is_that_of_the_key_and_of_paid_tasks_alone() -> None:
+    clock = FakeClock()
+    paid, free = FakeAdapter("paid", clock=clock, price=USD("2 USD")), FakeAdapter("free", clock=clock)
+    accounting = Accounting((Budget(limit=USD("1 USD"), per="day", key="poor"),))
+    async with make_gateway(paid, free, clock=clock, accounting=accounting) as gateway:
+        plan = await gateway.plan(make_task(), ["paid", "free"], api_key="poor")
+        assert [(c.backend, c.rank, c.removed_by) for c in plan.candidates] == [
+            ("free", 1, None),
+            ("paid", 0, "budget"),
+        ]
+        assert [c.rank for c in (await gateway.plan(make_task(), ["paid", "free"])).candidates] == [1, 2]
+        run = await gateway.run(make_task(), ["paid", "free"], api_key="poor")
+    assert [attempt.backend for attempt in run.attempts] == ["free"]
+
+
+async def test_where_no_budget_applies_the_accounts_are_not_read() -> None:
+    clock = FakeClock()
+    a = FakeAdapter("a", clock=clock, price=USD("1 USD"))
+    accounting = Accounting((Budget(limit=USD("9 USD"), per="day", key="team"),))
+    async with make_gateway(a, clock=clock, accounting=accounting) as gateway:
+        ledger, asked = gateway._engine.store.ledger, []
+        fetch_all = ledger.fetch_spent
+
+        async def fetch_spent(scopes: Any = None) -> dict[str, int]:
+            asked.append(scopes)
+            return await fetch_all(scopes)
+
+        ledger.fetch_spent = fetch_spent  # type: ignore[method-assign]
+        await gateway.run(make_task())
+        assert asked == []
+        await gateway.run(make_task(), api_key="team")
+        assert [len(scopes) for scopes in asked] == [1]
 
 
 async def test_what_was_not_charged_is_given_back_and_what_is_unknown_is_not() -> None:
@@ -72,12 +138,8 @@ async def test_a_refused_candidate_leaves_the_budget_to_the_next() -> None:
     accounting = Accounting((Budget(limit=USD("2 USD"), per="run"),))
     async with make_gateway(dear, cheap, clock=clock, accounting=accounting) as gateway:
         run = await gateway.run(make_task(), ["dear", "cheap"])
-    assert [(x.backend, x.status.value) for x in run.attempts] == [
-        ("dear", "refused"),
-        ("cheap", "succeeded"),
-    ]
-    assert dear.calls["prepare"] + dear.calls["submit"] == len(dear.accepted) + dear.calls["prepare"]
-    assert dear.accepted == []
+    assert [(x.backend, x.status.value) for x in run.attempts] == [("cheap", "succeeded")]
+    assert (dear.calls["prepare"], dear.calls["submit"]) == (0, 0)
 
 
 async def test_a_budget_of_one_backend_leaves_the_others_alone() -> None:
@@ -95,17 +157,16 @@ async def test_a_key_has_its_own_budget_and_a_day_its_own() -> None:
     accounting = Accounting((Budget(limit=USD("1 USD"), per="day", key="team"),))
     async with make_gateway(a, clock=clock, accounting=accounting) as gateway:
 
-        async def spend(key: str) -> Status:
-            try:
-                run = await gateway.run(Task(model="m", input=1), api_key=key)
-            except RunFailed as failed:
-                run = failed.run
-            assert run.api_key == key
-            return run.status
+        async def spend(key: str) -> None:
+            run = await gateway.run(Task(model="m", input=1), api_key=key)
+            assert (run.api_key, run.status) == (key, Status.COMPLETED)
 
-        assert [await spend(key) for key in ("team", "team", "other")] == [10, 11, 10]
+        await spend("team")
+        with pytest.raises(NoBackend, match="by team"):
+            await spend("team")
+        await spend("other")
         await clock.sleep(86_400)
-        assert await spend("team") is Status.COMPLETED
+        await spend("team")
 
 
 async def test_a_run_and_its_copies_are_on_the_account_of_one_key() -> None:
@@ -143,13 +204,13 @@ async def test_prices_in_another_asset_need_a_fresh_rate() -> None:
         rates = Rates("USD", {"OGPU": rate} if rate else {})
         accounting = Accounting((Budget(limit=USD("2 USD"), per="total"),), rates)
         async with make_gateway(a, clock=clock, accounting=accounting) as gateway:
-            run = await run_to_end(gateway, make_task())
-            spent = await gateway._engine.store.ledger.fetch_spent()
-        if reason is None:
-            assert (run.status, list(spent.values())) == (Status.COMPLETED, [USD("1.5 USD").amount])
-        else:
-            assert run.failure is not None
-            assert reason in run.failure.message
+            if reason is None:
+                await gateway.run(make_task())
+                spent = await gateway._engine.store.ledger.fetch_spent()
+                assert list(spent.values()) == [USD("1.5 USD").amount]
+                continue
+            with pytest.raises(NoBackend, match=reason):
+                await gateway.run(make_task())
             assert a.accepted == []
 
 
@@ -173,8 +234,6 @@ async def test_the_same_key_and_task_is_the_same_run_also_after_a_restart(tmp_pa
 
 
 async def test_one_key_at_once_from_two_gateways_is_one_run() -> None:
-    import asyncio
-
     clock = FakeClock()
     store = make_store("memory:")
     a = FakeAdapter("a", clock=clock)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -88,9 +88,13 @@ class PostgresLedger:
         self._lane = lane
         self._readers = readers
 
-    async def fetch_spent(self) -> dict[str, int]:
-        """See Ledger. Accounts in which nothing is are left out."""
-        rows = await self._fetch("SELECT scope, used FROM accounts WHERE used <> 0", ())
+    async def fetch_spent(self, scopes: Collection[str] | None = None) -> dict[str, int]:
+        """See Ledger."""
+        query = "SELECT scope, used FROM accounts WHERE used <> 0"
+        if scopes is None:
+            rows = await self._fetch(query, ())
+        else:
+            rows = await self._fetch(f"{query} AND scope = ANY(%s)", (list(scopes),))
         return {scope: int(used) for scope, used in rows}
 
     async def list_entries(self, since: datetime) -> list[Entry]:

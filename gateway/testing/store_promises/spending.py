@@ -65,6 +65,9 @@ class Spending:
         spent = await store.ledger.fetch_spent()
         expect(spent.get("a") == 10**40 + 2, f"account a has {spent.get('a')}")
         expect(spent.get("b", 0) == 0, f"account b has {spent.get('b')}")
+        some = await store.ledger.fetch_spent(["a", "c", "' OR 1=1"])
+        expect(some == {"a": 10**40 + 2}, f"of some accounts it tells {some}")
+        expect(await store.ledger.fetch_spent([]) == {}, "of no accounts it tells something")
 
     async def test_a_refused_spend_writes_nothing(self, store: Store) -> None:
         """Neither the run, nor its events, nor what would have fitted; up to the limit is not beyond it."""
