@@ -18,8 +18,9 @@ from gateway.chain.prepared import Prepared
 from gateway.clock import Clock
 
 T = TypeVar("T")
-RECLAIM_AFTER = timedelta(minutes=2)
-"""How long a nonce may stay without being sent: signing and storing take seconds."""
+RECLAIM_AFTER = timedelta(seconds=20)
+"""How long a nonce may stay without being sent. Signing and storing take a second or two; if its process died
+in between, all later nonces wait until somebody uses it up."""
 
 
 class SharedNonceBook:
