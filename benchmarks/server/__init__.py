@@ -1,0 +1,1 @@
+"""Calls through the server beside proxies that store nothing."""

@@ -1,0 +1,1 @@
+"""Run by peers in environments of their own."""
