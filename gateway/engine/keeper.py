@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 
 from gateway.clock import Clock
 from gateway.engine.owner import find_dead
 from gateway.engine.recovery import Recovered, tell_left_alone, tell_recovery
 from gateway.engine.waits import sleep_or_hear
-from gateway.errors import StoreError
+from gateway.errors import RunTakenOver, StoreError
 from gateway.lifecycle import Phase
 from gateway.store.news import WISHES, Shared, get_news
 from gateway.store.protocol import (
@@ -52,6 +53,7 @@ class Keeper:
         self._news = get_news(store)
         self._lease = SHARED_LEASE_LASTS if isinstance(store, Shared) else LEASE_LASTS
         self._recovered: list[Recovered] = []
+        self._claimed: deque[Claimed] = deque()
         self.tasks: list[asyncio.Task[None]] = []
         self.claims = True
         self._believed_until = 0.0
@@ -82,23 +84,35 @@ class Keeper:
         return bool(tasks)
 
     async def claim(self) -> None:
-        """Take over what nobody looks after."""
+        """Take over what nobody looks after, and what was claimed before and could not be taken over then."""
         while True:
+            await self._take_over_claimed()
             dead = find_dead(await self._store.list_owners())
             claimed = await self._store.claim(
                 self._owner, self._scope, now=self._clock.now(), limit=_CLAIM_AT_ONCE, dead=dead
             )
-            for claim in claimed:
-                self._recovered.append(tell_recovery(claim.run))
-                await self._take_over(claim)
+            self._recovered += [tell_recovery(claim.run) for claim in claimed]
+            self._claimed += claimed
             if len(claimed) < _CLAIM_AT_ONCE:
-                return
+                return await self._take_over_claimed()
 
     async def tell(self) -> list[Recovered]:
         """Return what was taken over since the last time, and which open runs can't be worked on here."""
         found, self._recovered = self._recovered, []
         open_runs = await self._store.list_runs(RunFilter(phase=Phase.RUNNING, limit=_CLAIM_AT_ONCE))
         return found + [tell_left_alone(run) for run in open_runs if not self._scope.covers(run)]
+
+    async def _take_over_claimed(self) -> None:
+        """Work through what is ours already; what the store fails for stays, for the next time."""
+        while self._claimed:
+            claim = self._claimed.popleft()
+            try:
+                await self._take_over(claim)
+            except RunTakenOver:
+                _log.warning("run %s was taken over by another process", claim.run.id)
+            except StoreError:
+                self._claimed.appendleft(claim)
+                raise
 
     async def _keep_beating(self) -> None:
         """Beat on, apart from everything else: what takes long must not make us look dead."""
@@ -122,6 +136,7 @@ class Keeper:
     async def _look(self) -> None:
         for wish in await self._store.list_wishes(self._owner):
             await self._hear(wish)
+        await self._take_over_claimed()
         if self.claims and self.is_believed and self._clock.monotonic() >= self._quiet_until:
             await self.claim()
 

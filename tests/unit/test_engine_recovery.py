@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from engine_setup import make_task, open_gateway
 
-from gateway import AsyncGateway, FailureKind, Run, Status
+from gateway import AsyncGateway, Event, FailureKind, Run, Status
 from gateway.errors import RunTakenOver, StoreError
 from gateway.lifecycle import AttemptStatus
 from gateway.store.memory import MemoryStore
@@ -268,3 +268,36 @@ async def test_closing_lets_a_submission_land_and_waits_for_nothing_else() -> No
     began = time.monotonic()
     await waiting.aclose()
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("fails_at", [1, 2])
+async def test_what_was_claimed_while_the_store_failed_is_worked_on_when_it_is_back(fails_at: int) -> None:
+    class GoneStore(MemoryStore):
+        """A store that is away while a claimed run's events are read."""
+
+        reads = 0
+
+        async def list_events(self, run_id: str, **words: Any) -> list[Event]:
+            self.reads += 1
+            if fails_at <= self.reads < fails_at + 2:
+                raise StoreError("the database is away")
+            return await super().list_events(run_id, **words)
+
+    clock, store = FakeClock(), MemoryStore()
+    first = FakeAdapter("a", clock=clock)
+    gateway = make_gateway(first, DyingStore(store, 0), clock)
+    runs = [await gateway.submit(make_task(str(number))) for number in range(3)]
+    await die(gateway)
+
+    away = GoneStore()
+    away._rows, away._beats = store._rows, store._beats
+    second = FakeAdapter("a", clock=clock, backend=first.backend)
+    later = make_gateway(second, away, clock)
+    for _ in range(2):
+        with pytest.raises(StoreError):
+            await later._engine.start()
+    async with later:
+        await clock.sleep(120)
+        found = [await later.get(run.id) for run in runs]
+    assert [run.status for run in found] == [Status.COMPLETED] * 3
+    assert len(first.accepted) == 3
