@@ -14,7 +14,7 @@ import uuid
 from typing import Any, cast
 from urllib.parse import parse_qs
 
-_CHAT = {
+CHAT = {
     "id": "chatcmpl-1",
     "object": "chat.completion",
     "created": 1,
@@ -33,7 +33,7 @@ _INFO = {
 
 
 _FIXED = {
-    "/v1/chat/completions": _CHAT,
+    "/v1/chat/completions": CHAT,
     "/health": {"status": "healthy"},
     "/info": _INFO,
     "/resources": {},

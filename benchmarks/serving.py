@@ -26,10 +26,10 @@ class Mock:
 
 
 @contextmanager
-def serve_mock(rtt_ms: float = 0.0) -> Iterator[Mock]:
-    """Run it in a process of its own."""
+def serve_mock(rtt_ms: float = 0.0, module: str = "benchmarks.mock") -> Iterator[Mock]:
+    """Run it, or another that prints its port, in a process of its own."""
     process = subprocess.Popen(  # noqa: S603  our own words
-        [sys.executable, "-m", "benchmarks.mock", str(rtt_ms)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", module, str(rtt_ms)], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
     try:
         if process.stdout is None:

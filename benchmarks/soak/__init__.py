@@ -1,0 +1,1 @@
+"""Minutes of load, and what becomes of the server's memory."""

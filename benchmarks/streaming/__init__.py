@@ -1,0 +1,1 @@
+"""Streamed answers through the server beside proxies that store nothing."""

@@ -1,0 +1,55 @@
+"""The pieces of the benchmarks of streams and of the soak: events are counted, and what was missed is named."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.server.contestants import LITELLM, NGINX, OURS
+from benchmarks.server.load import Load
+from benchmarks.soak.__main__ import find_misses as find_soak_misses
+from benchmarks.soak.__main__ import get_quarters
+from benchmarks.streaming.__main__ import DIRECT, Found, find_misses
+from benchmarks.streaming.client import count_events
+from benchmarks.streaming.mock import Api, make_chunk, make_sse
+
+_GOOD = Load(100_000, 700.0, 60.0, 0)
+
+
+def _make_event(text: str) -> bytes:
+    return make_sse([{"index": 0, "delta": {"content": text}, "finish_reason": None}])
+
+
+@pytest.mark.parametrize("cut", range(1, len(_make_event("word 1 ")) * 2))
+def test_an_event_counts_once_however_it_is_cut(cut: int) -> None:
+    whole = _make_event("word 1 ") + _make_event("word 2 ")
+    body = make_chunk(whole[:cut]) + make_chunk(whole[cut:])
+    assert count_events(b"HTTP/1.1 200 OK\r\n\r\n" + body + b"0\r\n\r\n") == 2
+
+
+@pytest.mark.anyio
+async def test_the_mock_tells_in_the_end_what_it_streams() -> None:
+    api = Api()
+    task = api._make_answer(["apps", "run"], {"input": {"text": "12"}})
+    found = api._make_answer(["tasks", task["id"]], {})
+    assert found["output"]["response"].count("word ") == 12
+
+
+def test_missed_floors_of_streams_are_named() -> None:
+    found = {
+        DIRECT: Found(0, 0, 0.1),
+        OURS.label: Found(8000, 1, 0.5),
+        LITELLM.label: Found(100, 1, 1),
+        NGINX.label: Found(10_000, 1, 1),
+    }
+    assert find_misses(found) == []
+    found |= {NGINX.label: Found(10_001, 1, 1), OURS.label: Found(7999, 1, 0.7)}
+    assert [miss.split(" instead of ")[1] for miss in find_misses(found)] == ["80", "0.8", "0.5"]
+
+
+def test_growth_of_the_memory_is_named() -> None:
+    flat = [50.0, 60.0, 70.0, 70.0, 70.0, 71.0, 70.0, 71.0]
+    assert get_quarters(flat) == [55.0, 70.0, 70.5, 70.5]
+    assert find_soak_misses(flat, _GOOD) == []
+    assert "grows" in find_soak_misses([*flat[:6], 75.0, 76.0], _GOOD)[0]
+    assert "instead of 120" in find_soak_misses([121.0, *flat[1:]], _GOOD)[0]
+    assert "3 calls failed" in find_soak_misses(flat, Load(100_000, 700.0, 60.0, 3))[0]
