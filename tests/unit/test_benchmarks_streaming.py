@@ -1,4 +1,4 @@
-"""The pieces of the benchmarks of streams and of the soak: events are counted, and what was missed is named."""
+"""The pieces of the benchmarks of streams and of the soak: counting events, naming what was missed."""
 
 from __future__ import annotations
 
