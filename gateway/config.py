@@ -8,6 +8,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -114,7 +115,7 @@ class GatewaySettings(LimitsConfig):
 
 
 class ShapeSettings(Strict):
-    """How a face's request becomes a model's input, and its output the answer; see gateway.catalogue.Mapper."""
+    """How a request becomes a model's input, and its output the answer; see gateway.catalogue.Mapper."""
 
     input: Any = None
     output: Any = None
@@ -186,6 +187,16 @@ class ServerSettings(Strict):
     shutdown_timeout: Duration = timedelta(seconds=20)
     webhook_secret: SecretStr | None = None
     webhook_networks: tuple[IPvAnyNetwork, ...] = ()
+    metrics: Literal["off", "admin", "open"] = "off"
+    overhead_header: bool = False
+
+
+class ObservabilitySettings(Strict):
+    """The table [observability]: traces and logs."""
+
+    traces: Literal["off", "otlp", "console"] | None = None
+    propagate: tuple[str, ...] = ()
+    logs: Literal["text", "json"] = "text"
 
 
 class Config(Strict):
@@ -197,6 +208,7 @@ class Config(Strict):
     rates: dict[str, RateSettings] = {}
     budgets: tuple[BudgetSettings, ...] = ()
     server: ServerSettings = ServerSettings()
+    observability: ObservabilitySettings = ObservabilitySettings()
     folder: Path = Field(default=Path(), exclude=True)
 
 
@@ -245,7 +257,26 @@ def load(path: str | Path | None = None, env: Mapping[str, str] | None = None) -
     for name in ("gateway", "backends", "server"):
         if isinstance(data.get(name), dict):
             data[name] = _resolve_secrets(data[name], f"{path.name}: {name}", folder, env)
-    return validate(Config, {**data, "folder": folder}, path.name)
+    config = validate(Config, {**data, "folder": folder}, path.name)
+    if config.observability.traces is None:
+        traces = "otlp" if _wants_traces(env) else "off"
+        settings = config.observability.model_copy(update={"traces": traces})
+        config = config.model_copy(update={"observability": settings})
+    return config
+
+
+def _wants_traces(env: Mapping[str, str]) -> bool:
+    """Say whether the environment asks for traces, by OpenTelemetry's own names, and can have them."""
+    if env.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return False
+    exporter = env.get("OTEL_TRACES_EXPORTER", "otlp")
+    places = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    if exporter != "otlp" or not any(env.get(name) for name in places):
+        return False
+    try:
+        return find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def make_store_url(config: Config) -> str:

@@ -273,6 +273,7 @@ class Run(Value):
         children: the runs that do this one's task, and `children_at`, the backend of each.
         evidence: for a run with children: what each said, and who agreed.
         costs_of_children: what is known of their money when this run ended.
+        traceparent: the caller's place in a trace (W3C), where traces are wanted.
         status: see lifecycle; `status.phase` is the coarse word.
         attempts: all tries, in order.
         output: the answer, when COMPLETED.
@@ -305,6 +306,7 @@ class Run(Value):
     children_at: tuple[str, ...] = ()
     evidence: JSON = None
     costs_of_children: tuple[Cost, ...] = ()
+    traceparent: str | None = None
 
     @property
     def attempt(self) -> Attempt | None:

@@ -13,6 +13,7 @@ from gateway.engine.live import Live
 from gateway.engine.submission import get_attempt
 from gateway.engine.waits import keep_writing
 from gateway.errors import BackendError
+from gateway.observe.observer import calling
 from gateway.policy.choice import choose_answer
 from gateway.task import Answer, Envelope, Snapshot
 
@@ -63,7 +64,8 @@ class Accepting:
         await self.journal.confirm(live)
         live.accepting = True
         try:
-            await adapter.submit(envelope)
+            with calling(self.journal.observer, envelope.backend, "accept", (live.run,)):
+                await adapter.submit(envelope)
             live.accepted = True
         except BackendError as error:
             if error.landed is False and not error.here:

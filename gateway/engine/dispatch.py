@@ -29,6 +29,7 @@ from gateway.errors import (
     Unavailable,
 )
 from gateway.lifecycle import AttemptStatus, Status
+from gateway.observe.observer import calling
 from gateway.policy.budget import Accounting, Spend, Spender, make_holds
 from gateway.policy.health import is_breaking
 from gateway.policy.retry import GoElsewhere, Stop, TryAgain, decide, make_failure
@@ -193,8 +194,10 @@ class Dispatcher:
         task = live.run.task
         target = self.catalogue.get_target(task, attempt.backend, attempt.target)
         try:
-            async with asyncio.timeout(_PREPARE_SECONDS):
-                return await adapter.prepare(target.reshape_task(task), attempt.target, attempt_id=attempt.id)
+            with calling(self.journal.observer, attempt.backend, "prepare", (live.run,)):
+                async with asyncio.timeout(_PREPARE_SECONDS):
+                    words = target.reshape_task(task)
+                    return await adapter.prepare(words, attempt.target, attempt_id=attempt.id)
         except (BackendError, StoreError):  # the store: of an adapter that writes in its notebook
             raise
         except TimeoutError:

@@ -16,6 +16,7 @@ from gateway.engine.planner import Planner
 from gateway.engine.submission import get_attempt
 from gateway.errors import BackendError, InvalidInput, NotSupported
 from gateway.lifecycle import AttemptStatus, Status, can_follow
+from gateway.observe.observer import calling
 from gateway.task import Attempt, Cost, Failure, FailureKind, Snapshot
 
 _log = logging.getLogger("gateway")
@@ -41,6 +42,7 @@ class Ending:
         async with live.changing:
             if not live.has_landed:
                 return  # somebody else saw its end before
+            live.watch.come_back()
             attempt = get_attempt(live)
             status = get_attempt_end(snapshot)
             cost = settle(attempt.cost, snapshot)
@@ -94,7 +96,8 @@ class Ending:
         if handle is None:
             return None
         try:
-            return await adapter.cancel(handle)
+            with calling(self.journal.observer, handle.backend, "cancel", (live.run,)):
+                return await adapter.cancel(handle)
         except (BackendError, NotSupported):
             return None
 

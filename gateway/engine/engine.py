@@ -31,6 +31,9 @@ from gateway.errors import IdempotencyConflict, InvalidInput, RunExists, RunNotF
 from gateway.files import encode_files
 from gateway.lifecycle import Status
 from gateway.limits import Limits
+from gateway.observe.context import INCOMING
+from gateway.observe.observer import Observer
+from gateway.observe.stopwatch import Stopwatch
 from gateway.policy.budget import Accounting, Spender
 from gateway.policy.capacity import Capacity
 from gateway.policy.quorum import Agreement
@@ -129,6 +132,7 @@ class Engine:
         """
         task = replace(task, input=encode_files(task.input))
         selector, limits = Selector.parse(backend), self.lay_limits(task)
+        watch = Stopwatch()
         run = _make_run(task, backend, limits, self.clock.now(), key, api_key)
         if key is not None:
             for known in await self.store.list_runs(RunFilter(idempotency_key=key, limit=1)):
@@ -147,10 +151,14 @@ class Engine:
             fence = await self._journal.create(run)
         except RunExists as taken:  # by another process, just now
             return await _get_same(self.store, taken.run_id, run)
-        live = Live(run=run, fence=fence, selector=selector, limits=limits, plan=plan)
+        live = Live(run=run, fence=fence, selector=selector, limits=limits, plan=plan, watch=watch)
         live.choose, live.agree = choose, agree
         self._worker.take(live)
         return run
+
+    def observe(self, observer: Observer) -> None:
+        """Tell somebody what happens from now on."""
+        self._journal.observer = self.planner.quotes.observer = observer
 
     def get_live(self, run_id: str) -> Live | None:
         """Return a run that this process works on."""
@@ -296,6 +304,7 @@ def _make_run(
         deadline_at=now + limits.deadline if limits.deadline is not None else None,
         idempotency_key=key,
         api_key=api_key,
+        traceparent=INCOMING.get(),
     )
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from time import perf_counter
 from typing import Any
 
 from gateway.clock import Clock
 from gateway.engine.live import Live
 from gateway.errors import CostOutcome, RunTakenOver
 from gateway.lifecycle import AttemptStatus, Status, advance_attempt, advance_run, can_follow
+from gateway.observe.observer import NOBODY, Observer
 from gateway.policy.budget import Accounting, Spend
 from gateway.store.protocol import Store
 from gateway.task import Attempt, Cost, Event, Failure, FailureKind, Run, Snapshot
@@ -33,6 +35,7 @@ class Journal:
         self.owner = owner
         self.is_believed: Callable[[], bool] = lambda: True
         self.on_attempt_end: Callable[[Attempt], None] | None = None
+        self.observer: Observer = NOBODY
 
     def now(self) -> datetime:
         """Return the time that is written down."""
@@ -40,7 +43,9 @@ class Journal:
 
     async def create(self, run: Run) -> int:
         """Write a new run down; returns its fence."""
-        return await self._store.create(run, owner=self.owner)
+        fence = await self._store.create(run, owner=self.owner)
+        self.observer.note_change(None, run, None)
+        return fence
 
     async def save(
         self,
@@ -59,7 +64,7 @@ class Journal:
             BudgetExceeded: a budget has not enough left for `spends`; nothing has changed.
             StoreError: it could not be written; nothing has changed.
         """
-        run, now = live.run, self._clock.now()
+        run, before, now = live.run, live.run, self._clock.now()
         events: list[dict[str, Any]] = []
         status = run.status if status is None else advance_run(run.status, status)
         if attempt is not None:
@@ -75,6 +80,7 @@ class Journal:
             Event(seq=live.seq + number, run_id=run.id, at=now, **event)
             for number, event in enumerate(events, start=1)
         ]
+        began = perf_counter() if self.observer.times_commits else 0.0
         try:
             await self._store.save(run, fence=live.fence, events=stamped, spends=spends)
         except RunTakenOver:
@@ -82,8 +88,11 @@ class Journal:
             raise
         if attempt is not None and attempt.status.is_final and self.on_attempt_end is not None:
             self.on_attempt_end(attempt)
+        if began:
+            self.observer.note_commit(perf_counter() - began)
         live.run = run
         live.seq += len(stamped)
+        self.observer.note_change(before, run, live.watch)
         live.publish(*stamped)
         return run
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from gateway.lifecycle import AttemptStatus
 from gateway.limits import Limits
+from gateway.observe.stopwatch import Stopwatch
 from gateway.policy.quorum import Agreement
 from gateway.policy.routing import Plan, Selector
 from gateway.task import Answer, Event, Run
@@ -39,6 +40,7 @@ class Live:
         on_end: called once, when it is over or dropped.
         changing: held by whoever changes a run whose job has landed. Its watcher, a reader of its events and
             a cancel may want to at the same time, and each change builds on the one before.
+        watch: knows how long its backends were waited for.
     """
 
     run: Run
@@ -62,6 +64,7 @@ class Live:
     listeners: list[asyncio.Queue[Event]] = field(default_factory=list)
     on_end: Callable[[Live], None] | None = None
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    watch: Stopwatch = field(default_factory=Stopwatch)
 
     @property
     def has_landed(self) -> bool:
@@ -95,9 +98,11 @@ class Live:
     def rest(self) -> Iterator[None]:
         """Mark a wait that need not be waited for at the end of the process."""
         self.resting = True
+        self.watch.leave()
         try:
             yield
         finally:
+            self.watch.come_back()
             self.resting = False
 
     def drop(self) -> None:

@@ -61,7 +61,7 @@ class Planner:
         self._accounting, self._ledger = accounting or Accounting(), ledger
         self._health = health or Health(clock)
         self._gates = gates or Gates({}, clock)
-        self._quotes = Quotes(adapters, clock, self._health)
+        self.quotes = Quotes(adapters, clock, self._health)
         self._outcomes: dict[tuple[str, str], deque[Outcome]] = {}
         self._observed: dict[tuple[str, str], tuple[datetime, Observed]] = {}
 
@@ -154,7 +154,7 @@ class Planner:
         quote, quote_error = None, None
         known = target.cost is not None or capabilities.free  # at hand; and free backends may have paid tasks
         if capabilities.healthy and (quotes or known):
-            quote, quote_error = await self._quotes.fetch(target, task, capabilities)
+            quote, quote_error = await self.quotes.fetch(target, task, capabilities)
         return self._check_target(
             Candidate(
                 backend=target.backend,

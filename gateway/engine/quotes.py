@@ -13,6 +13,7 @@ from gateway.catalogue import Target
 from gateway.clock import Clock
 from gateway.engine.health import Health
 from gateway.errors import BackendError, GatewayError, Unavailable
+from gateway.observe.observer import NOBODY, Observer, calling
 from gateway.policy.health import BreakerState, Operation
 from gateway.task import Quote, Task
 
@@ -28,6 +29,7 @@ class Quotes:
         self._adapters = adapters
         self._clock = clock
         self._health = health
+        self.observer: Observer = NOBODY
         self._kept: OrderedDict[bytes, tuple[float, Quote]] = OrderedDict()
 
     async def fetch(
@@ -60,8 +62,9 @@ class Quotes:
         self._health.begin(name, Operation.QUOTE)
         failure: BackendError | None = None
         try:
-            async with asyncio.timeout(QUOTE_SECONDS):
-                quote = await self._adapters[name].quote(task, target.words)
+            with calling(self.observer, name, Operation.QUOTE):
+                async with asyncio.timeout(QUOTE_SECONDS):
+                    quote = await self._adapters[name].quote(task, target.words)
         except TimeoutError:
             failure = Unavailable(f"no quote within {QUOTE_SECONDS:g} s", backend=name)
             return None, failure.message

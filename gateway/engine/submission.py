@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from gateway.adapter import Adapter, Landed, NotLanded
+from gateway.adapter import Adapter, Landed, NotLanded, Recovery
 from gateway.clock import Clock
 from gateway.engine.gates import Gates
 from gateway.engine.health import Health
@@ -18,6 +18,7 @@ from gateway.engine.planner import Planner
 from gateway.engine.waits import ask_until_known, keep_writing
 from gateway.errors import BackendError, CostOutcome, InDoubt, Throttled, Unavailable
 from gateway.lifecycle import AttemptStatus, Status
+from gateway.observe.observer import calling
 from gateway.policy.health import Operation
 from gateway.policy.retry import make_failure
 from gateway.task import Attempt, Cost, Envelope, Failure, FailureKind, Handle
@@ -41,10 +42,14 @@ class Sender:
         """Submit a stored envelope, once."""
         await self.journal.confirm(live)
         self.health.begin(envelope.backend, Operation.SUBMIT)
+        end_call = self.journal.observer.begin_call(envelope.backend, Operation.SUBMIT, (live.run,))
+        live.watch.leave()
         found = await self._submit(envelope)
         error = found if isinstance(found, BackendError) else None
+        end_call(error)
         self.health.note(envelope.backend, Operation.SUBMIT, error)
         if isinstance(found, BackendError):
+            live.watch.come_back()
             return await self._note_not_sent(live, found)
         await self._note_landed(live, found)
         return None
@@ -64,6 +69,7 @@ class Sender:
             )
 
     async def _note_landed(self, live: Live, handle: Handle) -> None:
+        live.watch.leave()
         # The envelope is in the store, so a crash here is no loss; but while we live we insist.
         await keep_writing(
             lambda: self.journal.move_attempt(
@@ -96,10 +102,14 @@ class Sender:
             return None
         attempt = get_attempt(live)
         try:
-            found = await self.adapters[attempt.backend].recover(get_envelope(attempt))
+            found = await self._look_for(live, get_envelope(attempt))
         except BackendError:
             return None
         return found.handle if isinstance(found, Landed) else None
+
+    async def _look_for(self, live: Live, envelope: Envelope) -> Recovery:
+        with calling(self.journal.observer, envelope.backend, "recover", (live.run,)):
+            return await self.adapters[envelope.backend].recover(envelope)
 
     async def _note_refused(self, live: Live, error: BackendError) -> None:
         if isinstance(error, Throttled) and error.retry_after is not None:
@@ -121,12 +131,12 @@ class Sender:
         Returns None if it landed or the run has ended, else why it did not land.
         """
         attempt = get_attempt(live)
-        envelope, adapter = get_envelope(attempt), self.adapters[attempt.backend]
+        envelope = get_envelope(attempt)
         if attempt.status is AttemptStatus.PREPARED:
             await self.journal.move_attempt(live, AttemptStatus.IN_DOUBT)
         with live.rest():
             found = await ask_until_known(
-                lambda: adapter.recover(envelope), self.clock, self._make_give_up(live)
+                lambda: self._look_for(live, envelope), self.clock, self._make_give_up(live)
             )
         if isinstance(found, Landed):
             await self._note_landed(live, found.handle)

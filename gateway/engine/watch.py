@@ -15,8 +15,9 @@ from gateway.engine.ending import Ending
 from gateway.engine.health import Health
 from gateway.engine.journal import Journal, is_over
 from gateway.engine.live import Live
-from gateway.errors import BackendError, NotSupported, RunTakenOver, StoreError
+from gateway.errors import BackendError, Misbehaved, NotSupported, RunTakenOver, StoreError, Unavailable
 from gateway.lifecycle import Status
+from gateway.observe.context import WORKING_ON
 from gateway.policy.health import Operation
 from gateway.policy.pace import Pace, get_look_delay
 from gateway.task import Event, Handle, Snapshot
@@ -124,18 +125,25 @@ class Watcher:
         seen: dict[Handle, Snapshot] = {}
         retry_after = 0.0
         self._health.begin(self._adapter.name, Operation.POLL)
+        runs = [by_handle[handle].run for handle in handles]
+        end_call = self._journal.observer.begin_call(self._adapter.name, Operation.POLL, runs)
+        failure: BackendError | None = None
         try:
             async with asyncio.timeout(_POLL_SECONDS):
                 seen = dict(await self._adapter.poll(handles))
             self._health.note(self._adapter.name, Operation.POLL)
         except BackendError as error:
+            failure = error
             self._wait_for(error)
             self._health.note(self._adapter.name, Operation.POLL, error)
             retry_after = self._health.get_wait(self._adapter.name, Operation.POLL)
         except TimeoutError:
+            failure = Unavailable("no answer", backend=self._adapter.name)
             retry_after = 1.0
         except Exception as error:  # noqa: BLE001  a broken adapter brings no news, it must not stop the others
+            failure = Misbehaved(str(error), backend=self._adapter.name)
             retry_after = self._ending.report_broken(self._adapter.name, error)
+        end_call(failure)
         if retry_after:
             self._not_before = self._clock.monotonic() + retry_after
         news = [(by_handle[handle], seen.get(handle)) for handle in handles]
@@ -162,6 +170,7 @@ class Watcher:
             self._not_before = self._clock.monotonic() + error.retry_after.total_seconds()
 
     async def _apply(self, live: Live, snapshot: Snapshot | None) -> None:
+        WORKING_ON.set(live)  # gather gives each its own context
         if not live.has_landed:
             return
         live.failed_looks = 0 if snapshot is not None else live.failed_looks + 1
@@ -191,6 +200,7 @@ class Watcher:
 
     async def _follow(self, live: Live) -> None:
         """Read a job's events as they come; whatever ends that, the watcher looks on."""
+        WORKING_ON.set(live)
         try:
             handle = live.run.attempt.handle if live.run.attempt else None
             if handle is not None:

@@ -24,6 +24,7 @@ from gateway.engine.waits import keep_writing
 from gateway.engine.watch import Watcher
 from gateway.errors import NotSupported, RunTakenOver
 from gateway.lifecycle import AttemptStatus, Status
+from gateway.observe.context import WORKING_ON
 from gateway.policy.budget import Accounting
 from gateway.task import Failure, FailureKind
 
@@ -108,6 +109,7 @@ class Worker:
         task.add_done_callback(self._driving.pop)
 
     async def _drive(self, live: Live) -> None:
+        WORKING_ON.set(live)
         try:
             # If the store fails, nothing was sent that is not in it: go on from there when it is back.
             await keep_writing(lambda: self._bring(live), self._clock)

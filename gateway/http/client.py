@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from gateway.errors import InDoubt, Misbehaved, Unavailable
 from gateway.http.answer import Answer, encode_json
+from gateway.observe.context import get_trace_headers
 from gateway.types import JSON
 
 if TYPE_CHECKING:
@@ -208,6 +209,8 @@ class HttpClient:
         headers: Mapping[str, str] | None,
         timeout_seconds: float | None,
     ) -> httpx2.Request:
+        if (trace := get_trace_headers()) is not None:
+            headers = {**trace, **(headers or {})}
         content = None if json is None else json if isinstance(json, bytes) else encode_json(json)
         seconds = self._timeout_seconds if timeout_seconds is None else timeout_seconds
         if self._own:

@@ -25,6 +25,7 @@ from gateway.config import (
     GatewaySettings,
     LimitsConfig,
     ModelSettings,
+    ObservabilitySettings,
     OpenAISettings,
     RateSettings,
     ServerSettings,
@@ -93,6 +94,7 @@ CONFIGURATION: Mapping[str, tuple[type[BaseModel], frozenset[str]]] = {
     "The table [rates.ASSET]": (RateSettings, frozenset()),
     "The tables [[budgets]]": (BudgetSettings, frozenset()),
     "The table [server]": (ServerSettings, frozenset()),
+    "The table [observability]": (ObservabilitySettings, frozenset()),
     "Limits": (LimitsConfig, frozenset()),
 }
 
