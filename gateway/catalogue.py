@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,7 @@ class Mapper:
 
     shape: JSON
     paths: Mapping[str, JSONPath] = field(default_factory=dict)
+    steps: Mapping[str, tuple[str | int, ...]] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, shape: JSON, where: str) -> Mapper:
@@ -37,7 +40,8 @@ class Mapper:
             except (jsonpath.JSONPathError, ValueError) as error:
                 why = str(error).partition("\n")[0]
                 raise ConfigError(f"{where}: {text!r} is not a JSONPath: {why}") from error
-        return cls(shape, paths)
+        steps = {text: found for text in paths if (found := parse_steps(text)) is not None}
+        return cls(shape, paths, steps)
 
     def apply(self, value: JSON) -> JSON:
         """Return the reshaped value. Raises InvalidInput if a path finds nothing."""
@@ -50,13 +54,37 @@ class Mapper:
             return [self._build(item, value) for item in shape]
         if not (isinstance(shape, str) and shape in self.paths):
             return shape
-        if shape == "$":
-            return value
+        steps = self.steps.get(shape)
+        if steps is not None:
+            with suppress(LookupError, TypeError):  # then it counts what the library makes of it
+                return _walk(value, steps)
         container = isinstance(value, dict | list)
         found = self.paths[shape].findall(value) if container else []
         if not found:
             raise InvalidInput(f"there is nothing at {shape} in {_shorten(value)}")
         return found[0] if len(found) == 1 else found
+
+
+_STEP = re.compile(r"\.([A-Za-z_][A-Za-z0-9_]*)|\[(0|-?[1-9][0-9]*)\]")
+
+
+def parse_steps(path: str) -> tuple[str | int, ...] | None:
+    """Return the names and places of a path that has nothing else ("$.a[0].b"); None for another one."""
+    found = list(_STEP.finditer(path, 1))
+    if path[:1] != "$" or sum(len(step.group()) for step in found) != len(path) - 1:
+        return None
+    return tuple(step.group(1) or int(step.group(2)) for step in found)
+
+
+def _walk(value: JSON, steps: tuple[str | int, ...]) -> JSON:
+    """Follow names into objects and places into lists. Raises LookupError, TypeError."""
+    found: Any = value
+    for step in steps:
+        kind: type[Any] = dict if isinstance(step, str) else list
+        if not isinstance(found, kind):
+            raise TypeError(step)
+        found = found[step]
+    return found
 
 
 def _list_paths(shape: JSON) -> list[str]:

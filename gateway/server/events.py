@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -57,12 +57,27 @@ def read_events(service: Service, run_id: str, after: Place) -> AsyncIterator[Pl
     return read_placed(service.find_gateway(run_id).events(run_id, after=after.seq), Place(after.seq))
 
 
+def read_batches(service: Service, run_id: str, after: Place) -> AsyncIterator[Sequence[Placed]]:
+    """Yield the same, and together what has come meanwhile."""
+    tape = service.tapes.get(run_id)
+    return tape.read_batches(after) if tape is not None else _take_each(read_events(service, run_id, after))
+
+
+async def _take_each(events: AsyncIterator[Placed]) -> AsyncIterator[Sequence[Placed]]:
+    async with aclosing(events) as each:  # type: ignore[type-var]  # generators
+        async for placed in each:
+            yield (placed,)
+
+
 async def stream_events(service: Service, run_id: str, after: Place) -> AsyncIterator[bytes]:
     """Yield server-sent events; a comment now and then shows that the connection lives."""
     yield _RETRY
-    async with aclosing(read_events(service, run_id, after)) as events:  # type: ignore[type-var]  # generators
-        async for placed in with_pauses(events, service.stopping, _STILL_HERE_SECONDS):
-            yield b": still here\n\n" if placed is None else encode_event(*placed)
+    async with aclosing(read_batches(service, run_id, after)) as batches:  # type: ignore[type-var]  # generators
+        async for batch in with_pauses(batches, service.stopping, _STILL_HERE_SECONDS):
+            if batch is None:
+                yield b": still here\n\n"
+            else:
+                yield b"".join(encode_event(*placed) for placed in batch)
 
 
 async def with_pauses(

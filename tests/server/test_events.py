@@ -153,6 +153,18 @@ async def test_a_tape_is_read_from_anywhere_while_it_is_recorded() -> None:
     assert await _gather(tape.read(Place(3, 1))) == []
 
 
+async def test_what_came_meanwhile_is_read_together() -> None:
+    async def events() -> AsyncIterator[Event]:
+        for number in range(600):
+            yield Event(kind="piece", piece=number)
+
+    tape = Tape(events())
+    await tape.record()
+    batches = await _gather(tape.read_batches(Place(0, 10)))
+    assert [event.piece for batch in batches for _, event in batch] == list(range(10, 600))
+    assert len(batches) < 10
+
+
 async def test_a_run_without_a_tape_is_read_from_the_store(streaming: Service) -> None:
     run = await streaming.gateway.run(Task(model="words"))
     places = [place for place, _ in await _gather(read_events(streaming, run.id, Place(2, 7)))]

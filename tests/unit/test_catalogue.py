@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.catalogue import Catalogue, Mapper, Target
+from gateway.catalogue import Catalogue, Mapper, Target, parse_steps
 from gateway.config import ModelSettings
 from gateway.errors import ConfigError, InvalidInput, UnknownBackend, UnknownModel
 from gateway.limits import Limits
@@ -308,3 +308,34 @@ def test_no_path_and_no_value_break_the_mapper(path: str, value: JSON) -> None:
         mapper.apply(value)
     except (ConfigError, InvalidInput):
         return
+
+
+_VALUES = st.recursive(
+    st.none() | st.integers() | st.text(max_size=2),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b", "0"]), inner),
+    max_leaves=12,
+)
+
+
+@given(
+    value=_VALUES, path=st.lists(st.sampled_from([".a", ".b", "[0]", "[1]", "[-1]"]), min_size=1).map("".join)
+)
+def test_a_simple_path_finds_what_the_library_finds(value: JSON, path: str) -> None:
+    quick = Mapper.parse(f"${path}", "here")
+    slow = Mapper(quick.shape, quick.paths)
+    assert quick.steps
+    assert _apply(quick, value) == _apply(slow, value)
+
+
+def _apply(mapper: Mapper, value: JSON) -> JSON:
+    try:
+        return [mapper.apply(value)]
+    except InvalidInput as error:
+        return str(error)
+
+
+@pytest.mark.parametrize(
+    "path", ["$..a", "$.a[*]", "$['a']", "$.a[01]", "$.a[-0]", "$.a b", "a", "$.a[0:1]", ""]
+)
+def test_a_path_with_more_than_names_and_places_is_the_librarys(path: str) -> None:
+    assert parse_steps(path) is None

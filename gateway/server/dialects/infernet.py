@@ -195,10 +195,10 @@ async def _stream_run(request: Request, run: Run) -> AsyncIterator[bytes]:
     yield f"{_get_job_id(run)}\n".encode()
     has_spoken = False
     async with aclosing(read_pieces(request.service, run.id)) as pieces:
-        async for piece in pieces:
-            if piece is not None:
+        async for some in pieces:
+            if some:
                 has_spoken = True
-                yield piece if isinstance(piece, bytes) else _encode_text(piece)
+                yield b"".join(piece if isinstance(piece, bytes) else _encode_text(piece) for piece in some)
     if not has_spoken:
         ended = await request.service.get_run(request.caller, run.id)
         if ended.status is Status.COMPLETED:

@@ -116,8 +116,8 @@ async def _stream(request: Request, run: Run, asked: Asked) -> AsyncIterator[byt
     head = _make_head(run, _CHUNK)
     told = _Telling(head, asked)
     async with aclosing(read_pieces(request.service, run.id)) as pieces:
-        async for piece in pieces:
-            yield b": still here\n\n" if piece is None else told.tell_piece(piece)
+        async for some in pieces:
+            yield b"".join(map(told.tell_piece, some)) if some else b": still here\n\n"
     try:
         ended = await request.service.get_run(request.caller, run.id)
         if ended.status is not Status.COMPLETED:
