@@ -130,6 +130,7 @@ def make_place(client: Client, ogpu: OgpuDevnet, tasks: int) -> dict[str, JSON]:
         "private_key": ogpu.client.key,
         "pin_url": ogpu.pin_url,
         "content_gateways": ogpu.gateway_url,
+        "content_cache": False,  # the user's folder is no place for a benchmark's uploads
         "source": ogpu.first_response,
         "tasks": tasks,
         "threads": client.threads,

@@ -21,6 +21,7 @@ from benchmarks.server.contestants import (
     STARLETTE_HTTPX,
     make_body,
 )
+from benchmarks.server.disk import measure_sync_ms
 from benchmarks.server.load import get_loader, load
 from benchmarks.server.running import pin_others, run_contestant
 from benchmarks.serving import serve_mock
@@ -127,6 +128,13 @@ def find_misses(found: Mapping[str, Found]) -> list[str]:
     return misses + [f"{one.failed:g} calls failed at {label}" for label, one in found.items() if one.failed]
 
 
+def format_sync() -> str:
+    """Tell what an fsync takes here."""
+    return (
+        f"One fsync took {measure_sync_ms():.1f} ms: a lone call waits for four, a stream for three at first"
+    )
+
+
 def format_part(found: Mapping[str, Found], misses: list[str]) -> str:
     """Return the part of the page."""
     ours, floors = found[OURS.label], {one.label: one.floor for one in ALL}
@@ -147,7 +155,8 @@ def format_part(found: Mapping[str, Found], misses: list[str]) -> str:
         )
     heads = ["through", "calls a second", "ours is so many times", "floor", "CPU ms a call"]
     heads += ["times our CPU", "p50 ms of a lone call", "added"]
-    place = format_place(COMMAND, [f"loader: {get_loader()} (Debian: apt-get install wrk nginx-light)"])
+    loader = f"loader: {get_loader()} (Debian: apt-get install wrk nginx-light)"
+    place = f"{format_place(COMMAND, [loader])}\n- {format_sync()}"
     return "\n\n".join([_ABOUT.strip(), format_table(heads, lines), format_misses(misses), place])
 
 

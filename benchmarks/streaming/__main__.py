@@ -13,6 +13,7 @@ from statistics import median
 from benchmarks.environments import NotInstalledError
 from benchmarks.lost_answer.table import format_table
 from benchmarks.page import format_misses, format_place, write_part
+from benchmarks.server.__main__ import format_sync
 from benchmarks.server.contestants import CHAT_PATH, LITELLM, NGINX, OURS, STARLETTE_HTTPX, Contestant
 from benchmarks.server.running import Running, pin_others, run_contestant
 from benchmarks.serving import serve_mock
@@ -145,7 +146,7 @@ def format_part(found: Mapping[str, Found], misses: list[str]) -> str:
         )
     heads = ["through", "events a second", "ours is so many times", "floor", "CPU us an event"]
     heads += ["ms to the first event", "later"]
-    place = format_place(COMMAND)
+    place = f"{format_place(COMMAND)}\n- {format_sync()}"
     return "\n\n".join([_ABOUT.strip(), format_table(heads, lines), format_misses(misses), place])
 
 

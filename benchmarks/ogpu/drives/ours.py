@@ -14,7 +14,15 @@ from gateway import AsyncGateway, Task
 from gateway_ogpu import OgpuAdapter, OgpuConfig
 
 _NAME = "chain"
-_CONFIG = ("contracts", "chain_id", "rpc_url", "private_key", "pin_url", "content_gateways")
+_CONFIG = (
+    "contracts",
+    "chain_id",
+    "rpc_url",
+    "private_key",
+    "pin_url",
+    "content_gateways",
+    "content_cache",
+)
 
 
 def main(place: dict[str, Any]) -> None:
