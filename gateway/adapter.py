@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeAlias, TypeVa
 from gateway.clock import Clock, SystemClock
 from gateway.errors import NotSupported
 from gateway.task import Envelope, Event, Handle, Quote, Snapshot, Task
-from gateway.types import JSON, AttemptId
+from gateway.types import JSON, AttemptId, RateLimit
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -131,6 +131,14 @@ class Adapter(ABC, Generic[ConfigT]):
     def address(self) -> str:
         """Where the backend is in the world, without secrets; a job is only looked for at its own address."""
         return str(getattr(self.config, "url", ""))
+
+    @property
+    def rate_limit(self) -> RateLimit | None:
+        """Say what the newest answer to a submission told of the backend's limit; a new object each time.
+
+        An adapter that paces its submissions itself says nothing here, and raises Throttled with `unsent`.
+        """
+        return None
 
     @abstractmethod
     async def capabilities(self) -> Capabilities:

@@ -243,7 +243,14 @@ class Unavailable(BackendError):
 
 
 class Throttled(Unavailable):
-    """The backend wants us to wait (`retry_after`, if it said how long); nothing landed."""
+    """The backend wants us to wait (`retry_after`, if it said how long); nothing landed.
+
+    `unsent`: it was not asked: the adapter keeps its pace and held this back itself.
+    """
+
+    def __init__(self, message: str, *, unsent: bool = False, **more: Any) -> None:
+        super().__init__(message, **more)
+        self.unsent = unsent
 
 
 class InDoubt(BackendError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, NewType, TypeAlias
 
 JSON: TypeAlias = Any
@@ -92,3 +93,16 @@ def sum_money(amounts: Sequence[Money]) -> dict[str, Money]:
     for money in amounts:
         total[money.asset] = total[money.asset] + money if money.asset in total else money
     return total
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RateLimit:
+    """What a backend told of its rate limit with one answer.
+
+    Attributes:
+        remaining: so many more it takes ...
+        reset_in: ... until then, counted from the answer; None if it did not say.
+    """
+
+    remaining: int
+    reset_in: timedelta | None = None

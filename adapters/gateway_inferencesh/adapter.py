@@ -13,7 +13,7 @@ from gateway.files import File
 from gateway.http import HttpClient
 from gateway.lifecycle import Status
 from gateway.task import Envelope, Event, Handle, Quote, Snapshot, Task
-from gateway.types import JSON, AttemptId
+from gateway.types import JSON, AttemptId, RateLimit
 from gateway_inferencesh.api import Api, make_path
 from gateway_inferencesh.config import InferenceshConfig, InferenceshTarget, parse_target
 from gateway_inferencesh.files import Files
@@ -62,6 +62,11 @@ class InferenceshAdapter(Adapter[InferenceshConfig]):
         self.files = Files(self._api)
         self.sessions = Sessions(self._api)
         self.tasks = Tasks(self._api)
+
+    @property
+    def rate_limit(self) -> RateLimit | None:
+        """Say what the newest answer to a run told of the account's limit."""
+        return self._http.rate_limit
 
     async def capabilities(self) -> Capabilities:
         """Ask for the balance or, where the key is too narrow for that, for one task."""

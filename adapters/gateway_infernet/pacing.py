@@ -75,6 +75,7 @@ class RateLimits:
                 f"the limit for {method} {path} is nearly used up; {wait.total_seconds():.1f} s to wait",
                 backend=self._backend,
                 retry_after=wait,
+                unsent=True,
             )
 
     def note(self, method: str, path: str, answer: Answer | StreamAnswer) -> None:

@@ -7,7 +7,11 @@ from collections import deque
 from collections.abc import Mapping
 
 from gateway.clock import Clock
+from gateway.errors import BackendError, Throttled
+from gateway.policy.allowance import FIRST_PAUSE_SECONDS, Allowance
 from gateway.policy.capacity import Capacity, Turns
+from gateway.policy.routing import HELD
+from gateway.types import RateLimit
 
 _Waiter = asyncio.Future[None]
 
@@ -21,8 +25,9 @@ class Gate:
         self._inside: set[str] = set()
         self._passed: deque[float] = deque()
         self._waiting: Turns[tuple[str, _Waiter]] = Turns()
-        self._closed_until = 0.0
+        self._allowance = Allowance()
         self._opener: asyncio.Task[None] | None = None
+        self._opens_at = 0.0
 
     @property
     def running(self) -> int:
@@ -55,11 +60,29 @@ class Gate:
     def leave(self, attempt_id: str) -> None:
         """Make room: the attempt has ended."""
         self._inside.discard(attempt_id)
+        self._allowance.give_up(attempt_id)
         self._let_in()
 
-    def close_for(self, seconds: float) -> None:
-        """Let nobody through for a while: the backend asked for it."""
-        self._closed_until = max(self._closed_until, self._clock.monotonic() + seconds)
+    def hear(self, attempt_id: str, error: BackendError | None, told: RateLimit | None) -> None:
+        """Take in how a submission was answered, and what that tells of the backend's rate limit."""
+        now = self._clock.monotonic()
+        if isinstance(error, Throttled):
+            asked = None if error.retry_after is None else error.retry_after.total_seconds()
+            if error.unsent:
+                self._allowance.give_up(attempt_id)
+                self._allowance.close(now + (asked or FIRST_PAUSE_SECONDS))
+            else:
+                self._allowance.note_refused(attempt_id, asked, told, now)
+        else:
+            self._allowance.note_taken(attempt_id, told, now)
+        self._let_in()
+
+    def tell_held(self) -> tuple[str, str] | None:
+        """Return why nothing may be submitted there now, as (rule, reason), or None."""
+        seconds = self._allowance.get_hold(self._clock.monotonic())
+        if seconds <= 0:
+            return None
+        return HELD, f"its rate limit is used up; it takes more in {seconds:.1f} s"
 
     def stop(self) -> None:
         """End the wait for the next opening."""
@@ -83,12 +106,13 @@ class Gate:
 
     def _go_in(self, attempt_id: str) -> None:
         self._inside.add(attempt_id)
+        self._allowance.begin(attempt_id, self._clock.monotonic())
         if self._capacity.submissions is not None:
             self._passed.append(self._clock.monotonic())
 
     def _get_wait(self) -> float:
         now = self._clock.monotonic()
-        wait = self._closed_until - now
+        wait = self._allowance.get_wait(now)
         most, seconds = self._capacity.submissions, self._capacity.per_seconds
         while self._passed and self._passed[0] <= now - seconds:
             self._passed.popleft()
@@ -97,7 +121,12 @@ class Gate:
         return wait
 
     def _open_later(self, seconds: float) -> None:
+        at = self._clock.monotonic() + seconds
+        if self._opener is not None and at < self._opens_at:
+            self._opener.cancel()
+            self._opener = None
         if self._opener is None or self._opener.done():
+            self._opens_at = at
 
             async def open_then() -> None:
                 await self._clock.sleep(seconds)

@@ -163,7 +163,8 @@ class Planner:
                 quote=quote,
                 quote_error=quote_error,
                 observed=self.get_observed(target.backend, task.model),
-                blocked=self._health.tell_blocked(target.backend),
+                blocked=self._health.tell_blocked(target.backend)
+                or self._gates.get(target.backend).tell_held(),
             ),
             target,
             task,

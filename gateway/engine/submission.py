@@ -48,6 +48,8 @@ class Sender:
         error = found if isinstance(found, BackendError) else None
         end_call(error)
         self.health.note(envelope.backend, Operation.SUBMIT, error)
+        told = self.adapters[envelope.backend].rate_limit
+        self.gates.get(envelope.backend).hear(envelope.attempt_id, error, told)
         if isinstance(found, BackendError):
             live.watch.come_back()
             return await self._note_not_sent(live, found)
@@ -112,9 +114,7 @@ class Sender:
             return await self.adapters[envelope.backend].recover(envelope)
 
     async def _note_refused(self, live: Live, error: BackendError) -> None:
-        if isinstance(error, Throttled) and error.retry_after is not None:
-            self.gates.get(error.backend).close_for(error.retry_after.total_seconds())
-        elif isinstance(error, Unavailable):
+        if isinstance(error, Unavailable) and not isinstance(error, Throttled):
             self.planner.mark_ill(get_attempt(live).backend, error.message)
         cost = get_attempt(live).cost
         await self.journal.move_attempt(

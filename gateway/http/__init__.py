@@ -8,6 +8,7 @@ from gateway.http.answer import (
     parse_retry_after,
 )
 from gateway.http.client import HttpClient, StreamAnswer
+from gateway.http.rates import parse_rate_limit
 
 __all__ = [
     "Answer",
@@ -16,5 +17,6 @@ __all__ = [
     "encode_json",
     "make_status_error",
     "parse_json",
+    "parse_rate_limit",
     "parse_retry_after",
 ]

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from gateway.errors import InDoubt, Misbehaved, Unavailable
 from gateway.http.answer import Answer, encode_json
+from gateway.http.rates import parse_rate_limit
 from gateway.observe.context import get_trace_headers
-from gateway.types import JSON
+from gateway.types import JSON, RateLimit
 
 if TYPE_CHECKING:
     import httpx2
@@ -73,6 +74,9 @@ class HttpClient:
 
     Connections are pooled and reused, redirects are not followed, and nothing is retried but a read that met
     a socket which the server had closed while it was idle.
+
+    Attributes:
+        rate_limit: what the newest answer to a request that `lands` told of the backend's rate limit.
     """
 
     def __init__(
@@ -106,6 +110,7 @@ class HttpClient:
         self._own = client is None
         self._client = client
         self._prepared: Prepared | None = None
+        self.rate_limit: RateLimit | None = None
 
     async def request(
         self,
@@ -198,6 +203,8 @@ class HttpClient:
         except _transport_errors() as error:
             self._raise_translated(error, what, lands=lands)
         found: httpx2.Response = response
+        if lands:
+            self.rate_limit = parse_rate_limit(_lower_headers(found))
         return found
 
     def _make_request(

@@ -15,6 +15,8 @@ from gateway.task import Quote
 from gateway.types import JSON
 from gateway.value import Value
 
+HELD = "rate"
+"""The rule that removes a candidate only where another can take the task at once."""
 Stage = Literal["capability", "constraint", "order", "reserve", "commit"]
 
 

@@ -11,7 +11,7 @@ from gateway.errors import InvalidInput, NoRate
 from gateway.limits import Limits, Sort
 from gateway.policy.budget import Purse
 from gateway.policy.rates import Rates
-from gateway.policy.routing import Candidate, Plan, Selector, Stage
+from gateway.policy.routing import HELD, Candidate, Plan, Selector, Stage
 from gateway.policy.scoring import Facts, Parts, score
 from gateway.task import Task
 from gateway.types import DECIMALS, Money
@@ -51,6 +51,7 @@ def make_plan(candidates: Sequence[Candidate], task: Task, setting: Setting) -> 
     sort = setting.sort
     left = [c if c.removed_by else check_capability(c, task, setting.limits) for c in candidates]
     left = [c if c.removed_by else check_constraints(c, setting) for c in left]
+    left = hold(left)
     good = order([c for c in left if c.removed_by is None], setting)
     good, refused = ask_budgets(good, setting)
     good = [commit(candidate, reserve(candidate, setting)) for candidate in good]
@@ -81,10 +82,26 @@ def check_constraints(candidate: Candidate, setting: Setting) -> Candidate:
         return _remove(candidate, "constraint", "only", f"only {', '.join(limits.only)} may be used")
     if candidate.backend in limits.ignore:
         return _remove(candidate, "constraint", "ignore", "it is to be ignored")
-    if candidate.blocked is not None:
+    if candidate.blocked is not None and candidate.blocked[0] != HELD:
         return _remove(candidate, "constraint", *candidate.blocked)
     too_dear = None if limits.max_cost is None else _check_cost(candidate, limits.max_cost, setting)
     return _remove(candidate, "constraint", "max_cost", too_dear) if too_dear else candidate
+
+
+def hold(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Remove those whose rate limit is used up, unless nobody else is left: then the task waits for it."""
+    held = [c.removed_by is None and c.blocked is not None for c in candidates]
+    if not any(held):
+        return list(candidates)
+    others = any(c.removed_by is None and not is_held for c, is_held in zip(candidates, held, strict=True))
+    return [
+        c
+        if c.blocked is None or not is_held
+        else _remove(c, "constraint", *c.blocked)
+        if others
+        else c.move("constraint", reason=c.blocked[1])
+        for c, is_held in zip(candidates, held, strict=True)
+    ]
 
 
 def _remove(candidate: Candidate, stage: Stage, rule: str, reason: str) -> Candidate:
@@ -168,9 +185,7 @@ def _tell_amount(money: Money | None, setting: Setting) -> float | None:
     return float(converted.amount / 10 ** DECIMALS.get(converted.asset, 0))
 
 
-def ask_budgets(
-    candidates: Sequence[Candidate], setting: Setting
-) -> tuple[Sequence[Candidate], list[Candidate]]:
+def ask_budgets(candidates: list[Candidate], setting: Setting) -> tuple[list[Candidate], list[Candidate]]:
     """Stage 4, before anything is set aside: part the ranked ones from those that a budget refuses."""
     if setting.purse is None:
         return candidates, []
