@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from gateway.chain.endpoint import InternalError
 from gateway.chain.rpc import Question, Reverted, RpcRefused
 from gateway.errors import BackendError, Misbehaved
 from gateway_ogpu.contracts import ZERO_ADDRESS, encode_call, parse_result, to_checksum
@@ -122,7 +123,7 @@ async def fetch_views(rpc: Asks, views: Sequence[View], *, block: int | None = N
 def _read(function: str, outcome: Any) -> Any:
     if isinstance(outcome, Reverted):
         return None
-    if isinstance(outcome, RpcRefused) and "opcode" in outcome.message.lower():
+    if isinstance(outcome, RpcRefused | InternalError) and "opcode" in outcome.message.lower():
         return None  # a panic of old compilers, in the words of old nodes
     if isinstance(outcome, BackendError):
         raise outcome

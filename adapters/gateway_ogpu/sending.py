@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from gateway.chain.fees import FeeTooHigh
 from gateway.chain.nonces import NonceInUse
 from gateway.chain.prepared import Call, Offer, Prepared
+from gateway.chain.refusals import NonceTaken, TypeRefused
+from gateway.chain.retyping import find_version, retype
 from gateway.chain.rpc import Reverted
 from gateway.chain.whereabouts import Look, Whereabouts
 from gateway.errors import BackendError, InDoubt, Unavailable
@@ -19,6 +21,7 @@ from gateway_ogpu.muster import Muster, Versions
 
 if TYPE_CHECKING:
     from gateway.chain.receipts import Receipt
+    from gateway.chain.transactions import Transactions
     from gateway_ogpu.connection import Connection
 
 _FRESH_SECONDS = 1.0  # so long an estimate is good for calls like the one it was made for
@@ -78,15 +81,21 @@ class Sending:
         return prepared.hash in self._unsent
 
     async def broadcast(self, prepared: Prepared, *, owner: str = "") -> None:
-        """Hand the bytes to the chain. Raises as `Transactions.broadcast`."""
+        """Hand the bytes to the chain, or the last of those that replaced them.
+
+        An RPC that takes legacy transactions only gets the same act as such a one. Raises as
+        `Transactions.broadcast`.
+        """
         self._unsent.pop(prepared.hash, None)
         await self.muster.join(owner)
-        await self._connection.transactions.broadcast(prepared)
+        await _hand_out(
+            self._connection.transactions, self.versions, prepared, self.versions.get_newest(prepared)
+        )
 
     async def send_again(self, prepared: Prepared) -> None:
         """Broadcast what is nowhere once more: the same bytes, or the last of those that replaced them."""
         if prepared.sender == self._connection.transactions.address:
-            await self.broadcast(self.versions.get_newest(prepared))
+            await self.broadcast(prepared)
         else:  # signed by an account that is not ours any more
             await self._connection.rpc.send([prepared.raw])
 
@@ -126,7 +135,7 @@ class Sending:
             return
         self.versions.put(prepared, dearer)
         _log.warning("%s offers too little and is replaced by %s", prepared.hash, dearer.hash)
-        await transactions.broadcast(dearer)
+        await _hand_out(transactions, self.versions, prepared, dearer)
 
     def is_waiting(self, prepared: Prepared, look: Look) -> bool:
         """Say whether it waits in a pool: as itself, or as the replacement that took its place there."""
@@ -180,7 +189,7 @@ class Sending:
         if look.where is Whereabouts.DEAD:
             raise Unavailable(f"transaction {look.by} has its nonce; nothing was done")
         if look.where is Whereabouts.ABSENT:
-            return await self._broadcast(self.versions.get_newest(prepared))
+            return await self._broadcast(prepared)
         if look.receipt is not None:
             self.versions.note_hash(prepared, look.receipt.hash)
         if self.is_waiting(prepared, look):
@@ -189,3 +198,22 @@ class Sending:
             except BackendError as error:
                 return error
         return None
+
+
+async def _hand_out(
+    transactions: Transactions, versions: Versions, first: Prepared, newest: Prepared
+) -> None:
+    """Broadcast an act as its newest version, or as one that the chain does take."""
+    try:
+        await transactions.broadcast(newest)
+    except NonceTaken:  # perhaps by a version that a process signed, and did not live to send
+        kept = await find_version(transactions.lane, newest)
+        if kept is None:
+            raise
+        versions.put(first, kept)
+        await transactions.broadcast(kept)
+    except TypeRefused as error:
+        legacy = await retype(transactions, newest, error)
+        versions.put(first, legacy)
+        _log.warning("%s is refused for its type and replaced by %s", first.hash, legacy.hash)
+        await transactions.broadcast(legacy)

@@ -33,6 +33,10 @@ class WrongChain(Rejected):
     """The RPC is on another chain than the configuration says."""
 
 
+class InternalError(Unavailable):
+    """The RPC met trouble of its own in answering; another one, or a later moment, may have the answer."""
+
+
 class Endpoint:
     """Asks one RPC, and remembers how that went. It repeats nothing but what a refused batch did not do.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gateway.chain.endpoint import InternalError
 from gateway.chain.rpc import Asks, Outcome, Question, RpcRefused
 from gateway.clock import Clock, SystemClock
 from gateway.errors import BackendError, Misbehaved, Rejected
@@ -131,7 +132,7 @@ async def fetch_market(rpc: Asks) -> Market:
     base_fee = block.get("baseFeePerGas") if isinstance(block, Mapping) else None
     if base_fee is None:
         return Market(_parse(price, "gas price"))
-    if isinstance(tip, RpcRefused):  # it has base fees, and does not know the method
+    if isinstance(tip, RpcRefused | InternalError):  # it has base fees, and does not know the method
         return Market(_parse(price, "gas price"))
     base = _parse(base_fee, "base fee")
     tip_now = _parse(tip, "tip")
@@ -149,16 +150,23 @@ def _parse(outcome: Outcome, name: str) -> int:
 
 
 class MarketWatch:
-    """What the chain asks, at most two seconds old: a base fee holds for a block, and policies leave room."""
+    """What the chain asks, at most two seconds old: a base fee holds for a block, and policies leave room.
+
+    Attributes:
+        takes_tips: False once an RPC has refused a transaction with tips, whatever its fee methods say: from
+            then on the market is one without EIP-1559.
+    """
 
     def __init__(self, rpc: Asks, *, clock: Clock | None = None) -> None:
         self._rpc = rpc
         self._clock = clock or SystemClock()
         self._seen: tuple[float, Market] | None = None
+        self.takes_tips = True
 
     async def fetch(self) -> Market:
         """Return what it asks. Raises as `rpc.request`."""
         now = self._clock.monotonic()
         if self._seen is None or now - self._seen[0] >= _FRESH_SECONDS:
             self._seen = now, await fetch_market(self._rpc)
-        return self._seen[1]
+        market = self._seen[1]
+        return market if self.takes_tips else Market(market.gas_price)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 from typing import NamedTuple, Protocol
@@ -267,6 +267,13 @@ class NonceLane:
             ]
             await self._book.put(self.key, rows)
         return before
+
+    async def note_refused(self, prepared: Prepared) -> None:
+        """Write down that what was marked as sent was refused, provably: it counts as never sent."""
+        async with self._turn:
+            row = await self._book.get_row(self.key, prepared.nonce)
+            if row is not None and row.is_for(prepared):
+                await self._book.put(self.key, [replace(row, state=NonceState.SIGNED)])
 
     async def give_back(self, nonce: int, *, refused: bool = False) -> None:
         """Let a nonce be given out again, because what was signed with it never reached an RPC.

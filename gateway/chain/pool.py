@@ -6,14 +6,15 @@ import json
 from collections.abc import Sequence
 from typing import Self
 
-from gateway.chain.endpoint import Endpoint, WrongChain, is_failure
+from gateway.chain.endpoint import Endpoint, InternalError, WrongChain, is_failure
 from gateway.chain.gather import Gather
-from gateway.chain.rpc import Outcome, Question, RpcRefused, fetch_chain_id, make_web3
+from gateway.chain.rpc import Outcome, Question, Reverted, RpcRefused, fetch_chain_id, make_web3
 from gateway.clock import Clock, SystemClock
 from gateway.errors import ConfigError, Unavailable
 
 _ROUNDS = 3  # behind one URL there may be many replicas, and the next answer comes from another
 _BETWEEN_ROUNDS_SECONDS = 0.25
+_INTERNAL = "-32603"  # JSON-RPC's "internal error"
 _STALE_WORDS = (
     "block not found",
     "header not found",
@@ -79,7 +80,7 @@ class RpcPool:
         """Return what became of each question: its result, or the BackendError it met at the last RPC.
 
         Only for what reads. A question that one RPC could not answer, or not yet ("block not found"), goes to
-        the next; Lagging is its outcome if none knows.
+        the next; Lagging is its outcome if none knows, InternalError if each failed in answering.
         """
         return await self._reads.ask(questions)
 
@@ -147,9 +148,11 @@ class RpcPool:
 
 
 def _choose(before: Outcome, now: Outcome) -> Outcome:
-    """Return what to keep of two outcomes of one question, and name a lagging replica as such."""
+    """Return what to keep of two outcomes of one question, and name a replica that lags or is ill as such."""
     if isinstance(now, RpcRefused) and any(word in now.message.lower() for word in _STALE_WORDS):
         now = Lagging(now.message, code=now.code)
+    elif isinstance(now, RpcRefused) and now.code == _INTERNAL and not isinstance(now, Reverted):
+        now = InternalError(now.message, code=now.code)
     if isinstance(now, WrongChain) and isinstance(before, Unavailable):
         return before  # the other will come back; this one is on the wrong chain for good
     if isinstance(before, Lagging) and is_failure(now):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
-from gateway.chain.endpoint import is_failure
+from gateway.chain.endpoint import InternalError, is_failure
 from gateway.chain.fees import FeePolicy
 from gateway.chain.prepared import Call
 from gateway.chain.rpc import Asks, Outcome, RpcRefused, request
@@ -28,6 +28,21 @@ class NonceTaken(InDoubt):
     """Another transaction has this nonce, or had it: look it up before anything else is done."""
 
 
+class TypeRefused(InDoubt):
+    """The RPC takes no transaction with tips, though it knows what they are; a legacy one may do.
+
+    Of one nonce one transaction lands, so the same act may be signed anew at its nonce, whatever became of
+    this one: `gateway.chain.retyping`.
+
+    Attributes:
+        is_nowhere: the refusal proves that nothing landed.
+    """
+
+    def __init__(self, message: str, *, code: str | None = None, is_nowhere: bool) -> None:
+        super().__init__(message, code=code)
+        self.is_nowhere = is_nowhere
+
+
 class Refusal(StrEnum):
     """What an error object to eth_sendRawTransaction means."""
 
@@ -36,6 +51,7 @@ class Refusal(StrEnum):
     NONCE_TAKEN = "nonce taken"  # another transaction waits in the pool at this nonce
     FUNDS = "funds"
     PRICE = "price"
+    TYPE = "type"  # the node takes no transactions of this type
     NEVER = "never"  # the node can't take these bytes
     TOO_EARLY = "too early"  # a node without a queue: transactions before this one are missing
     UNHEARD = "unheard"  # words that are in no table: nobody knows whether it landed
@@ -74,6 +90,21 @@ _WORDS: Mapping[Refusal, Sequence[str]] = {
         "gas price too low",
         "gas price below",
     ),
+    Refusal.TYPE: (
+        "transaction type not supported",
+        "transaction type is not supported",
+        "tx type not supported",
+        "unsupported transaction type",
+        "unsupported tx type",
+        "invalid transaction type",
+        "legacy only",
+        "only legacy",
+        "legacy transactions only",
+        "accepted transaction types are [frontier]",
+        "eip-1559 not",
+        "eip-1559 is not",
+        "eip1559 not",
+    ),
     Refusal.NEVER: (
         "intrinsic gas too low",
         "exceeds block gas limit",
@@ -84,7 +115,6 @@ _WORDS: Mapping[Refusal, Sequence[str]] = {
         "invalid chain id",
         "wrong chain id",
         "chain id mismatch",
-        "transaction type not supported",
         "oversized data",
         "max initcode size",
         "exceeds the configured cap",
@@ -111,7 +141,7 @@ async def fetch_gas(rpc: Asks, call: Call, sender: str, policy: FeePolicy) -> in
         return call.gas
     try:
         estimate = await request(rpc, "eth_estimateGas", [call.encode(sender)])
-    except RpcRefused as error:
+    except (RpcRefused, InternalError) as error:
         if classify_refusal(error.message) is Refusal.FUNDS:
             raise InsufficientFunds(error.message, code=error.code, detail=error.detail) from error
         raise
@@ -129,13 +159,16 @@ async def fetch_balance(rpc: Asks, address: str) -> int:
         raise Misbehaved("the RPC sent no balance") from error
 
 
-def judge(wanted: str, told: Sequence[Outcome], *, sent_before: bool) -> BackendError | None:
+def judge(
+    wanted: str, told: Sequence[Outcome], *, sent_before: bool, has_tip: bool = False
+) -> BackendError | None:
     """Return None if a transaction was taken, else the error to raise.
 
     Args:
         wanted: its hash.
         told: what the RPCs said to its bytes, in the order in which they got them; the last one decides.
         sent_before: the bytes were handed out before this. Then no refusal proves that they are nowhere.
+        has_tip: it is one of EIP-1559, and could be signed as a legacy one.
     """
     last = told[-1]
     if not isinstance(last, BackendError):
@@ -147,6 +180,8 @@ def judge(wanted: str, told: Sequence[Outcome], *, sent_before: bool) -> Backend
     if refusal in (Refusal.NONCE_SPENT, Refusal.NONCE_TAKEN):
         return NonceTaken(last.message, code=last.code)
     lost = any(is_failure(outcome) and _is_lost(outcome) for outcome in told)
+    if refusal is Refusal.TYPE and has_tip:
+        return TypeRefused(last.message, code=last.code, is_nowhere=not (lost or sent_before))
     if lost or sent_before or refusal is Refusal.UNHEARD:
         return InDoubt(last.message, code=last.code, http_status=last.http_status)
     return _refuse(last, refusal)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
+from gateway.chain.redaction import silence_urls
 from gateway.chain.reverts import Reason, ReasonKind, parse_revert
 from gateway.chain.sessions import Sessions
 from gateway.errors import BackendError, ConfigError, InDoubt, Misbehaved, Rejected, Throttled, Unavailable
@@ -128,6 +129,7 @@ def make_web3(rpc_url: str, *, timeout_seconds: float = 20.0) -> Web3:
         # Nothing else is constant: a reorg changes blocks, and web3 would ask more to know how old one is.
         cacheable_requests={RPCEndpoint("eth_chainId")},
     )
+    silence_urls()
     provider._request_session_manager = Sessions()  # type: ignore[assignment]  # noqa: SLF001  see there
     return AsyncWeb3(provider)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 
+from gateway.chain.endpoint import InternalError
 from gateway.chain.heads import Block, Heads
 from gateway.chain.rpc import Asks, Log, Outcome, Question, RpcRefused, parse_log, request_many
 from gateway.clock import Clock, SystemClock
@@ -192,7 +193,8 @@ class LogScan:
 
 
 def _is_too_wide(outcome: Outcome) -> bool:
-    return isinstance(outcome, RpcRefused) and any(word in outcome.message.lower() for word in _RANGE_WORDS)
+    refused = isinstance(outcome, RpcRefused | InternalError)
+    return refused and any(word in outcome.message.lower() for word in _RANGE_WORDS)
 
 
 def _parse_logs(outcome: Outcome) -> list[Log]:

@@ -14,7 +14,15 @@ from gateway.chain.gather import Gather
 from gateway.chain.nonces import NonceInUse, NonceLane, NonceState
 from gateway.chain.pool import RpcPool
 from gateway.chain.prepared import Call, Offer, Prepared
-from gateway.chain.refusals import InsufficientFunds, NonceTaken, fetch_balance, fetch_gas, judge
+from gateway.chain.refusals import (
+    InsufficientFunds,
+    NonceTaken,
+    TypeRefused,
+    fetch_balance,
+    fetch_gas,
+    judge,
+)
+from gateway.chain.retyping import retype
 from gateway.chain.signer import Signer, SigningFailed, parse_call
 from gateway.chain.whereabouts import Look, look_up
 from gateway.clock import Clock
@@ -111,6 +119,7 @@ class Transactions:
 
         Raises:
             InDoubt: nobody knows; `look_up` tells. NonceTaken is one: another transaction has the nonce.
+            TypeRefused: the act may be signed as a legacy transaction (`retype`); the nonce stays its own.
             InsufficientFunds, Underpriced, RpcRefused: refused for good.
             Unavailable: no RPC could be reached.
         """
@@ -130,14 +139,17 @@ class Transactions:
         """
         return await look_up(self._rpc, prepared, confirmations=self._confirmations)
 
-    async def replace(self, prepared: Prepared) -> Prepared:
+    async def replace(self, prepared: Prepared, *, bump: bool = True) -> Prepared:
         """Sign the same act once more at the same nonce, for more: at least an eighth, or what it costs now.
+
+        Without `bump` for what it costs now: no RPC holds the first one.
 
         One of the two lands, and whoever knows one of them finds out about the other: `look_up` takes a
         transaction of the same nonce that does the same for the act itself. Broadcast the new one, and look
         for the receipts of both. Raises FeeTooHigh, SigningFailed, or as `rpc.request`.
         """
-        offer = Offer(prepared.gas, bump_fees(prepared.fees, await self.fetch_fees()))
+        fees = await self.fetch_fees()
+        offer = Offer(prepared.gas, bump_fees(prepared.fees, fees) if bump else fees)
         self.policy.check(offer.gas, offer.fees)
         call = parse_call(prepared.raw)
         async with self._turn:
@@ -153,8 +165,11 @@ class Transactions:
         """
         gaps = await self.lane.find_gaps()
         fillers = [filler for nonce in gaps.unused if (filler := await self._make_filler(nonce))]
-        for error in await self.broadcast_many([*gaps.missing, *fillers]):
-            if error is not None:
+        closing = [*gaps.missing, *fillers]
+        for prepared, error in zip(closing, await self.broadcast_many(closing), strict=True):
+            if isinstance(error, TypeRefused):
+                await self.broadcast(await retype(self, prepared, error))
+            elif error is not None:
                 raise error
         return len(gaps.missing) + len(fillers)
 
@@ -217,9 +232,18 @@ class Transactions:
         going = [item for item in distinct if item.hash in sent_before]
         told = await self._rpc.send([item.raw for item in going])
         for item, outcomes in zip(going, told, strict=True):
-            error = errors[item.hash] = judge(item.hash, outcomes, sent_before=sent_before[item.hash])
+            error = errors[item.hash] = judge(
+                item.hash,
+                outcomes,
+                sent_before=sent_before[item.hash],
+                has_tip=item.fees.tip is not None,
+            )
             if error is not None and error.landed is False:
                 await self.lane.give_back(item.nonce, refused=True)
             if isinstance(error, NonceTaken):
                 self.lane.suspect()
+            if isinstance(error, TypeRefused):
+                self.market.takes_tips = False
+                if error.is_nowhere:
+                    await self.lane.note_refused(item)
         return [errors[item.hash] for item in items]

@@ -35,6 +35,7 @@ SURVIVED: list[tuple[str, str, dict[str, Any]]] = [
     ("chain", "block_not_found", {"times": 2}),
     ("chain", "no_batch", {"times": None}),
     ("chain", "legacy_only", {}),
+    ("chain", "refuse_tips", {}),
     ("chain", "reorg", {}),
     ("chain", "server_error", {"on": "eth_sendRawTransaction"}),
     ("chain", "error_after", {"on": "eth_sendRawTransaction"}),
@@ -107,15 +108,6 @@ async def test_every_fault_can_be_armed_and_is_survived(
     assert await count_on_chain(page, text) == 1
     left = await list_armed(page, name)
     assert left == ([armed] if armed["times"] is None else []), "it never struck"
-
-
-async def test_a_publication_that_the_rpc_refuses_is_not_on_the_chain(page: State, tmp_path: Path) -> None:
-    text = uuid.uuid4().hex
-    await ask(page, "fault", {"name": "chain", "fault": "refuse_tips"})
-    done = await run(tmp_path, text)
-    assert done.status is Status.COMPLETED or done.failure is not None
-    assert await count_on_chain(page, text) == (done.status is Status.COMPLETED)
-    assert await list_armed(page, "chain") == []
 
 
 @pytest.mark.parametrize("fault", sorted(PAID_FOR_NOTHING))

@@ -29,6 +29,8 @@ CHAIN_FAULTS: list[tuple[ChainFault, dict[str, Any]]] = [
     (ChainFault.BLOCK_NOT_FOUND, {"on": "eth_estimateGas", "times": 1}),
     (ChainFault.NO_BATCH, {"on": "batch", "times": None}),
     (ChainFault.LEGACY_ONLY, {"times": None}),
+    (ChainFault.REFUSE_TIPS, {}),
+    (ChainFault.REFUSE_TIPS, {"times": None}),
     (ChainFault.REORG, {}),
     (ChainFault.REFUSE, {"on": "eth_sendRawTransaction"}),
     (ChainFault.SERVER_ERROR, {"on": "eth_sendRawTransaction"}),

@@ -113,6 +113,8 @@ class Node:
     statuses: list[int] = field(default_factory=list)  # of the next HTTP requests
     lost_sends: int = 0  # carried out, and the connection cut
     refuse_sends: str = ""  # words to all of them
+    refuse_tips: str = ""  # words to those that are not legacy
+    sick: int = 0  # so many reads are answered "internal error"
     lost_before: int = 0  # cut, before anything was done
     hidden: int = 0  # so many looks for receipts and transactions find nothing
     stale: int = 0  # so many questions are answered "block not found"
@@ -156,6 +158,9 @@ class Node:
         if name not in ("chainId", "sendRawTransaction") and self.stale:
             self.stale -= 1
             return {**shell, "error": {"code": -32000, "message": "block not found: 0x5"}}
+        if name not in ("chainId", "sendRawTransaction") and self.sick:
+            self.sick -= 1
+            return {**shell, "error": {"code": -32603, "message": "Internal error"}}
         try:
             return {**shell, "result": getattr(self, f"on_{name}")(*question["params"])}
         except AttributeError:
@@ -213,6 +218,8 @@ class Node:
     def on_sendRawTransaction(self, raw: str) -> str:  # noqa: N802
         if self.refuse_sends:
             raise KeyError(self.refuse_sends)
+        if self.refuse_tips and int(raw[2:4], 16) < 0x80:  # legacy transactions begin with a list's byte
+            raise KeyError(self.refuse_tips)
         return self.chain.take(raw)
 
     def on_getTransactionByHash(self, wanted: str) -> Any:  # noqa: N802

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from scripted_chain import CHAIN_ID, Chain, Node, serve
+from scripted_chain import CHAIN_ID, FUNDS, Chain, Node, serve
 
 from gateway.chain import rpc
-from gateway.chain.endpoint import WrongChain
+from gateway.chain.endpoint import InternalError, WrongChain
 from gateway.chain.pool import Lagging, RpcPool
 from gateway.chain.rpc import Question, RpcRefused
 from gateway.errors import ConfigError, Misbehaved, Rejected, Throttled, Unavailable
@@ -244,3 +244,29 @@ async def test_garbage_is_the_rpcs_failure() -> None:
         assert await pool.ask([NUMBER]) == ["0x0"]
     async with pool_of(node, chain_id=None) as pool:
         assert type((await pool.ask([NUMBER]))[0]) is Misbehaved
+
+
+async def test_an_internal_error_is_the_rpcs_own_trouble_and_another_is_asked() -> None:
+    sick, well = Node(Chain(), sick=1), Node(Chain())
+    async with pool_of(sick, well) as pool:
+        assert await rpc.request(pool, "eth_getBalance", ["0x" + "00" * 20, "latest"]) == hex(FUNDS)
+    assert well.asked["eth_getBalance"] == 1
+
+
+async def test_an_internal_error_everywhere_is_for_later() -> None:
+    node = Node(Chain(), sick=1)
+    async with pool_of(node) as pool:
+        with pytest.raises(InternalError) as caught:
+            await rpc.request(pool, "eth_getBalance", ["0x" + "00" * 20, "latest"])
+        assert isinstance(caught.value, Unavailable)
+        assert await rpc.request(pool, "eth_getBalance", ["0x" + "00" * 20, "latest"]) == hex(FUNDS)
+
+
+@pytest.mark.parametrize("questions", [1, 3])
+async def test_the_log_of_web3_hides_the_url(caplog: pytest.LogCaptureFixture, questions: int) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with serve(Node(Chain())) as [url], RpcPool([url + "/?key=hush"], clock=JumpClock()) as pool:
+        await pool.ask([NUMBER, *blocks(questions - 1)])
+    said = [caplog.handler.format(record) for record in caplog.records if record.name.startswith("web3.")]
+    assert any("://..." in one for one in said), "web3 names URLs another way now"
+    assert not any("hush" in one for one in said)

@@ -10,6 +10,7 @@ from gateway.chain.refusals import (
     InsufficientFunds,
     NonceTaken,
     Refusal,
+    TypeRefused,
     Underpriced,
     classify_refusal,
     judge,
@@ -30,6 +31,8 @@ WORDS = {
     "transaction underpriced": Refusal.PRICE,
     "max fee per gas less than block base fee": Refusal.PRICE,
     "intrinsic gas too low": Refusal.NEVER,
+    "transaction type not supported": Refusal.TYPE,
+    "legacy only": Refusal.TYPE,
     "nonce too high": Refusal.TOO_EARLY,
     "Invalid transaction nonce: Expected 30, but got 31": Refusal.TOO_EARLY,
     "internal error": Refusal.UNHEARD,
@@ -70,3 +73,19 @@ def test_words_of_nodes(words: str) -> None:
 def test_judging(told: list[Any], sent_before: bool, kind: Any) -> None:  # noqa: FBT001  a table's column
     error = judge("0xab", told, sent_before=sent_before)
     assert (error is None) if kind is None else (type(error) is kind)
+
+
+@pytest.mark.parametrize(
+    ("told", "sent_before", "is_nowhere"),
+    [
+        ([RpcRefused("transaction type not supported")], False, True),
+        ([RpcRefused("legacy only")], True, False),
+        ([InDoubt("lost"), RpcRefused("transaction type not supported")], False, False),
+    ],
+)
+def test_a_refused_type(told: list[Any], sent_before: bool, is_nowhere: bool) -> None:  # noqa: FBT001  a table's column
+    error = judge("0xab", told, sent_before=sent_before, has_tip=True)
+    assert isinstance(error, TypeRefused)
+    assert error.is_nowhere is is_nowhere
+    legacy = judge("0xab", told, sent_before=sent_before)  # there is no other type to sign it as
+    assert type(legacy) is (RpcRefused if is_nowhere else InDoubt)

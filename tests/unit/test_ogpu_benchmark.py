@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 from benchmarks.lost_answer.place import Place
-from benchmarks.ogpu.drive import Client, Sample
+from benchmarks.ogpu.drive import Client, Sample, make_place
+from benchmarks.ogpu.drives.ours import make_config
 from benchmarks.ogpu.floors import find_misses
 from benchmarks.ogpu.rounds import Row, Waiting
 from benchmarks.ogpu.table import format_page
@@ -42,3 +45,18 @@ def test_the_page_shows_what_was_missed() -> None:
     page = format_page(make_rows(), make_rows(), WAITING, ["too slow"], Place("command", ("a line",)))
     assert "**Missed in this run:**\n\n- too slow" in page
     assert "15.0 x as fast" in page
+
+
+def test_its_uploads_stay_out_of_the_users_cache_folder() -> None:
+    address = "0x" + "ab" * 20
+    names = ("nexus", "controller", "terminal", "vault")
+    ogpu: Any = SimpleNamespace(
+        contracts=SimpleNamespace(**dict.fromkeys(names, address)),
+        chain_id=1071,
+        rpc_url="http://127.0.0.1:9",
+        client=SimpleNamespace(key="0x" + "5e" * 32),
+        pin_url="http://127.0.0.1:9/file/create",
+        gateway_url="http://127.0.0.1:9",
+        first_response=address,
+    )
+    assert make_config(make_place(Client("ours", "ours"), ogpu, 20)).content_cache is False

@@ -9,11 +9,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from scripted_chain import CHAIN_ID, Chain, Node, serve
+from scripted_chain import CHAIN_ID, Chain, Node, get_fee, serve
 from test_chain_pool import JumpClock
 
+from gateway.chain.fees import FeeTooHigh
 from gateway.chain.nonces import MemoryNonceBook
 from gateway.chain.prepared import Call
+from gateway.chain.refusals import InsufficientFunds, TypeRefused
+from gateway.chain.retyping import retype
 from gateway.clock import SystemClock
 from gateway.errors import InDoubt
 from gateway_ogpu.config import OgpuConfig
@@ -39,16 +42,16 @@ class BlockClock(JumpClock):
         await super().sleep(seconds)
         await asyncio.sleep(0)
         base_fee = self.chain.base_fee or 0
-        if all(self.chain.known[one]["maxFeePerGas"] >= base_fee for one in self.chain.pool):
+        if all(get_fee(self.chain.known[one]) >= base_fee for one in self.chain.pool):
             self.chain.mine()
 
 
-def make_sending(url: str, clock: Any, **words: Any) -> Sending:
+def make_sending(url: str, clock: Any, book: Any = None, **words: Any) -> Sending:
     contracts = dict.fromkeys(("nexus", "controller", "terminal", "vault"), TO)
     told = {"contracts": contracts, "chain_id": CHAIN_ID, "rpc_url": url, "private_key": "5e" * 32}
     told |= {"pin_url": "http://127.0.0.1:9", "content_gateways": "http://127.0.0.1:9"}
     config = OgpuConfig.model_validate(told | words)
-    return Sending(Connection("chain", config, clock, book=MemoryNonceBook()))
+    return Sending(Connection("chain", config, clock, book=book or MemoryNonceBook()))
 
 
 @asynccontextmanager
@@ -112,6 +115,77 @@ async def test_what_waits_for_other_reasons_keeps_its_bytes() -> None:
         await sending.chase(prepared)
         assert node.chain.pool == [prepared.hash]
         assert sending.versions.list_hashes(prepared) == [prepared.hash]
+
+
+def count_mined(chain: Chain) -> int:
+    return sum(len(block.hashes) for block in chain.blocks)
+
+
+async def test_what_is_refused_for_its_type_is_signed_as_legacy_at_its_nonce() -> None:
+    node = Node(Chain(), refuse_tips="transaction type not supported")
+    async with sending_on(node, JumpClock()) as sending:
+        prepared = await sending.prepare(CALL, owner="a", what="it")
+        assert prepared.fees.tip is not None
+        await sending.broadcast(prepared)
+        legacy = sending.versions.get_newest(prepared)
+        assert (legacy.nonce, legacy.fees.tip) == (prepared.nonce, None)
+        assert node.chain.pool == [legacy.hash]
+        [row] = await sending._connection.transactions.lane.get_rows()
+        assert (row.prepared, row.owner) == (legacy, "a")
+        again = await sending.prepare(CALL, owner="b", what="it")
+        assert (again.nonce, again.fees.tip) == (prepared.nonce + 1, None)  # the lesson is learnt
+        node.chain.mine()
+        receipt = await sending.deliver(prepared, within=timedelta(minutes=1))
+        assert receipt.hash == legacy.hash
+    async with sending_on(node) as after:  # who knows the first bytes alone
+        look = await after._connection.transactions.look_up(prepared)
+        assert look.receipt is not None
+        assert look.receipt.hash == legacy.hash
+    assert count_mined(node.chain) == 1
+
+
+@pytest.mark.parametrize("keeps_book", [True, False])
+async def test_a_legacy_transaction_that_was_signed_and_not_sent_is_sent_after_a_crash(
+    *, keeps_book: bool
+) -> None:
+    node, book = Node(Chain(), refuse_tips="legacy only"), MemoryNonceBook()
+    async with sending_on(node, JumpClock(), book=book) as sending:
+        prepared = await sending.prepare(CALL, owner="a", what="it")
+        transactions = sending._connection.transactions
+        with pytest.raises(TypeRefused) as refused:
+            await transactions.broadcast(prepared)
+        assert refused.value.is_nowhere
+        legacy = await retype(transactions, prepared, refused.value)
+    async with sending_on(node, book=book if keeps_book else None) as after:
+        receipt = await after.deliver(prepared, within=timedelta(minutes=1))
+    assert node.chain.known[receipt.hash]["nonce"] == prepared.nonce
+    assert (receipt.hash == legacy.hash) or not keeps_book
+    assert count_mined(node.chain) == 1
+
+
+async def test_a_legacy_transaction_above_the_cap_is_not_sent_and_its_nonce_is_free() -> None:
+    node = Node(Chain(), refuse_tips="legacy only")
+    node.chain.base_fee = GWEI // 2
+    async with sending_on(node, JumpClock(), max_fee="0.0000000019 OGPU") as sending:
+        prepared = await sending.prepare(CALL, owner="a", what="it")
+        with pytest.raises(FeeTooHigh):
+            await sending.broadcast(prepared)
+        assert node.chain.pool == []
+        assert await sending._connection.transactions.lane.get_rows() == []
+
+
+async def test_a_legacy_transaction_that_is_refused_too_is_refused_for_good() -> None:
+    node = Node(Chain(), refuse_tips="legacy only")
+    async with sending_on(node, JumpClock()) as sending:
+        prepared = await sending.prepare(CALL, owner="a", what="it")
+        transactions = sending._connection.transactions
+        with pytest.raises(TypeRefused):
+            await transactions.broadcast(prepared)
+        node.refuse_sends = "insufficient funds"
+        legacy = await transactions.replace(prepared, bump=False)
+        with pytest.raises(InsufficientFunds):
+            await transactions.broadcast(legacy)
+        assert await transactions.lane.get_rows() == []
 
 
 async def test_calls_that_are_alike_are_estimated_once() -> None:

@@ -31,8 +31,13 @@ def main(place: dict[str, Any]) -> None:
         asyncio.run(_drive(place, f"sqlite:///{Path(folder) / 'runs.db'}"))
 
 
+def make_config(place: dict[str, Any]) -> OgpuConfig:
+    """Make the adapter's configuration of what a place says."""
+    return OgpuConfig.model_validate({name: place[name] for name in _CONFIG})
+
+
 async def _drive(place: dict[str, Any], store: str) -> None:
-    adapter = OgpuAdapter(_NAME, OgpuConfig.model_validate({name: place[name] for name in _CONFIG}))
+    adapter = OgpuAdapter(_NAME, make_config(place))
     target = {"source": place["source"], "function": "echo", "payment": "0.01 OGPU", "expires_in": "1h"}
     async with AsyncGateway([adapter], {"echo": {"targets": {_NAME: target}}}, store=store) as gateway:
         print("ready", flush=True)
