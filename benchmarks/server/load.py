@@ -52,7 +52,7 @@ def load(url: str, headers: Mapping[str, str], body: bytes, connections: int, se
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "post.lua"
         script.write_text(make_script(headers, body))
-        words = ["-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency", "--timeout", "30s"]
+        words = ["-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency", "--timeout", "30s"]
         told = subprocess.run(  # noqa: S603  our own words
             [wrk, *words, "-s", str(script), url], capture_output=True, text=True, check=False
         )
