@@ -102,6 +102,8 @@ class AsyncGateway(Reading):
     def from_config(cls, path: str | Path | None = None, *, clock: Clock | None = None) -> Self:
         """Make the gateway that a `gateway.toml` describes. Raises ConfigError."""
         from gateway.config import load, make_store_url
+        from gateway.observe.making import make_traces
+        from gateway.observe.observer import NOBODY
         from gateway.registry import make_adapters
         from gateway.spending import make_accounting, make_capacities
 
@@ -117,6 +119,7 @@ class AsyncGateway(Reading):
             clock=clock,
         )
         gateway._engine.cleaner.retention = config.gateway.retention
+        gateway._engine.observe(make_traces(config.observability) or NOBODY)
         return gateway
 
     async def run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 
 from gateway.cli.words import clean
@@ -23,3 +24,20 @@ def set_up_logging(*, debug: bool) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("psycopg").setLevel(logging.DEBUG if debug else logging.ERROR)  # we say it ourselves
     logging.getLogger("gateway").setLevel(logging.DEBUG if debug else logging.WARNING)
+
+
+def set_up_service_logging(form: str, *, debug: bool) -> None:
+    """Write what a service logs to stderr, with the ids of runs and attempts; `form` is "text" or "json"."""
+    from gateway.observe.logs import JsonLines, TextLines
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines() if form == "json" else TextLines(with_traceback=debug))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("gateway").setLevel(logging.DEBUG if debug else logging.WARNING)
+
+
+def add_log_format(parser: argparse.ArgumentParser) -> None:
+    """Take how the lines of the log are written."""
+    parser.add_argument(
+        "--log-format", choices=("text", "json"), help="how log lines are written (observability.logs: text)"
+    )

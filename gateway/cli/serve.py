@@ -6,6 +6,7 @@ import argparse
 import asyncio
 
 from gateway.cli.exits import DONE, UsageError
+from gateway.cli.logs import add_log_format, set_up_service_logging
 
 
 def add_arguments(_name: str, parser: argparse.ArgumentParser) -> None:
@@ -18,6 +19,7 @@ def add_arguments(_name: str, parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fd", metavar="N", type=int, help="a listening socket that the parent process has opened"
     )
+    add_log_format(parser)
     parser.set_defaults(call=serve, loop_factory=make_loop)
 
 
@@ -41,11 +43,14 @@ async def serve(args: argparse.Namespace) -> int:
         raise UsageError(f"{error.name} is missing: pip install 'inference-gateway[server]'") from error
     from gateway.config import load
 
-    workers = load(args.config).server.workers if args.workers is None else args.workers
+    config = load(args.config)
+    set_up_service_logging(args.log_format or config.observability.logs, debug=args.debug)
+    workers = config.server.workers if args.workers is None else args.workers
     if workers < 1:
         raise UsageError("--workers needs 1 or more")
     if workers > 1 and args.fd is None:
-        await serve_many(args.config, host=args.host, port=args.port, workers=workers, say=_say)
+        more = [] if args.log_format is None else ["--log-format", args.log_format]
+        await serve_many(args.config, host=args.host, port=args.port, workers=workers, more=more, say=_say)
     else:
         say = _say if args.fd is None else _say_nothing
         await serve_one(args.config, host=args.host, port=args.port, workers=workers, fd=args.fd, say=say)

@@ -34,6 +34,11 @@ class Gate:
         """How many jobs of ours are there now."""
         return len(self._inside)
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for room."""
+        return len(self._waiting)
+
     def try_enter(self, attempt_id: str) -> bool:
         """Go through at once, if there is room and nobody waits."""
         if len(self._waiting) or not self._has_room() or self._get_wait() > 0:

@@ -18,11 +18,13 @@ class BackendHealth:
     Attributes:
         breakers: by operation (quote, submit, poll): closed, open or half_open.
         running: attempts of this process that are there now.
+        waiting: attempts of this process that wait for room there.
         models: what was learnt of each model there.
     """
 
     breakers: Mapping[str, BreakerState]
     running: int
+    waiting: int
     models: Mapping[str, Observed]
 
 

@@ -139,6 +139,7 @@ class Planner:
         return BackendHealth(
             breakers={operation: self._health.get_state(backend, operation) for operation in Operation},
             running=self._gates.get(backend).running,
+            waiting=self._gates.get(backend).waiting,
             models={model: self.get_observed(backend, model) for model in models},
         )
 

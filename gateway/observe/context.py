@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from gateway.task import Run
+if TYPE_CHECKING:
+    from gateway.task import Run
 
 INCOMING: ContextVar[str | None] = ContextVar("gateway_traceparent_in", default=None)
 """The W3C `traceparent` of the request that is answered, for runs that it begins."""

@@ -41,6 +41,10 @@ class JsonLines(logging.Formatter):
 class TextLines(logging.Formatter):
     """A line for people: time, level, message, the ids, and an error's own words."""
 
+    def __init__(self, *, with_traceback: bool = False) -> None:
+        super().__init__()
+        self._with_traceback = with_traceback
+
     def format(self, record: logging.LogRecord) -> str:
         """Return a record as one line."""
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
@@ -48,4 +52,7 @@ class TextLines(logging.Formatter):
         error = record.exc_info[1] if record.exc_info else None
         why = f": {type(error).__name__}: {error}" if error is not None else ""
         message = f"{record.getMessage()}{why}".replace("\n", " ")
-        return f"{time} {record.levelname} {record.name}: {message}{ids}"
+        line = f"{time} {record.levelname} {record.name}: {message}{ids}"
+        if self._with_traceback and record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from time import perf_counter
@@ -53,16 +53,16 @@ OF_REQUEST: ContextVar[Stopwatch | None] = ContextVar("gateway_stopwatch_of_requ
 
 
 @contextmanager
-def wait_for_run(of_run: Stopwatch | None) -> Iterator[None]:
+def wait_for_run(find: Callable[[], Stopwatch | None]) -> Iterator[None]:
     """While a request waits for a run, let its stopwatch count what that run waits for.
 
-    Without the run's stopwatch (another process works on it) all of the waiting counts.
+    `find` returns the run's stopwatch. Without one (another process works on it) all of the waiting counts.
     """
     watch = OF_REQUEST.get()
     if watch is None:
         yield
         return
-    began = perf_counter()
+    began, of_run = perf_counter(), find()
     before = 0.0 if of_run is None else of_run.get_away_seconds()
     try:
         yield

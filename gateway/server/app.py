@@ -61,16 +61,28 @@ class App:
     async def _answer(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         path = scope["path"]
         found = self.table.find(path)
+        answering = self._make_answer(scope, receive, path, found)
+        if self.service.observing is None:
+            answer = await answering
+        else:
+            face = found.face.prefix.strip("/") or "native"
+            answer = await self.service.observing.answer(scope, face, answering)
+        if answer is not None:
+            await send_answer(answer, receive, send, without_body=scope["method"] == "HEAD")
+
+    async def _make_answer(
+        self, scope: AsgiScope, receive: Receive, path: str, found: Found
+    ) -> Answer | None:
+        """Return the answer, whatever happens; None if nobody is there to read it."""
         try:
-            answer = await self._dispatch(scope, receive, path, found)
+            return await self._dispatch(scope, receive, path, found)
         except GatewayError as error:
-            answer = found.face.tell(make_problem(error), path)
+            return found.face.tell(make_problem(error), path)
         except Disconnected:
-            return
+            return None
         except Exception:  # noqa: BLE001  the last resort: logged, and told as a defect
             _log.exception("%s %s failed", scope["method"], path)
-            answer = found.face.tell(Problem(DEFECT, "this is a defect; the server's log has more", {}), path)
-        await send_answer(answer, receive, send, without_body=scope["method"] == "HEAD")
+            return found.face.tell(Problem(DEFECT, "this is a defect; the server's log has more", {}), path)
 
     async def _dispatch(self, scope: AsgiScope, receive: Receive, path: str, found: Found) -> Answer:
         method = scope["method"]

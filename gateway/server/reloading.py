@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("gateway.server")
 _LOOK_SECONDS = 0.5
-_ONLY_AT_START = ("host", "port", "workers", "shutdown_timeout")
+_ONLY_AT_START = ("host", "port", "workers", "shutdown_timeout", "metrics", "overhead_header")
 
 
 def works_on(gateway: AsyncGateway, run_id: str) -> bool:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from gateway.errors import RunFailed, WaitTimeout
+from gateway.observe.stopwatch import wait_for_run
 from gateway.policy.routing import Plan
 from gateway.server.bodies import AcceptBody, ListQuery, RunBody, WaitQuery
 from gateway.server.callers import KeyScope
@@ -73,7 +74,8 @@ async def wait_for(request: Request, run: Run, seconds: float) -> Run:
     waiting = asyncio.ensure_future(service.find_gateway(run.id).wait(run.id, timeout=seconds))
     stopping = asyncio.ensure_future(service.stopping.wait())
     try:
-        await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        with wait_for_run(lambda: service.find_stopwatch(run.id)):
+            await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopping.cancel()
         if not waiting.done():

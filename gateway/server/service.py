@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from gateway.client import AsyncGateway
     from gateway.clock import Clock
     from gateway.config import ServerSettings
+    from gateway.observe.stopwatch import Stopwatch
     from gateway.server.callers import Caller
+    from gateway.server.observing import Observing
     from gateway.store.protocol import Store
 
 _log = logging.getLogger("gateway.server")
@@ -39,6 +41,7 @@ class Service:
         webhooks: tells of runs' ends.
         tapes: recordings of runs that stream.
         make_store: opens another door to the same data, for the gateway of a changed configuration.
+        observing: what is told of the server; None where nothing is configured.
         in_flight: (key, idempotency key) of requests under way.
         stopping: set once no new runs are taken: streams and long polls end soon after.
     """
@@ -56,6 +59,7 @@ class Service:
         self.webhooks = Webhooks(self)
         self.tapes = Tapes()
         self.make_store: Callable[[], Store] = lambda: self.store
+        self.observing: Observing | None = None
         self.in_flight: set[tuple[str | None, str | None]] = set()
         self.stopping = asyncio.Event()
         self._chores: set[asyncio.Task[None]] = set()
@@ -140,6 +144,11 @@ class Service:
     def find_gateway(self, run_id: str) -> AsyncGateway:
         """Return the gateway that works on a run here: an earlier configuration's, or that of now."""
         return next((old for old in self.retired if works_on(old, run_id)), self.gateway)
+
+    def find_stopwatch(self, run_id: str) -> Stopwatch | None:
+        """Return the stopwatch of a run that this process works on."""
+        live = self.find_gateway(run_id)._engine.get_live(run_id)  # noqa: SLF001  only its own server asks
+        return None if live is None else live.watch
 
     async def aclose(self) -> None:
         """Finish what is being sent, give open runs back, close everything. Once is enough."""

@@ -18,6 +18,7 @@ from gateway.config import Config, load
 from gateway.errors import ConfigError
 from gateway.server.app import App
 from gateway.server.making import make_gateway, make_service
+from gateway.server.observing import get_observer
 from gateway.server.reloading import Reloader
 from gateway.server.service import Service
 
@@ -93,7 +94,9 @@ async def serve(
             service,
             config,
             read,
-            lambda changed: make_gateway(changed, service.make_store(), service.clock, service.keys),
+            lambda changed: make_gateway(
+                changed, service.make_store(), service.clock, service.keys, get_observer(service.observing)
+            ),
         )
         with _hear_hangup(service, reloader):
             if fd is not None:

@@ -26,9 +26,13 @@ async def serve_many(
     host: str | None,
     port: int | None,
     workers: int,
+    more: Sequence[str] = (),
     say: Callable[[str], None],
 ) -> None:
-    """Serve with so many processes until a signal ends them. Raises ConfigError, StoreError."""
+    """Serve with so many processes until a signal ends them; each is started with `more` words as well.
+
+    Raises ConfigError, StoreError.
+    """
     config = load(config_path)
     url = make_store_url(config)
     if url == "memory:":
@@ -42,7 +46,7 @@ async def serve_many(
         check_reach(listening, is_open=not await list_keys(store.shelf))
     finally:
         await store.aclose()
-    words = ["serve", "--fd", str(listening.fileno()), "--workers", str(workers)]
+    words = ["serve", "--fd", str(listening.fileno()), "--workers", str(workers), *more]
     words += ["--config", str(config_path)] if config_path is not None else []
     family = Family(words, listening, config.server.shutdown_timeout.total_seconds() + _KILL_AFTER_SECONDS)
     loop = asyncio.get_running_loop()

@@ -1,0 +1,145 @@
+"""/metrics, the gateway's own time as a header, and callers' traces, if configured."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from gateway.observe.context import INCOMING
+from gateway.observe.making import make_traces
+from gateway.observe.metrics import LONG, Metrics
+from gateway.observe.observer import NOBODY, Observer, Observers
+from gateway.observe.registry import CONTENT_TYPE, Labels, Registry, write_gauge
+from gateway.observe.stopwatch import OF_REQUEST, Stopwatch
+from gateway.policy.health import BreakerState
+from gateway.server.callers import KeyScope
+from gateway.server.problems import NO_ROUTE, Refusal
+from gateway.server.routes import Route, read_key
+from gateway.server.wire import Answer, AsgiScope, Request, answer_bytes, find_header
+
+if TYPE_CHECKING:
+    from gateway.config import Config
+    from gateway.server.service import Service
+
+OWN_TIME = b"x-gateway-overhead-ms"
+
+
+class Observing:
+    """What a server tells of itself.
+
+    Attributes:
+        observer: hears from the engine of each configuration.
+        registry: the counters, where metrics are wanted.
+    """
+
+    def __init__(
+        self, *, metrics: bool = False, overhead_header: bool = False, traces: Observer | None = None
+    ) -> None:
+        self.registry = Registry() if metrics else None
+        observers = [Metrics(self.registry)] if self.registry is not None else []
+        self.observer: Observer = Observers([*observers, *([traces] if traces is not None else [])])
+        self._traces, self._tells_time = traces is not None, overhead_header
+        if self.registry is not None:
+            self._requests = self.registry.make_counter(
+                "gateway_http_requests_total", "HTTP requests answered.", "face", "status"
+            )
+            self._request_seconds = self.registry.make_histogram(
+                "gateway_http_request_seconds", "Until the head of the answer is ready.", LONG, "face"
+            )
+
+    async def answer(self, scope: AsgiScope, face: str, answering: Awaitable[Answer | None]) -> Answer | None:
+        """Answer a request, seen: counted, timed and in its caller's trace."""
+        began = perf_counter()
+        with self._follow(scope) as watch:
+            answer = await answering
+        if self.registry is not None:
+            self._requests.get(face, "gone" if answer is None else str(answer.status)).add()
+            self._request_seconds.get(face).observe(perf_counter() - began)
+        if answer is None or not self._tells_time:
+            return answer
+        own = (OWN_TIME, b"%.3f" % (watch.get_own_seconds() * 1000))
+        return replace(answer, headers=(*answer.headers, own))
+
+    @contextmanager
+    def _follow(self, scope: AsgiScope) -> Iterator[Stopwatch]:
+        watch = Stopwatch()
+        of_request = OF_REQUEST.set(watch if self._tells_time else None)
+        incoming = INCOMING.set(find_header(scope, b"traceparent") if self._traces else None)
+        try:
+            yield watch
+        finally:
+            OF_REQUEST.reset(of_request)
+            INCOMING.reset(incoming)
+
+    async def write(self, service: Service) -> str:
+        """Return the metrics as Prometheus reads them. Raises Refusal where they are not wanted."""
+        if self.registry is None:
+            raise _make_refusal()
+        return self.registry.write() + await _write_gauges(service)
+
+
+async def _write_gauges(service: Service) -> str:
+    """Return what is so right now, of the gateways of all configurations that are still at work."""
+    gateways = [service.gateway, *service.retired]
+    states: dict[Labels, float] = {}
+    running: dict[Labels, float] = {}
+    waiting: dict[Labels, float] = {}
+    for gateway in gateways:
+        for backend, health in (await gateway.health()).items():
+            running[backend,] = running.get((backend,), 0) + health.running
+            waiting[backend,] = waiting.get((backend,), 0) + health.waiting
+            if gateway is service.gateway:
+                for operation, found in health.breakers.items():
+                    states |= {(backend, operation, state): state is found for state in BreakerState}
+    at_work = sum(len(gateway._engine._worker.live) for gateway in gateways)  # noqa: SLF001  only its own server asks
+    backend_only = ("backend",)
+    return "".join(
+        (
+            write_gauge(
+                "gateway_breaker_state",
+                "1 for the state that a breaker is in.",
+                ("backend", "operation", "state"),
+                states.items(),
+            ),
+            write_gauge("gateway_attempts_in_flight", "Attempts there now.", backend_only, running.items()),
+            write_gauge(
+                "gateway_attempts_waiting", "Attempts that wait for room.", backend_only, waiting.items()
+            ),
+            write_gauge("gateway_runs_in_flight", "Runs that this process works on.", (), [((), at_work)]),
+        )
+    )
+
+
+def make_observing(config: Config) -> Observing | None:
+    """Return what a configuration asks for, or None. Raises ConfigError: something is not installed."""
+    traces, settings = make_traces(config.observability), config.server
+    if traces is None and settings.metrics == "off" and not settings.overhead_header:
+        return None
+    return Observing(
+        metrics=settings.metrics != "off", overhead_header=settings.overhead_header, traces=traces
+    )
+
+
+def get_observer(observing: Observing | None) -> Observer:
+    """Return whom the engine tells."""
+    return NOBODY if observing is None else observing.observer
+
+
+async def show_metrics(request: Request) -> Answer:
+    """Show the metrics to who may see them."""
+    service = request.service
+    if service.observing is None or service.settings.metrics == "off":
+        raise _make_refusal()
+    if service.settings.metrics == "admin":
+        service.keys.find_caller(read_key(request.scope)).require(KeyScope.ADMIN)
+    return answer_bytes((await service.observing.write(service)).encode(), CONTENT_TYPE)
+
+
+def _make_refusal() -> Refusal:
+    return Refusal(NO_ROUTE, "there are no metrics here; see server.metrics")
+
+
+ROUTES = (Route("GET", "/metrics", show_metrics, None),)
