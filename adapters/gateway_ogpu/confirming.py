@@ -70,7 +70,10 @@ class Acts:
         if envelope.payload["transaction"] is None:
             return handle
         receipt = await self._sending.deliver(parse_prepared(envelope.payload), within=_WAIT)
-        if not receipt.succeeded and not await self._is_confirmed(envelope.payload["response"]):
+        if receipt.succeeded:
+            return handle
+        self._following.note_vain(handle, receipt)
+        if not await self._is_confirmed(envelope.payload["response"]):
             raise NothingToConfirm("the confirmation reverted in its block", job_id=handle.job_id)
         return handle
 
@@ -109,7 +112,10 @@ class Acts:
             del self._cancels[task]
             raise
         del self._cancels[task]
-        return CancelOutcome.CANCELLED if receipt.succeeded else CancelOutcome.TOO_LATE
+        if receipt.succeeded:
+            return CancelOutcome.CANCELLED
+        self._following.note_vain(handle, receipt)
+        return CancelOutcome.TOO_LATE
 
     async def prepare_cancel(self, task: str) -> Prepared:
         """Sign a task's cancellation. Raises NotCancellable, or OgpuRefused if it would revert otherwise."""

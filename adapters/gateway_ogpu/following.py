@@ -50,6 +50,7 @@ class Job:
         birth: the events of its publication: as long as there are no others, the task is new.
         logs: the events at which `seen` was looked at.
         closing: the receipts of transactions that ended it.
+        vain: the receipts of transactions of this process that were to end it, and came too late.
     """
 
     handle: Handle
@@ -63,6 +64,7 @@ class Job:
     logs: tuple[Log, ...] | None = None
     seen: TaskOnChain | None = None
     closing: tuple[Receipt, ...] = ()
+    vain: tuple[Receipt, ...] = ()
     ended: Snapshot | None = None
 
     @property
@@ -100,6 +102,12 @@ class Following:
         found |= await self._look_at(published, head)
         self._forget_old()
         return {handle: found[handle.job_id] for handle in jobs if handle.job_id in found}
+
+    def note_vain(self, handle: Handle, receipt: Receipt) -> None:
+        """Bill a transaction that was to end a task and reverted: its gas was paid all the same."""
+        job = self._open(handle)
+        if receipt not in job.vain:
+            job.vain += (receipt,)
 
     async def find_task(self, handle: Handle) -> str | None:
         """Return the address of a handle's task, None as long as it is in no block."""
@@ -221,7 +229,7 @@ class Following:
                         accept=job.accept,
                         patience=self._patience,
                         publication=job.receipt,
-                        closing=job.closing,
+                        closing=job.closing + job.vain,
                     )
                 )
                 found[job.handle.job_id] = snapshot

@@ -38,7 +38,8 @@ class Look:
         contents: of the responses' URLs, as far as they were read.
         accept: how the task's answers are accepted.
         publication: the receipt of its transaction, if it is known.
-        closing: the receipts of transactions of ours that confirmed an answer or cancelled the task.
+        closing: the receipts of transactions of ours that confirmed an answer or cancelled the task, or were
+            to and came too late.
         patience: see Patience.
         finished_at: when it was seen to be final first, if it is.
     """

@@ -75,6 +75,23 @@ async def test_a_confirmation_is_on_the_bill_of_a_process_that_did_not_send_it(o
     await after.aclose()
 
 
+async def test_a_confirmation_that_came_too_late_is_on_the_bill(ogpu: OgpuDevnet) -> None:
+    adapter = make_adapter(ogpu)
+    before = await fetch_money(make_adapter(ogpu))
+    handle = await start(adapter, make_target(ogpu, source=ogpu.manual, payment="0.1 OGPU"))
+    seen = await follow(adapter, handle, {Status.UPLOADING})
+    twice = [await adapter.accept(handle, seen) for _ in range(2)]
+    for confirmation in twice:  # the second one reverts in its block
+        await adapter.submit(confirmation)
+    ended = await follow(adapter, handle, {Status.COMPLETED})
+    assert ended.cost is not None
+    assert ended.cost.settled is not None
+    assert ended.cost.settled.amount == before - await fetch_money(make_adapter(ogpu))
+    hashes = {one["transaction"] for one in ended.cost.evidence["closing"]}
+    assert hashes == {one.payload["transaction"]["hash"] for one in twice}
+    await adapter.aclose()
+
+
 async def test_a_cancelled_task_has_cost_its_gas_alone(ogpu: OgpuDevnet) -> None:
     for provider in ogpu.providers:
         provider.pause()
