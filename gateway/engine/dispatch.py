@@ -33,7 +33,7 @@ from gateway.observe.observer import calling
 from gateway.policy.budget import Accounting, Spend, Spender, make_holds
 from gateway.policy.health import is_breaking
 from gateway.policy.retry import GoElsewhere, Stop, TryAgain, decide, make_failure
-from gateway.policy.routing import Candidate
+from gateway.policy.routing import Candidate, Plan
 from gateway.policy.stages import is_worth_waiting
 from gateway.task import Attempt, Cost, Envelope, Failure, FailureKind
 from gateway.types import AttemptId
@@ -106,13 +106,13 @@ class Dispatcher:
         if live.plan is None:
             live.plan = await self.planner.plan(live.run.task, live.selector, live.limits)
         tried = {attempt.backend for attempt in live.run.attempts}
-        best = live.plan.get_best(tried) or live.plan.get_best()
+        best = _get_best(live.plan, tried, self.gates)
         while best is None and is_worth_waiting(live.plan, live.limits):
             await self._wait(live, self.health.get_shortest_wait(c.backend for c in live.plan.removed))
             if await self._is_called_off(live):
                 return None
             live.plan = await self.planner.plan(live.run.task, live.selector, live.limits)
-            best = live.plan.get_best(tried) or live.plan.get_best()
+            best = _get_best(live.plan, tried, self.gates)
         if best is None:
             reasons = "; ".join(f"{c.backend}: {c.reason}" for c in live.plan.removed)
             await self._fail(live, FailureKind.NO_BACKEND, f"no backend is left: {reasons}")
@@ -164,7 +164,13 @@ class Dispatcher:
             return True
         key = live.run.api_key or live.run.task.model or ""
         entering = asyncio.ensure_future(gate.enter(attempt.id, key))
-        await self.journal.save(live, status=Status.QUEUED)
+        try:
+            await self.journal.save(live, status=Status.QUEUED)
+        except StoreError:  # the next try is another attempt: this one must not take a place for ever
+            entering.cancel()
+            await asyncio.gather(entering, return_exceptions=True)
+            gate.leave(attempt.id)
+            raise
         await self._wait_for(live, entering)
         if entering.done():
             return True
@@ -219,7 +225,11 @@ class Dispatcher:
             ended_at=self.clock.now(),
             cost=Cost(quoted=attempt.cost.quoted, outcome=CostOutcome.NOT_CHARGED),
         )
-        await self.journal.save(live, status=Status.QUEUED, attempt=refused)
+        try:
+            await self.journal.save(live, status=Status.QUEUED, attempt=refused)
+        except StoreError:  # likewise
+            self.gates.get(attempt.backend).leave(attempt.id)
+            raise
 
     async def _is_called_off(self, live: Live) -> bool:
         """End the run if somebody cancelled it or its time is up; only between attempts."""
@@ -270,6 +280,12 @@ class Dispatcher:
 
     async def _fail(self, live: Live, kind: FailureKind, message: str) -> None:
         await self.journal.end(live, Status.FAILED, Failure(kind=kind, message=message))
+
+
+def _get_best(plan: Plan, tried: set[str], gates: Gates) -> Candidate | None:
+    """Return the best that was not tried and takes tasks now, else one that was not tried, else any."""
+    full = {c.backend for c in plan.ranked if gates.get(c.backend).tell_held() is not None}
+    return plan.get_best(tried | full) or plan.get_best(tried) or plan.get_best()
 
 
 def _make_cost(candidate: Candidate) -> Cost:

@@ -65,7 +65,9 @@ class Watcher:
         self.look_soon(live)
 
     def look_soon(self, live: Live, in_seconds: float | None = None) -> None:
-        """Look at a job after that time, or as its age asks for."""
+        """Look at a job after that time, or as its age asks for; never for one who lost the run."""
+        if live.dropped:
+            return
         now = self._clock.monotonic()
         if in_seconds is None:
             usual = self._paces[live.run.task.model].usual

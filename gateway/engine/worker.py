@@ -62,9 +62,11 @@ class Worker:
         self._watching: set[asyncio.Task[None]] = set()
 
     def take(self, live: Live) -> None:
-        """Begin, or go on, to work on a run."""
+        """Begin, or go on, to work on a run. If another process had it meanwhile, what we knew is over."""
+        before, self.live[live.run.id] = self.live.get(live.run.id), live
+        if before is not None:
+            before.drop()
         live.on_end = self._forget
-        self.live[live.run.id] = live
         attempt = live.run.attempt
         if attempt is not None and not attempt.status.is_final:
             self._gates.get(attempt.backend).put_in(attempt.id)
@@ -101,7 +103,12 @@ class Worker:
         self._gates.stop()
 
     def _forget(self, live: Live) -> None:
-        self.live.pop(live.run.id, None)
+        if self.live.get(live.run.id) is not live:
+            return  # it has come back already
+        del self.live[live.run.id]
+        attempt = live.run.attempt
+        if live.dropped and attempt is not None:  # whoever has it now counts its job
+            self._gates.get(attempt.backend).leave(attempt.id)
 
     def _drive_soon(self, live: Live) -> None:
         task = asyncio.create_task(self._drive(live))

@@ -81,6 +81,28 @@ async def test_a_commit_without_an_answer_is_looked_up(
     assert await store.get(run.id) == make_end(run)
 
 
+async def test_a_commit_is_looked_up_whatever_broke_behind_it(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error that would not pass by itself says no more of the commit than one that would."""
+    real, broken = batch.Batch.commit, 1
+
+    async def commit(self: batch.Batch, connection: address.Connection, channel: str) -> None:
+        nonlocal broken
+        await real(self, connection, channel)
+        if broken:
+            broken -= 1
+            raise psycopg.InterfaceError("the answer was not understood")
+
+    run = make_run()
+    fence = await store.create(run, owner="me")
+    monkeypatch.setattr(batch.Batch, "commit", commit)
+    await store.save(make_end(run), fence=fence, events=[make_event(run, 1)], spends=[Spend("a", 5, 9)])
+    assert broken == 0
+    assert await store.ledger.fetch_spent() == {"a": 5}
+    assert len(await store.list_events(run.id)) == 1
+
+
 async def test_a_claim_whose_answer_is_lost_is_not_forgotten(
     store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

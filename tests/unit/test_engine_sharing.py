@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from gateway.client import AsyncGateway
-from gateway.errors import StoreError
+from gateway.errors import RunTakenOver, StoreError
 from gateway.lifecycle import Status
+from gateway.policy.capacity import Capacity
 from gateway.store.memory import MemoryStore
 from gateway.store.news import News
 from gateway.store.protocol import SHARED_LEASE_LASTS, Wish
@@ -155,3 +157,75 @@ async def test_who_was_silent_lets_the_others_beat_first() -> None:
 
 async def _never() -> None:
     raise StoreError("it is away")
+
+
+async def test_a_run_that_comes_back_is_followed_to_its_end() -> None:
+    """Another had it for a moment: what this process knew of it before must not stand in the way."""
+    clock, store = FakeClock(), TellingStore()
+    a = FakeAdapter("a", clock=clock, steps=[(30.0, Status.COMPLETED)])
+    async with make_gateway(a, store, clock) as owner:
+        run = await owner.submit(Task(model="m"))
+        await clock.sleep(3)
+        engine = owner._engine
+        before = engine.get_live(run.id)
+        assert before is not None
+        assert before.has_landed
+        later = clock.now() + timedelta(minutes=1)
+        await store.claim("other", engine._keeper._scope, now=later, limit=1)
+        await store.release("other")
+        await engine._keeper.claim()
+        after = engine.get_live(run.id)
+        assert after is not None
+        assert after is not before
+        await clock.sleep(1)
+        watcher = engine._worker._watchers["a"]
+        watcher.look_soon(before, 0.0)  # as after a look that it had under way when it lost the run
+        await clock.sleep(300)
+        assert (await store.get(run.id)).status is Status.COMPLETED
+        assert engine.get_live(run.id) is None
+    assert a.calls["submit"] == 1
+
+
+async def test_a_place_is_not_lost_with_a_run_that_another_took() -> None:
+    """Whoever has the run counts its job; here there is room for the next."""
+    clock, store = FakeClock(), TellingStore()
+    a = FakeAdapter("a", clock=clock, steps=[(600.0, Status.COMPLETED)])
+    async with make_gateway(a, store, clock) as owner:
+        run = await owner.submit(Task(model="m"))
+        await clock.sleep(3)
+        engine = owner._engine
+        live = engine.get_live(run.id)
+        assert live is not None
+        gate = engine._worker._gates.get("a")
+        assert gate.running == 1
+        later = clock.now() + timedelta(minutes=1)
+        await store.claim("other", engine._keeper._scope, now=later, limit=1)
+        with pytest.raises(RunTakenOver):
+            await engine._journal.save(live)
+        assert gate.running == 0
+
+
+async def test_a_wait_for_a_place_that_could_not_be_stored_takes_none() -> None:
+    """The next try is another attempt: this one would hold its place for ever."""
+    clock, store = FakeClock(), TellingStore()
+    a = FakeAdapter("a", clock=clock, steps=[(5.0, Status.COMPLETED)])
+    models = {"m": {"targets": {"a": {"app": "echo"}}}}
+    one = {"a": Capacity(max_in_flight=1)}
+    async with AsyncGateway([a], models, store=store, clock=clock, capacities=one) as gateway:
+        first = await gateway.submit(Task(model="m"))
+        await clock.sleep(1)
+        real, failing = store.save, 1
+
+        async def save(run: Run, **words: Any) -> None:
+            nonlocal failing
+            if failing and run.id != first.id:
+                failing -= 1
+                raise StoreError("it is away")
+            await real(run, **words)
+
+        store.save = save  # type: ignore[method-assign]
+        second = await gateway.submit(Task(model="m"))
+        for run in (first, second):
+            assert (await gateway.wait(run.id, timeout=300.0)).status is Status.COMPLETED
+        assert failing == 0
+        assert gateway._engine._worker._gates.get("a").running == 0

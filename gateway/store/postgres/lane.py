@@ -129,10 +129,10 @@ class Lane:
                 return batch.results  # noqa: TRY300  what follows is about errors
             except psycopg.Error as error:
                 await self._disconnect()
-                if not is_passing(error):
-                    raise
                 if asked and await self._was_committed():
                     return batch.results
+                if not is_passing(error):
+                    raise
                 if time.monotonic() > until:
                     raise self._address.explain(error) from error
             await asyncio.sleep(_PAUSE_SECONDS)
