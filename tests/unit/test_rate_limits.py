@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import AsyncGateway, FailureKind, Status
+from gateway.engine.dispatch import _get_best as choose_best
 from gateway.errors import Throttled
 from gateway.http import parse_rate_limit
 from gateway.policy.allowance import FIRST_AT_ONCE, LONGEST_HOLD_SECONDS, Allowance
@@ -218,3 +219,15 @@ async def test_one_key_does_not_take_all_of_what_is_let_in_anew() -> None:
         await clock.sleep(600)
         assert {(await gateway.get(run.id)).status for run in crowd} == {Status.COMPLETED}
     assert done < 2 * FIRST_AT_ONCE
+
+
+async def test_what_was_planned_before_a_limit_was_used_up_goes_elsewhere_too() -> None:
+    clock = FakeClock()
+    a = Limited("a", most=1, window=60.0, says="headers", clock=clock)
+    b = FakeAdapter("b", clock=clock, steps=[(1.0, Status.COMPLETED)])
+    async with make_gateway(a, b, clock=clock) as gateway:
+        plan = await gateway.plan(make_task(), ["a", "b"])
+        await gateway.run(make_task(), "a")
+        gates = gateway._engine._worker._dispatcher.gates
+        best = [choose_best(plan, tried, gates) for tried in (set(), {"a"}, {"b"}, {"a", "b"})]
+    assert [candidate.backend for candidate in best if candidate] == ["b", "b", "a", "a"]
