@@ -68,6 +68,26 @@ async def test_the_cheapest_bid_is_confirmed(ogpu: OgpuDevnet) -> None:
     assert Money.parse("0.06 OGPU") < run.attempt.cost.settled < Money.parse("0.07 OGPU")
 
 
+async def test_a_tasks_responses_are_sliced_and_its_events_watched(ogpu: OgpuDevnet) -> None:
+    target = make_target(ogpu, source=ogpu.manual, payment="0.1 OGPU")
+    async with open_gateway(make_adapter(ogpu, collect_for="3s"), target) as gateway:
+        await run_to_end(gateway, Task(model="m", input={"text": "hello"}, accept="cheapest"))
+    [task] = await ogpu.tasks_on_chain()
+    async with OgpuClient(make_config(ogpu)) as client:
+        whole = await client.get_task_responses(task.address)
+        assert len(whole) > 1
+        assert await client.get_task_responses(task.address, 1) == whole[1:]
+        assert await client.get_task_responses(task.address, 0, 1) == whole[:1]
+        assert not await client.get_task_responses(task.address, len(whole), len(whole) + 9)
+        told = []
+        async for event in client.watch(["ResponseSubmitted"], since=0):
+            told.append(event)
+            if len(told) == len(whole):
+                break
+    assert {event.name for event in told} == {"ResponseSubmitted"}
+    assert {str(event.arguments["response"]).lower() for event in told} == {r.address.lower() for r in whole}
+
+
 async def test_the_first_valid_bid_is_confirmed(ogpu: OgpuDevnet) -> None:
     ogpu.providers[0].manner = Manner.MISSING
     ogpu.providers[1].manner = Manner.GARBAGE
