@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from gateway.config import ObservabilitySettings
 from gateway.errors import ConfigError
 from gateway.observe.observer import Observer
@@ -17,7 +19,7 @@ def make_traces(settings: ObservabilitySettings) -> Observer | None:
         if settings.traces == "console":
             from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 
-            return Traces(ConsoleSpanExporter(), at_once=True, propagate=settings.propagate)
+            return Traces(ConsoleSpanExporter(out=sys.stderr), at_once=True, propagate=settings.propagate)
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
         return Traces(OTLPSpanExporter(), propagate=settings.propagate)

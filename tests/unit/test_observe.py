@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from engine_setup import make_task, open_gateway, run_to_end
 
+from gateway.config import load
 from gateway.observe.context import WORKING_ON
 from gateway.observe.logs import JsonLines, TextLines
 from gateway.observe.metrics import Metrics
@@ -131,3 +135,36 @@ async def test_what_is_logged_while_a_run_is_worked_on_has_its_ids(caplog: pytes
         run = await run_to_end(gateway, make_task())
     (line,) = [json.loads(line) for line in lines if "this takes long" in line]
     assert (line["run_id"], line["attempt_id"]) == (run.id, run.attempts[0].id)
+
+
+OTLP = "OTEL_EXPORTER_OTLP_ENDPOINT"
+
+
+@pytest.mark.parametrize(
+    ("traces", "env", "expected"),
+    [
+        (None, {}, "off"),
+        (None, {OTLP: "http://localhost:4318"}, "otlp"),
+        (None, {OTLP: "http://localhost:4318", "OTEL_SDK_DISABLED": "true"}, "off"),
+        (None, {OTLP: "http://localhost:4318", "OTEL_TRACES_EXPORTER": "none"}, "off"),
+        ("off", {OTLP: "http://localhost:4318"}, "off"),
+        ("console", {}, "console"),
+    ],
+)
+def test_traces_are_written_where_the_configuration_or_the_environment_says(
+    tmp_path: Path, traces: str | None, env: dict[str, str], expected: str
+) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text("" if traces is None else f'[observability]\ntraces = "{traces}"\n')
+    assert load(path, env).observability.traces == expected
+
+
+def test_nobody_who_wants_no_traces_loads_what_writes_them() -> None:
+    code = (
+        "import sys; from gateway.config import ObservabilitySettings;"
+        " from gateway.observe.making import make_traces; import gateway.server.app, gateway.engine.engine;"
+        " assert make_traces(ObservabilitySettings()) is None;"
+        " sys.exit('it is loaded' if any(name.startswith('opentelemetry') for name in sys.modules) else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
