@@ -109,7 +109,7 @@ def _get_median(found: list[Found]) -> Found:
     return Found(
         median(one.rate for one in found),
         median(one.cpu_ms for one in found),
-        median(one.alone_ms for one in found),
+        median([one.alone_ms for one in found if one.alone_ms] or [0.0]),  # 0: not one answer in its time
         median(one.failed for one in found),
     )
 
@@ -156,7 +156,7 @@ def format_part(found: Mapping[str, Found], misses: list[str]) -> str:
     heads = ["through", "calls a second", "ours is so many times", "floor", "CPU ms a call"]
     heads += ["times our CPU", "p50 ms of a lone call", "added"]
     loader = f"loader: {get_loader()} (Debian: apt-get install wrk nginx-light)"
-    place = f"{format_place(COMMAND, [loader])}\n- {format_sync()}"
+    place = f"{format_place(' '.join([COMMAND, *sys.argv[1:]]), [loader])}\n- {format_sync()}"
     return "\n\n".join([_ABOUT.strip(), format_table(heads, lines), format_misses(misses), place])
 
 

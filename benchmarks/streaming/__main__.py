@@ -146,7 +146,7 @@ def format_part(found: Mapping[str, Found], misses: list[str]) -> str:
         )
     heads = ["through", "events a second", "ours is so many times", "floor", "CPU us an event"]
     heads += ["ms to the first event", "later"]
-    place = f"{format_place(COMMAND)}\n- {format_sync()}"
+    place = f"{format_place(' '.join([COMMAND, *sys.argv[1:]]))}\n- {format_sync()}"
     return "\n\n".join([_ABOUT.strip(), format_table(heads, lines), format_misses(misses), place])
 
 
