@@ -331,7 +331,7 @@ class Run(Value):
 
     def put_attempt(self, attempt: Attempt) -> tuple[Attempt, ...]:
         """Return the run's attempts with this one put in the place of its number."""
-        if len(self.attempts) < attempt.number <= len(self.attempts) + 1:
+        if not self.attempts or self.attempts[-1].number < attempt.number:
             return (*self.attempts, attempt)
         kept = tuple(a for a in self.attempts if a.number != attempt.number)
         return tuple(sorted((*kept, attempt), key=lambda a: a.number))

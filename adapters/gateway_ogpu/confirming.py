@@ -82,7 +82,9 @@ class Acts:
         handle = _parse_handle(envelope)
         if envelope.payload["transaction"] is None or await self._is_confirmed(envelope.payload["response"]):
             return Landed(handle)
-        look = await self._connection.transactions.look_up(parse_prepared(envelope.payload))
+        prepared = parse_prepared(envelope.payload)
+        look = await self._connection.transactions.look_up(prepared)
+        await self._sending.help_on(prepared, look)  # nobody else sees to what waits behind a gap
         if look.receipt is not None:
             return Landed(handle) if look.receipt.succeeded else NotLanded(final=True)
         if look.where is Whereabouts.DEAD:

@@ -192,6 +192,10 @@ class Sending:
             return await self._broadcast(prepared)
         if look.receipt is not None:
             self.versions.note_hash(prepared, look.receipt.hash)
+        return await self.help_on(prepared, look)
+
+    async def help_on(self, prepared: Prepared, look: Look) -> BackendError | None:
+        """Chase what waits in a pool; return what kept that from being done."""
         if self.is_waiting(prepared, look):
             try:
                 await self.chase(prepared)
