@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import subprocess
@@ -127,13 +128,17 @@ class Complaining(FakeAdapter):
         return await super().submit(envelope)
 
 
-async def test_what_is_logged_while_a_run_is_worked_on_has_its_ids(caplog: pytest.LogCaptureFixture) -> None:
-    lines: list[str] = []
-    caplog.handler.setFormatter(JsonLines())
-    caplog.handler.emit = lambda record: lines.append(caplog.handler.format(record))  # type: ignore[method-assign]
-    async with open_gateway(Complaining("a"), clock=FakeClock()) as gateway:
-        run = await run_to_end(gateway, make_task())
-    (line,) = [json.loads(line) for line in lines if "this takes long" in line]
+async def test_what_is_logged_while_a_run_is_worked_on_has_its_ids() -> None:
+    lines = io.StringIO()
+    handler = logging.StreamHandler(lines)
+    handler.setFormatter(JsonLines())
+    logging.getLogger("gateway").addHandler(handler)
+    try:
+        async with open_gateway(Complaining("a"), clock=FakeClock()) as gateway:
+            run = await run_to_end(gateway, make_task())
+    finally:
+        logging.getLogger("gateway").removeHandler(handler)
+    (line,) = [json.loads(line) for line in lines.getvalue().splitlines() if "this takes long" in line]
     assert (line["run_id"], line["attempt_id"]) == (run.id, run.attempts[0].id)
 
 
