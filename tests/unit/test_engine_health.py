@@ -224,3 +224,14 @@ async def test_what_is_known_of_a_backend_is_told_without_asking_it() -> None:
     assert health["well"].models["m"].p50_seconds
     assert health["ill"].breakers["submit"] is BreakerState.OPEN
     assert health["ill"].running == 0
+
+
+async def test_a_backend_that_is_busy_for_a_moment_is_better_than_one_that_just_failed() -> None:
+    clock = FakeClock()
+    busy, broken = FakeAdapter("busy", clock=clock), FakeAdapter("broken", clock=clock)
+    busy.backend.arm(Fault.THROTTLE, times=1)
+    broken.backend.arm(Fault.REFUSE_PREPARE, times=100)
+    async with make_gateway(busy, broken, clock=clock) as gateway:
+        run = await run_to_end(gateway, make_task(), ["busy", "broken"])
+    assert [attempt.backend for attempt in run.attempts] == ["busy", "broken", "busy"]
+    assert run.status is Status.COMPLETED
