@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,7 +35,7 @@ from gateway.policy.health import is_breaking
 from gateway.policy.retry import GoElsewhere, Stop, TryAgain, decide, make_failure
 from gateway.policy.routing import Candidate, Plan
 from gateway.policy.stages import is_worth_waiting
-from gateway.task import Attempt, Cost, Envelope, Failure, FailureKind, Run
+from gateway.task import Attempt, Cost, Envelope, Failure, FailureKind
 from gateway.types import AttemptId
 
 _PREPARE_SECONDS = 600.0
@@ -105,13 +105,14 @@ class Dispatcher:
         """Return the best candidate; ends the run and returns None if there is none."""
         if live.plan is None:
             live.plan = await self.planner.plan(live.run.task, live.selector, live.limits)
-        best = _get_best(live.plan, live.run, self.gates)
+        tried = [attempt.backend for attempt in live.run.attempts]
+        best = _get_best(live.plan, tried, self.gates)
         while best is None and is_worth_waiting(live.plan, live.limits):
             await self._wait(live, self.health.get_shortest_wait(c.backend for c in live.plan.removed))
             if await self._is_called_off(live):
                 return None
             live.plan = await self.planner.plan(live.run.task, live.selector, live.limits)
-            best = _get_best(live.plan, live.run, self.gates)
+            best = _get_best(live.plan, tried, self.gates)
         if best is None:
             reasons = "; ".join(f"{c.backend}: {c.reason}" for c in live.plan.removed)
             await self._fail(live, FailureKind.NO_BACKEND, f"no backend is left: {reasons}")
@@ -281,15 +282,15 @@ class Dispatcher:
         await self.journal.end(live, Status.FAILED, Failure(kind=kind, message=message))
 
 
-def _get_best(plan: Plan, run: Run, gates: Gates) -> Candidate | None:
+def _get_best(plan: Plan, tried: Sequence[str], gates: Gates) -> Candidate | None:
     """Return the best that was not tried and takes tasks now, else one that was not tried, else any.
 
-    One whose limit is used up for a moment is better than one that has just failed.
+    `tried` are the backends of the attempts so far, in order: one whose limit is used up for a moment is
+    better than the last of them, which has just failed.
     """
-    tried = {attempt.backend for attempt in run.attempts}
-    full = {c.backend for c in plan.ranked if gates.get(c.backend).tell_held() is not None}
-    best = plan.get_best(tried | full) or plan.get_best(tried) or plan.get_best()
-    if best is not None and run.attempt is not None and best.backend == run.attempt.backend:
+    full = [c.backend for c in plan.ranked if gates.get(c.backend).tell_held() is not None]
+    best = plan.get_best([*tried, *full]) or plan.get_best(tried) or plan.get_best()
+    if best is not None and best.backend in tried[-1:]:
         return next((c for c in plan.removed if c.removed_by == "rate"), best)
     return best
 

@@ -229,5 +229,5 @@ async def test_what_was_planned_before_a_limit_was_used_up_goes_elsewhere_too() 
         plan = await gateway.plan(make_task(), ["a", "b"])
         await gateway.run(make_task(), "a")
         gates = gateway._engine._worker._dispatcher.gates
-        best = [choose_best(plan, tried, gates) for tried in (set(), {"a"}, {"b"}, {"a", "b"})]
+        best = [choose_best(plan, tried, gates) for tried in ([], ["a"], ["b"], ["a", "b"])]
     assert [candidate.backend for candidate in best if candidate] == ["b", "b", "a", "a"]
