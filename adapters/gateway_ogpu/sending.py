@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -155,7 +155,7 @@ class Sending:
         doubt = await self._broadcast(prepared)
         looked_at = clock.monotonic()
         while True:
-            receipt = await self._find_receipt(prepared)
+            receipt = await _find_receipt(self._connection, self.versions.list_hashes(prepared))
             if receipt is not None:
                 return receipt
             now = clock.monotonic()
@@ -177,13 +177,6 @@ class Sending:
             return error
         return None
 
-    async def _find_receipt(self, prepared: Prepared) -> Receipt | None:
-        try:
-            found = await self._connection.receipts.look(self.versions.list_hashes(prepared))
-        except Unavailable:
-            return None  # no news
-        return next((receipt for receipt in found.values() if receipt is not None), None)
-
     async def _look_up(self, prepared: Prepared) -> BackendError | None:
         look = await self._connection.transactions.look_up(prepared)
         if look.where is Whereabouts.DEAD:
@@ -202,6 +195,14 @@ class Sending:
             except BackendError as error:
                 return error
         return None
+
+
+async def _find_receipt(connection: Connection, hashes: Sequence[str]) -> Receipt | None:
+    try:
+        found = await connection.receipts.look(hashes)
+    except Unavailable:
+        return None  # no news
+    return next((receipt for receipt in found.values() if receipt is not None), None)
 
 
 async def _hand_out(
