@@ -25,8 +25,13 @@ if sys.platform in ("linux", "darwin") and _ARCHITECTURE:
 BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 if not any(map(shutil.which, BROWSERS)) and sys.platform == "linux":
     NODE_PACKAGES.append("@sparticuz/chromium@147.0.0")
-# What a further version of Python is checked with. From 3.13 on the chains of the tests are all anvil.
-UNIT_TESTS = ["tests/unit", "tests/stores", "tests/conformance"]
+# What a further version of Python is checked with; the whole is for the first. From 3.13 on the chains of the
+# tests are all anvil.
+UNIT_TESTS = [
+    "tests/unit",
+    "tests/stores",
+    *(f"tests/conformance/test_{name}.py" for name in ("fake_adapter", "inferencesh", "infernet", "ogpu")),
+]
 SDKS = {
     "infernet_client": ["--no-deps"],
     "inferencesh_036": [],
