@@ -32,7 +32,7 @@ from gateway.lifecycle import AttemptStatus, Status
 from gateway.observe.observer import calling
 from gateway.policy.budget import Accounting, Spend, Spender, make_holds
 from gateway.policy.health import is_breaking
-from gateway.policy.retry import GoElsewhere, Stop, TryAgain, decide, make_failure
+from gateway.policy.retry import GoElsewhere, Stop, TryAgain, decide, make_error, make_failure
 from gateway.policy.routing import Candidate, Plan
 from gateway.policy.stages import is_worth_waiting
 from gateway.task import Attempt, Cost, Envelope, Failure, FailureKind
@@ -63,6 +63,7 @@ class Dispatcher:
         waited = 0.0
         while not await self._is_called_off(live):
             if live.run.attempt is not None and live.run.attempt.status.is_final:
+                error = error or make_error(live.run.attempt)  # a restart knows it from the store
                 decision = await self._decide(live, error)
                 if isinstance(decision, Stop):
                     await self._give_up(live, decision)
@@ -107,7 +108,9 @@ class Dispatcher:
             live.plan = await self.planner.plan(live.run.task, live.selector, live.limits)
         tried = [attempt.backend for attempt in live.run.attempts]
         best = _get_best(live.plan, tried, self.gates)
-        while best is None and is_worth_waiting(live.plan, live.limits):
+        while best is None and is_worth_waiting(
+            live.plan, live.limits, is_promised=live.is_patient(self.clock.now())
+        ):
             await self._wait(live, self.health.get_shortest_wait(c.backend for c in live.plan.removed))
             if await self._is_called_off(live):
                 return None

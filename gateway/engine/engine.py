@@ -47,6 +47,7 @@ from gateway.task import Event, Failure, FailureKind, Run, Task
 _log = logging.getLogger("gateway")
 _CLAIM_AT_ONCE = 500
 _LEARN_FROM = timedelta(days=1)
+_PATIENCE = timedelta(minutes=10)  # a machine that starts anew may start its backends after the gateway
 
 
 class Engine:
@@ -265,6 +266,7 @@ class Engine:
         live = Live(run=run, fence=claim.fence, selector=Selector.parse(run.backend), limits=limits)
         events = await self.store.list_events(run.id)
         live.seq = events[-1].seq if events else 0
+        live.patient_until = run.deadline_at or self.clock.now() + _PATIENCE
         if run.cancel_requested_at is not None:
             live.cancel.set()
         if wrong is not None and (run.attempt is None or run.attempt.status.is_final):

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from gateway.lifecycle import AttemptStatus
 from gateway.limits import Limits
@@ -30,6 +31,7 @@ class Live:
         pieces_out: a part of the answer was handed out, so the run stays at its backend.
         following: somebody reads its events, so it need not be polled.
         resting: its driver waits for something that may take long, and may be stopped there at any time.
+        patient_until: so long it waits for backends that are ill, whatever its limits say.
         dropped: another process took it over; nothing may be done any more.
         failed_looks: polls in a row that gave no news.
         ran_until: the age in seconds at which its job was last seen to run.
@@ -52,6 +54,7 @@ class Live:
     pieces_out: bool = False
     following: bool = False
     resting: bool = False
+    patient_until: datetime | None = None
     dropped: bool = False
     failed_looks: int = 0
     ran_until: float = 0.0
@@ -71,6 +74,10 @@ class Live:
         """Say whether the run is ours and its newest attempt is a job that, as far as we know, goes on."""
         attempt = self.run.attempt
         return not self.dropped and attempt is not None and attempt.status is AttemptStatus.SUBMITTED
+
+    def is_patient(self, now: datetime) -> bool:
+        """Say whether it still waits for ill backends in any case."""
+        return self.patient_until is not None and now < self.patient_until
 
     def listen(self) -> asyncio.Queue[Event]:
         """Return a queue that gets every event from now on; hand it to `unlisten` in the end."""

@@ -92,3 +92,12 @@ def make_failure(error: BackendError) -> Failure:
         http_status=error.http_status,
         detail=error.detail,
     )
+
+
+def make_error(attempt: Attempt) -> BackendError | None:
+    """Return why an attempt was refused, told by what was stored of it; None if it was not."""
+    failure = attempt.failure
+    if attempt.status is not AttemptStatus.REFUSED or failure is None:
+        return None
+    cls = next((cls for cls, kind in _KINDS if kind is failure.kind), Unavailable)
+    return cls(failure.message, backend=attempt.backend, code=failure.code, http_status=failure.http_status)

@@ -218,7 +218,11 @@ def commit(candidate: Candidate, reserved: str | None) -> Candidate:
     return candidate.move("commit", parts={**candidate.parts, "reserve": reserved})
 
 
-def is_worth_waiting(plan: Plan, limits: Limits) -> bool:
-    """Say whether a plan with nothing left may have something later, and the task wants to wait for it."""
+def is_worth_waiting(plan: Plan, limits: Limits, *, is_promised: bool = False) -> bool:
+    """Say whether a plan with nothing left may have something later, and the task wants to wait for it.
+
+    A run that is promised waits in any case: it was taken in before a restart, and backends may come up later
+    than the gateway.
+    """
     blocked = any(c.removed_by in ("breaker", "unhealthy") for c in plan.removed)
-    return limits.when_all_open == "wait" and blocked and not plan.ranked
+    return (is_promised or limits.when_all_open == "wait") and blocked and not plan.ranked

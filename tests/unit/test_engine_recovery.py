@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from engine_setup import make_task, open_gateway
 
-from gateway import AsyncGateway, Event, FailureKind, Run, Status
+from gateway import AsyncGateway, Event, FailureKind, Run, RunFailed, Status
 from gateway.errors import RunTakenOver, StoreError
 from gateway.lifecycle import AttemptStatus
 from gateway.store.memory import MemoryStore
@@ -301,3 +302,58 @@ async def test_what_was_claimed_while_the_store_failed_is_worked_on_when_it_is_b
         found = [await later.get(run.id) for run in runs]
     assert [run.status for run in found] == [Status.COMPLETED] * 3
     assert len(first.accepted) == 3
+
+
+async def leave_stored(store: MemoryStore, clock: FakeClock, **limits: Any) -> Run:
+    """Store a run, and die before anything is sent."""
+    gateway = make_gateway(FakeAdapter("a", clock=clock), DyingStore(store, 0), clock)
+    run = await gateway.submit(make_task(**limits))
+    await die(gateway)
+    await clock.sleep(60)  # until the dead owner's lease is over
+    return run
+
+
+async def test_a_stored_run_waits_for_a_backend_that_comes_up_after_the_gateway() -> None:
+    clock, store = FakeClock(), MemoryStore()
+    run = await leave_stored(store, clock)
+    later = FakeAdapter("a", clock=clock)
+    later.backend.is_down = True
+    async with make_gateway(later, store, clock) as gateway:
+        await clock.sleep(300)
+        assert not (await gateway.get(run.id)).status.is_final
+        later.backend.is_down = False
+        assert (await gateway.wait(run.id)).status is Status.COMPLETED
+    assert len(later.accepted) == 1
+
+
+@pytest.mark.parametrize(
+    ("deadline", "kind"),
+    [(None, FailureKind.NO_BACKEND), (timedelta(minutes=3), FailureKind.DEADLINE)],
+)
+async def test_a_stored_run_does_not_wait_for_ever(deadline: timedelta | None, kind: FailureKind) -> None:
+    clock, store = FakeClock(), MemoryStore()
+    run = await leave_stored(store, clock, deadline=deadline)
+    later = FakeAdapter("a", clock=clock)
+    later.backend.is_down = True
+    async with make_gateway(later, store, clock) as gateway:
+        with pytest.raises(RunFailed) as failed:
+            await gateway.wait(run.id)
+    assert failed.value.run.failure is not None
+    assert failed.value.run.failure.kind is kind
+
+
+async def test_a_run_that_was_refused_before_the_restart_is_tried_again() -> None:
+    clock, store = FakeClock(), MemoryStore()
+    first = FakeAdapter("a", clock=clock)
+    first.arm("refuse")
+    gateway = make_gateway(first, DyingStore(store, 2), clock)  # the envelope, the refusal, and no more
+    run = await gateway.submit(make_task())
+    await clock.sleep(60)
+    assert [attempt.status for attempt in (await store.get(run.id)).attempts] == [AttemptStatus.REFUSED]
+    await die(gateway)
+
+    later = FakeAdapter("a", clock=clock, backend=first.backend)
+    async with make_gateway(later, store, clock) as second:
+        await clock.sleep(60)
+        assert (await second.wait(run.id)).status is Status.COMPLETED
+    assert len(later.accepted) == 1
