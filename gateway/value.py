@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from gateway.types import JSON
@@ -12,7 +14,10 @@ if TYPE_CHECKING:
 
     from pydantic import TypeAdapter
 
+_Copier = tuple[Callable[[Any], tuple[Any, ...]], dict[str, Callable[[Any, Any], None]]]
+
 _type_adapters: dict[type[Any], TypeAdapter[Any]] = {}
+_copiers: dict[type[Any], _Copier] = {}
 
 
 def _make_type_adapter(cls: type[Any]) -> TypeAdapter[Any]:
@@ -23,12 +28,33 @@ def _make_type_adapter(cls: type[Any]) -> TypeAdapter[Any]:
     return _type_adapters[cls]
 
 
+def _make_copier(cls: type[Any]) -> _Copier:
+    """Return what reads all fields of a value at once, and what writes each, past the frozen face."""
+    names = [one.name for one in fields(cls)]
+    _copiers[cls] = (attrgetter(*names), {name: getattr(cls, name).__set__ for name in names})
+    return _copiers[cls]
+
+
 class Value:
     """The JSON side that all of these values share."""
 
     __slots__ = ()
 
     __pydantic_config__: ClassVar[Mapping[str, str]] = {"extra": "forbid", "val_json_bytes": "base64"}
+
+    def replace(self, **changes: Any) -> Self:
+        """Return it with changes: as `dataclasses.replace`, in less than half of its time, for what is hot.
+
+        Nothing is checked: `__post_init__` is not called. Raises KeyError for what is no field.
+        """
+        cls = type(self)
+        get_all, writers = _copiers.get(cls) or _make_copier(cls)
+        new = object.__new__(cls)
+        for write, value in zip(writers.values(), get_all(self), strict=True):
+            write(new, value)
+        for name, value in changes.items():
+            writers[name](new, value)
+        return new
 
     def model_dump_json(self) -> bytes:
         """Return the value as JSON text in UTF-8.

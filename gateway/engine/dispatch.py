@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from gateway.adapter import Adapter
@@ -141,7 +141,7 @@ class Dispatcher:
         try:
             reservation = self._reserve(live, candidate)
             envelope = await self._prepare(live, attempt, adapter)
-            held = replace(attempt, envelope=envelope, holds=make_holds(reservation))
+            held = attempt.replace(envelope=envelope, holds=make_holds(reservation))
             await self.journal.save(live, status=Status.DISPATCHED, attempt=held, spends=reservation)
         except BudgetExceeded as error:
             refusal = Rejected(str(error), backend=candidate.backend, code="budget")
@@ -154,7 +154,7 @@ class Dispatcher:
             self.gates.get(attempt.backend).leave(attempt.id)
             raise
         if live.cancel.is_set():
-            free = replace(attempt.cost, outcome=CostOutcome.NOT_CHARGED)
+            free = attempt.cost.replace(outcome=CostOutcome.NOT_CHARGED)
             await self.journal.move_attempt(live, AttemptStatus.CANCELLED, cost=free)
             await self._is_called_off(live)
             return None
@@ -221,8 +221,7 @@ class Dispatcher:
             ) from error
 
     async def _note_unprepared(self, live: Live, attempt: Attempt, error: BackendError) -> None:
-        refused = replace(
-            attempt,
+        refused = attempt.replace(
             status=AttemptStatus.REFUSED,
             failure=make_failure(error),
             ended_at=self.clock.now(),

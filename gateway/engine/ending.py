@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.adapter import Adapter, CancelOutcome
@@ -119,7 +119,7 @@ class Ending:
             live,
             AttemptStatus.SUCCEEDED,
             run_status=status,
-            snapshot=replace(snapshot, output=None) if target.output is None else snapshot,  # not twice
+            snapshot=snapshot.replace(output=None) if target.output is None else snapshot,  # not twice
             ends=self.journal.make_end(status, output, failure),
             cost=cost,
         )

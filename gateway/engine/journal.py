@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from time import perf_counter
 from typing import Any
@@ -75,7 +74,7 @@ class Journal:
         if status is not run.status:
             events.append({"kind": "end" if status.is_final else "status", "status": status})
             changes["passed"] = (*run.passed, (status, now))
-        run = replace(run, status=status, updated_at=now, **changes)
+        run = run.replace(status=status, updated_at=now, **changes)
         stamped = [
             Event(seq=live.seq + number, run_id=run.id, at=now, **event)
             for number, event in enumerate(events, start=1)
@@ -126,7 +125,7 @@ class Journal:
             changes["ended_at"] = self._clock.now()
         if snapshot is not None:
             changes["snapshot"] = snapshot
-        attempt = replace(attempt, status=advance_attempt(attempt.status, status), **changes)
+        attempt = attempt.replace(status=advance_attempt(attempt.status, status), **changes)
         spends = self._accounting.settle(attempt, self._clock.now()) if status.is_final else ()
         await self.save(
             live, status=run_status, attempt=attempt, snapshot=snapshot, spends=spends, **(ends or {})
@@ -140,7 +139,7 @@ class Journal:
             if attempt is None or not live.has_landed or attempt.snapshot == snapshot:
                 return False
             status = snapshot.status if can_follow(live.run.status, snapshot.status) else None
-            seen = replace(attempt, snapshot=snapshot)
+            seen = attempt.replace(snapshot=snapshot)
             await self.save(live, status=status, attempt=seen, snapshot=snapshot)
             return True
 
@@ -175,21 +174,20 @@ def settle(cost: Cost, snapshot: Snapshot) -> Cost:
     """Return the cost of an attempt after its final look: the backend's word, else what the quote proves."""
     told = snapshot.cost
     if told is not None and (told.settled is not None or told.outcome is not CostOutcome.CHARGED):
-        return replace(cost, settled=told.settled, outcome=told.outcome, evidence=told.evidence)
+        return cost.replace(settled=told.settled, outcome=told.outcome, evidence=told.evidence)
     if told is not None:  # charged, in units that are no money: the quote is what is known of the price
         evidence = {"from": "the quoted price per job", "told": told.evidence}
-        return replace(cost, settled=cost.quoted, outcome=CostOutcome.CHARGED, evidence=evidence)
+        return cost.replace(settled=cost.quoted, outcome=CostOutcome.CHARGED, evidence=evidence)
     if cost.outcome is CostOutcome.NOT_CHARGED:
         return cost
     if snapshot.status is Status.COMPLETED and cost.quoted is not None:
-        return replace(
-            cost,
+        return cost.replace(
             settled=cost.quoted,
             outcome=CostOutcome.CHARGED,
             evidence={"from": "the quoted price per job"},
         )
     if snapshot.status is Status.REJECTED:
-        return replace(cost, outcome=CostOutcome.NOT_CHARGED, evidence={"from": "refused at admission"})
+        return cost.replace(outcome=CostOutcome.NOT_CHARGED, evidence={"from": "refused at admission"})
     return cost
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from gateway.adapter import Adapter, Capabilities
+from gateway.adapter import Adapter, Capabilities, Feature
 from gateway.catalogue import Catalogue, Target
 from gateway.clock import Clock
 from gateway.engine.gates import Gates
@@ -31,12 +31,27 @@ _ASK_SECONDS = 5.0
 _HEALTHY_FOR_SECONDS = 30.0
 _ILL_FOR_SECONDS = 1.0
 _SUM_UP_EVERY = timedelta(seconds=1)
+_SUM_UP_NEWS_EVERY = timedelta(milliseconds=20)
+_PLAN_KEPT_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
     capabilities: Capabilities
     at: float
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Alone:
+    """A plan with one candidate, and what it was made from: while that holds, it is the plan of others."""
+
+    plan: Plan
+    target: Target
+    selector: Selector
+    limits: Limits
+    stream: bool
+    capabilities: Capabilities
     until: float
 
 
@@ -64,6 +79,8 @@ class Planner:
         self.quotes = Quotes(adapters, clock, self._health)
         self._outcomes: dict[tuple[str, str], deque[Outcome]] = {}
         self._observed: dict[tuple[str, str], tuple[datetime, Observed]] = {}
+        self._has_news: set[tuple[str, str]] = set()
+        self._alone: dict[tuple[str, str], _Alone] = {}
 
     async def plan(
         self,
@@ -81,29 +98,71 @@ class Planner:
         Raises:
             UnknownModel, UnknownBackend, InvalidInput: the task can't be planned at all.
         """
+        targets = self._catalogue.find_targets(task, selector.backends)
+        money_matters = limits.max_cost is not None or bool(self._accounting.budgets)
+        is_simple = len(targets) == 1 and not quotes and not money_matters
+        known = self._recall(targets[0], task, selector, limits) if is_simple else None
+        if known is not None:
+            return known
         began = self._clock.monotonic()
         setting = Setting(limits, selector, self._clock.now().date(), self._accounting.rates)
-        targets = self._catalogue.find_targets(task, selector.backends)
         if spender is not None and self._ledger is not None:
             names = [target.backend for target in targets]
             setting = replace(
                 setting, purse=await fetch_purse(self._ledger, self._accounting, spender, names)
             )
-        money_matters = limits.max_cost is not None or bool(self._accounting.budgets)
         quotes = quotes or money_matters or len(targets) > 1
         candidates = await asyncio.gather(*(self._make_candidate(t, task, quotes) for t in targets))
         plan = make_plan(candidates, task, setting)
+        if is_simple:
+            self._keep(plan, targets[0], task, selector, limits)
         ill = [c.backend for c in plan.removed if c.removed_by == "unhealthy"]
         if ill and not plan.ranked and self._forget_old_looks(ill, began):
             candidates = await asyncio.gather(*(self._make_candidate(t, task, quotes) for t in targets))
             plan = make_plan(candidates, task, setting)
         return plan
 
+    def _recall(self, target: Target, task: Task, selector: Selector, limits: Limits) -> Plan | None:
+        """Return the plan of an earlier task if this one's would be the same.
+
+        Only what it tells of the past is up to a second old: the only candidate is taken all the same.
+        """
+        known = self._alone.get((target.backend, task.model or ""))
+        if (
+            known is None
+            or known.limits is not limits
+            or known.selector != selector
+            or known.stream is not task.stream
+            or (known.target is not target and known.target != target)
+            or self._get_capabilities(target.backend) is not known.capabilities
+            or self._clock.monotonic() >= known.until
+            or self._tell_blocked(target.backend) is not None
+        ):
+            return None
+        try:
+            target.reshape_task(task)
+        except InvalidInput:
+            return None
+        return known.plan
+
+    def _keep(self, plan: Plan, target: Target, task: Task, selector: Selector, limits: Limits) -> None:
+        key, facts = (target.backend, task.model or ""), self._get_capabilities(target.backend)
+        if facts is None or not plan.ranked or plan.ranked[0].blocked or Feature.QUOTE in facts.features:
+            self._alone.pop(key, None)
+        else:
+            until = self._clock.monotonic() + _PLAN_KEPT_SECONDS
+            self._alone[key] = _Alone(plan, target, selector, limits, task.stream, facts, until)
+
+    def _get_capabilities(self, backend: str) -> Capabilities | None:
+        """Return a backend's capabilities if they are known as of lately."""
+        seen = self._seen.get(backend)
+        return seen.capabilities if seen is not None and self._clock.monotonic() < seen.until else None
+
     async def fetch_capabilities(self, backend: str) -> Capabilities:
         """Return a backend's capabilities, at most half a minute old (a second, if it was ill)."""
-        seen = self._seen.get(backend)
-        if seen is not None and self._clock.monotonic() < seen.until:
-            return seen.capabilities
+        known = self._get_capabilities(backend)
+        if known is not None:
+            return known
         if backend not in self._asking:
             self._asking[backend] = asyncio.create_task(self._ask(backend))
         return await asyncio.shield(self._asking[backend])
@@ -122,16 +181,25 @@ class Planner:
         """Learn from an outcome of an earlier process."""
         outcomes = self._outcomes.setdefault((backend, model or ""), deque(maxlen=MOST_OUTCOMES))
         outcomes.append(outcome)
-        self._observed.pop((backend, model or ""), None)
+        self._has_news.add((backend, model or ""))
 
     def get_observed(self, backend: str, model: str | None) -> Observed:
-        """Return what is known of a backend and a model now; the past is summed up at most once a second."""
+        """Return what is known of a backend and a model now."""
+        return self._sum_up(backend, model).replace(running=self._gates.get(backend).running)
+
+    def _sum_up(self, backend: str, model: str | None) -> Observed:
+        """Return what the past says, news of it after 20 ms at most: where many runs end, not after each."""
         key, now = (backend, model or ""), self._clock.now()
         known = self._observed.get(key)
-        if known is None or now - known[0] > _SUM_UP_EVERY:
+        every = _SUM_UP_NEWS_EVERY if key in self._has_news else _SUM_UP_EVERY
+        if known is None or now - known[0] > every:
+            self._has_news.discard(key)
             known = (now, observe(self._outcomes.get(key, ()), now))
             self._observed[key] = known
-        return replace(known[1], running=self._gates.get(backend).running)
+        return known[1]
+
+    def _tell_blocked(self, backend: str) -> tuple[str, str] | None:
+        return self._health.tell_blocked(backend) or self._gates.get(backend).tell_held()
 
     def get_health(self, backend: str) -> BackendHealth:
         """Return what this process knows of a backend, without asking it."""
@@ -164,8 +232,7 @@ class Planner:
                 quote=quote,
                 quote_error=quote_error,
                 observed=self.get_observed(target.backend, task.model),
-                blocked=self._health.tell_blocked(target.backend)
-                or self._gates.get(target.backend).tell_held(),
+                blocked=self._tell_blocked(target.backend),
             ),
             target,
             task,

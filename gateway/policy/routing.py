@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from operator import attrgetter
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from gateway.adapter import Capabilities
@@ -83,12 +82,8 @@ class Candidate(Value):
         return self.move(self.stage, removed_by=rule, reason=reason, rank=0)
 
     def move(self, stage: Stage, **changes: Any) -> Candidate:
-        """Return it at a stage, with changes: as `dataclasses.replace` does, in half its time."""
-        return Candidate(**{**dict(zip(_NAMES, _get_all(self), strict=True)), "stage": stage, **changes})
-
-
-_NAMES = tuple(field.name for field in fields(Candidate))
-_get_all = attrgetter(*_NAMES)
+        """Return it at a stage, with changes."""
+        return self.replace(stage=stage, **changes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from engine_setup import make_task, open_gateway
 
-from gateway import AsyncGateway, Limits, Status
+from gateway import AsyncGateway, Limits, NoBackend, Run, RunFailed, Status
 from gateway.limits import Sort
+from gateway.policy.routing import Plan
 from gateway.store.memory import MemoryStore
 from gateway.testing import FakeAdapter, FakeClock
 
@@ -58,3 +59,26 @@ async def test_a_run_whose_limits_name_a_backend_that_is_gone_keeps_nobody_from_
     async with open_gateway(a, clock=clock, store=store) as gateway:
         assert (await gateway.wait(run.id)).status is Status.COMPLETED
     assert len(a.accepted) == 1
+
+
+async def test_a_plan_is_made_anew_when_what_it_was_made_from_has_changed() -> None:
+    clock = FakeClock()
+    one = FakeAdapter("a", clock=clock, steps=[(1.0, Status.COMPLETED)])
+    async with open_gateway(one, clock=clock) as gateway:
+        first = await gateway.run(make_task())
+        same = await gateway.run(make_task("other"))
+        assert same.plan is not None
+        await clock.sleep(2)
+        later = await gateway.run(make_task())
+        assert _get_looks(first) == 0 < _get_looks(later)
+        with pytest.raises(NoBackend, match="ignored"):
+            await gateway.run(make_task(ignore=("a",)))
+        one.arm("refuse", 5)
+        with pytest.raises(RunFailed):
+            await gateway.run(make_task(max_attempts=1))
+        with pytest.raises(NoBackend, match="refused"):
+            await gateway.run(make_task())
+
+
+def _get_looks(run: Run) -> float:
+    return Plan.model_validate(run.plan).candidates[0].observed.looks

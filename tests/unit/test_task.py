@@ -323,3 +323,12 @@ def test_an_attempt_is_put_into_a_new_run() -> None:
 def test_unknown_money_stays_unknown(outcomes: str, together: str) -> None:
     attempts = [make_attempt(n, CostOutcome(o)) for n, o in enumerate(outcomes.split(), start=1)]
     assert make_run(*attempts).cost_outcome == together
+
+
+@given(runs, times)
+def test_what_is_hot_is_replaced_as_dataclasses_do_it(run: Run, at: datetime) -> None:
+    before = run.model_dump_json()
+    assert run.replace(updated_at=at, output=1) == replace(run, updated_at=at, output=1)
+    assert run.model_dump_json() == before
+    with pytest.raises(KeyError):
+        run.replace(no_field=1)
