@@ -70,27 +70,29 @@ class Reading:
         return replay_plan(run, backend or run.backend, laid, self._engine.rates)
 
     async def costs(
-        self, since: datetime, *, by: Sequence[By] = ("backend", "model", "day")
+        self, since: datetime, *, by: Sequence[By] = ("backend", "model", "day"), api_key: str | None = None
     ) -> list[BillLine]:
         """Sum up what was quoted, is reserved and was settled; what is unknown is counted, and never 0.
 
         Args:
             since: attempts that began since then; aware.
-            by: what the lines are told apart by.
+            by: what the lines are told apart by: "backend", "model", "day", "key".
+            api_key: only of runs of the API key of this name.
 
         Raises:
             InvalidInput: a time without a zone, or another word in `by`.
         """
-        from gateway.store.bill import BY, make_bill
+        from gateway.store.bill import ALL_BY, make_bill
 
         if since.tzinfo is None:
             raise InvalidInput(f"since={since.isoformat()} has no time zone")
         for word in by:
-            if word not in BY:
-                raise InvalidInput(f"by: {word!r} is not known; known: {', '.join(BY)}")
+            if word not in ALL_BY:
+                raise InvalidInput(f"by: {word!r} is not known; known: {', '.join(ALL_BY)}")
         await self._engine.start()
         ledger = self._engine.store.ledger
-        return make_bill(await ledger.list_entries(since), by, await ledger.list_pruned(since))
+        entries = await ledger.list_entries(since, api_key)
+        return make_bill(entries, by, await ledger.list_pruned(since, api_key))
 
     async def quote(self, task: Task, backend: Selected = "auto") -> dict[str, Quote]:
         """Return what a task would cost, by backend. Raises NoBackend if nobody could run it."""

@@ -10,7 +10,7 @@ from gateway.cli.exits import DONE, UsageError
 from gateway.cli.stored import open_store
 from gateway.cli.tables import format_table, get_width
 from gateway.cli.words import format_json
-from gateway.store.bill import BY, BillLine, Total, make_bill
+from gateway.store.bill import ALL_BY, BY, BillLine, Total, make_bill
 
 _NOTHING = "nothing"
 
@@ -20,10 +20,11 @@ def add_arguments(_name: str, parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--since", metavar="TIME", default="7d", help="so long ago: 12h, 7d, 30d (7d)")
     parser.add_argument(
         "--by",
-        choices=BY,
+        choices=ALL_BY,
         action="append",
         help="a line for each; may be repeated (for each backend, model and day)",
     )
+    parser.add_argument("--key", metavar="NAME", help="only runs of the API key of this name")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(call=costs)
 
@@ -38,8 +39,8 @@ async def costs(args: argparse.Namespace) -> int:
         raise UsageError(f"--since: {error}") from error
     by = tuple(dict.fromkeys(args.by or BY))
     async with open_store(args.config) as store:
-        entries = await store.ledger.list_entries(since)
-        pruned = await store.ledger.list_pruned(since)
+        entries = await store.ledger.list_entries(since, args.key)
+        pruned = await store.ledger.list_pruned(since, args.key)
     lines = make_bill(entries, by, pruned)
     if args.json:
         print(format_json([line.model_dump() for line in lines]))

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from datetime import timedelta
 
-FIRST_LOOK_SECONDS = 0.03
+FIRST_LOOK_SECONDS = 0.01
+SHORT_LOOK_SECONDS = 0.03
 LONGEST_LOOK_SECONDS = 10.0
 LONGEST_SILENT_LOOK_SECONDS = 60.0
 SHARE_OF_AGE = 0.12
 
-SHORTEST_LOOK_SECONDS = 0.005
+SHORTEST_LOOK_SECONDS = 0.002
 STEPS_WHILE_USUAL = 12  # at most so many looks fall into the time in which most jobs end
-_FINEST_SHARE = 0.01
-_BEFORE_THE_EARLIEST = 0.97
+FINEST_SHARE = 0.004
 _GROWTH_BEFORE = 3.0
-_STEP_BACK = 0.04
-_MOST_DOUBLINGS = 3
 _BEYOND = 0.15  # of the jobs are out of the usual, on each side
-_KEPT_TIMES = 32
+_KEPT_JOBS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +24,8 @@ class Usual:
     """When jobs of one model usually end at one backend, in seconds after their submission.
 
     Attributes:
-        early: a little before the time at which one in seven is done.
-        late: six in seven are.
+        early: six in seven still run then.
+        late: six in seven have ended.
     """
 
     early: float
@@ -40,55 +37,68 @@ class Pace:
 
     def __init__(self) -> None:
         """Make it ignorant."""
-        self._times: deque[float] = deque(maxlen=_KEPT_TIMES)
+        self._ends: list[tuple[float, float]] = []
         self._too_late = 0
         self.usual: Usual | None = None
 
     def note(self, seconds: float, ran_until: float = 0.0) -> None:
-        """Learn that a job's result was seen after so many seconds.
+        """Learn that a job ended between two looks, both told by its age.
 
         Args:
-            seconds: its age when the result was there.
-            ran_until: its age at the last look before, 0 if there was none. It ended somewhere between.
+            seconds: its age at the look that found it ended.
+            ran_until: its age at the look before, which found it running; 0 if there was none.
         """
-        if self.usual is not None and ran_until < self.usual.early:
-            # It was there at the first look of the usual time: we look too late, by what is not known.
-            step = _STEP_BACK * 2 ** min(self._too_late, _MOST_DOUBLINGS)
-            self._times.append(max((ran_until + seconds) / 2, seconds * (1 - step)))
+        known = self.usual
+        if known is not None and ran_until < known.early <= seconds:
+            # It ended before the usual time began: the next is looked at sooner, and ever sooner if need be.
             self._too_late += 1
+            back = _get_finest_step(seconds, known) * 2**self._too_late
+            ran_until = max(ran_until, known.early - back)
         else:
-            self._times.append((max(ran_until, seconds * (1 - SHARE_OF_AGE)) + seconds) / 2)
             self._too_late = 0
-        ordered = sorted(self._times)
-        last = len(ordered) - 1
-        beyond = round(last * _BEYOND)
-        self.usual = Usual(ordered[beyond] * _BEFORE_THE_EARLIEST, ordered[last - beyond])
+        newest = (ran_until, seconds)
+        # What was seen roughly is taken to have been like what is seen closely now.
+        closer = [newest if low <= ran_until and seconds <= high else (low, high) for low, high in self._ends]
+        self._ends = [*closer[-_KEPT_JOBS + 1 :], newest]
+        beyond = round((len(self._ends) - 1) * _BEYOND)
+        lows, highs = (sorted(ends) for ends in zip(*self._ends, strict=True))
+        self.usual = Usual(lows[beyond], highs[-1 - beyond])
+
+
+def get_first_delay(age_seconds: float, usual: Usual | None) -> float:
+    """Return the seconds until the first look at a job: none if it may have ended, for all that is known."""
+    if usual is None or age_seconds >= usual.early:
+        return 0.0
+    return get_look_delay(age_seconds, 0, usual)
 
 
 def get_look_delay(age_seconds: float, failures_in_a_row: int = 0, usual: Usual | None = None) -> float:
-    """Return the seconds until the next look at a job of that age.
+    """Return the seconds until the next look at a job of that age, after one that found it running.
 
-    Where nothing is known, the first look comes after tens of milliseconds, and later ones wait a fixed share
-    of the job's age, so that a result is seen late by at most that share, with few looks per job. Where it is
-    known when such jobs end, there are a few looks before, for those that fail early, and then small steps
-    until most have ended. A backend that does not answer is asked ever more rarely.
+    Where nothing is known, looks come after tens of milliseconds, and later ones wait a fixed share of the
+    job's age, so that a result is seen late by at most that share, with few looks per job. Where it is known
+    when such jobs end, there are a few looks before, for those that fail early, and then small steps until
+    most have ended. A backend that does not answer is asked ever more rarely.
     """
-    share = max(FIRST_LOOK_SECONDS, age_seconds * SHARE_OF_AGE)
+    share = max(min(max(FIRST_LOOK_SECONDS, age_seconds), SHORT_LOOK_SECONDS), age_seconds * SHARE_OF_AGE)
     if usual is None or age_seconds > usual.late * 2:
         delay = share
     elif age_seconds < usual.early:
         delay = _get_early_delay(age_seconds, usual.early - age_seconds)
     else:
-        spread = (usual.late - usual.early) / STEPS_WHILE_USUAL
         overdue = (age_seconds - usual.late) / 2
-        step = max(SHORTEST_LOOK_SECONDS, age_seconds * _FINEST_SHARE, spread, overdue)
-        delay = min(step, share)
+        delay = min(max(_get_finest_step(age_seconds, usual), overdue), share)
     delay = min(delay, LONGEST_LOOK_SECONDS)
     return float(min(delay * 2 ** min(failures_in_a_row, 16), LONGEST_SILENT_LOOK_SECONDS))
 
 
+def _get_finest_step(age_seconds: float, usual: Usual) -> float:
+    spread = (usual.late - usual.early) / STEPS_WHILE_USUAL
+    return max(SHORTEST_LOOK_SECONDS, age_seconds * FINEST_SHARE, spread)
+
+
 def _get_early_delay(age_seconds: float, left_seconds: float) -> float:
-    delay = min(max(FIRST_LOOK_SECONDS, age_seconds * _GROWTH_BEFORE), LONGEST_LOOK_SECONDS)
+    delay = min(max(SHORT_LOOK_SECONDS, age_seconds * _GROWTH_BEFORE), LONGEST_LOOK_SECONDS)
     # No look just before the one that counts.
     return max(SHORTEST_LOOK_SECONDS, left_seconds) if left_seconds < delay * 1.5 else delay
 

@@ -150,6 +150,7 @@ class CostsQuery(Strict):
         timedelta(days=30)
     )
     by: tuple[By, ...] = BY
+    key: Text | None = Field(default=None, description="whose, by the API key's name; for admins")
 
     def get_since(self, now: datetime) -> datetime:
         """Return the time since when; what is before all time is its beginning."""

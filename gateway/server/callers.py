@@ -11,7 +11,7 @@ from gateway.server.problems import FORBIDDEN, Refusal
 class KeyScope(StrEnum):
     """What an API key may do."""
 
-    READ = "read"  # look: its own runs, plans, quotes, backends, models, costs
+    READ = "read"  # look: its own runs and costs, plans, quotes, backends, models
     RUN = "run"  # give tasks, cancel, accept: spend
     ADMIN = "admin"  # everybody's runs and costs, metrics
 

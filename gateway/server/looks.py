@@ -46,10 +46,11 @@ async def list_models(request: Request) -> Answer:
 
 
 async def sum_up_costs(request: Request) -> Answer:
-    """Sum up what was quoted, is reserved and was settled: of all runs, so for admins only."""
-    query = request.read_query(CostsQuery)
+    """Sum up what was quoted, is reserved and was settled: for the caller's runs, for admins all."""
+    query, caller = request.read_query(CostsQuery), request.caller
     since = query.get_since(request.service.clock.now())
-    lines = await request.service.gateway.costs(since, by=query.by)
+    whose = query.key if caller.sees_all else caller.key
+    lines = await request.service.gateway.costs(since, by=query.by, api_key=whose)
     return answer_json({"since": view(since), "lines": view(lines)})
 
 
@@ -87,7 +88,7 @@ ROUTES = (
         "GET",
         "/v1/costs",
         sum_up_costs,
-        KeyScope.ADMIN,
+        KeyScope.READ,
         Operation("Sum up costs", query=CostsQuery, answer="Costs"),
     ),
 )

@@ -48,7 +48,9 @@ class Archive(Protocol):
 
 def list_run_entries(runs: Iterable[Run]) -> list[Entry]:
     """Return what some runs have on the bill."""
-    return [make_entry(run.id, run.task.model, attempt) for run in runs for attempt in run.attempts]
+    return [
+        make_entry(run.id, run.api_key, run.task.model, attempt) for run in runs for attempt in run.attempts
+    ]
 
 
 def get_end(run: Run) -> tuple[float | None, bool | None]:

@@ -12,8 +12,9 @@ from gateway.store.ledger import Entry
 from gateway.types import Money, sum_money
 from gateway.value import Value
 
-By = Literal["backend", "model", "day"]
+By = Literal["backend", "model", "day", "key"]
 BY: tuple[By, ...] = ("backend", "model", "day")
+ALL_BY: tuple[By, ...] = (*BY, "key")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,7 @@ class BillLine(Value):
         backend: whose they are; None if the lines are not told apart by it.
         model: likewise; None also for tasks that name no model.
         day: on which they began (UTC), likewise.
+        key: the API key's name whose runs they are of, likewise; None also for runs without one.
         attempts: how many there are, and `under_way`, how many of them have not ended.
         quoted: what they would cost, as quoted.
         reserved: the most that may still be charged: for those under way, and for those that ended without
@@ -47,6 +49,7 @@ class BillLine(Value):
     backend: str | None = None
     model: str | None = None
     day: date | None = None
+    key: str | None = None
     attempts: int = 0
     under_way: int = 0
     quoted: Total = field(default_factory=Total)
@@ -67,7 +70,8 @@ def make_bill(
     """
     groups: dict[_Names, list[Entry]] = {}
     for entry in entries:
-        names = {"backend": entry.backend, "model": entry.model, "day": entry.at.astimezone(UTC).date()}
+        day = entry.at.astimezone(UTC).date()
+        names = {"backend": entry.backend, "model": entry.model, "day": day, "key": entry.api_key}
         groups.setdefault(tuple(names[word] for word in by), []).append(entry)
     lines = {key: _sum_up(dict(zip(by, key, strict=True)), group) for key, group in groups.items()}
     for line in pruned:
@@ -75,6 +79,11 @@ def make_bill(
         empty = replace(BillLine(), **dict(zip(by, key, strict=True)))
         lines[key] = add_lines(lines.get(key, empty), line)
     return [lines[key] for key in sorted(lines, key=lambda key: [str(value or "") for value in key])]
+
+
+def make_pruned_key(line: BillLine) -> tuple[str, str, str, str]:
+    """Return what a line of pruned runs is kept by: day, backend, model and API key, "" for none."""
+    return line.day.isoformat() if line.day else "", line.backend or "", line.model or "", line.key or ""
 
 
 def add_lines(one: BillLine, other: BillLine) -> BillLine:

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """The cost of one attempt, for the bill."""
+    """The cost of one attempt, for the bill; `api_key` is the name of whose run it belongs to."""
 
     at: datetime
     run_id: str
+    api_key: str | None = None
     backend: str
     model: str | None
     ended: bool
@@ -37,8 +38,8 @@ class Ledger(Protocol):
         Of all accounts, or of those alone that are named; accounts in which nothing is may be left out.
         """
 
-    async def list_entries(self, since: datetime) -> list[Entry]:
-        """Return the costs of all attempts that began since then, oldest first."""
+    async def list_entries(self, since: datetime, api_key: str | None = None) -> list[Entry]:
+        """Return the costs of all attempts that began since then, oldest first; with a key, of its runs."""
 
     async def reopen(self, run_id: str) -> Claimed:
         """Return a run that has ended, to write about its money: who wrote it before can't any more.
@@ -46,10 +47,10 @@ class Ledger(Protocol):
         Raises RunNotFound, and InvalidInput while the run goes on.
         """
 
-    async def list_pruned(self, since: datetime) -> list[BillLine]:
-        """Return what the attempts of pruned runs come to, a line for each backend, model and day (UTC).
+    async def list_pruned(self, since: datetime, api_key: str | None = None) -> list[BillLine]:
+        """Return what the attempts of pruned runs come to, a line for each backend, model, day (UTC) and key.
 
-        The day of `since` is there as a whole.
+        The day of `since` is there as a whole. With a key those of its runs alone.
         """
 
 

@@ -10,10 +10,10 @@ from gateway.errors import RunExists, RunNotFound, RunTakenOver, StoreError
 from gateway.policy.budget import Spend
 from gateway.policy.learning import Outcome, make_outcome
 from gateway.store.archive import Archive, Pruning, is_resolved, list_run_entries
-from gateway.store.bill import BillLine, make_bill
+from gateway.store.bill import ALL_BY, BillLine, make_bill
 from gateway.store.ledger import Entry, Ledger, book
 from gateway.store.protocol import Claimed, RunFilter, Scope, Wish
-from gateway.store.rows import encode_task, make_entry, require_end
+from gateway.store.rows import encode_task, require_end
 from gateway.store.shelf import MemoryShelf, Shelf
 from gateway.task import Event, Run
 from gateway.types import RunId
@@ -171,14 +171,10 @@ class MemoryLedger:
             return dict(self.accounts)
         return {scope: self.accounts[scope] for scope in scopes if scope in self.accounts}
 
-    async def list_entries(self, since: datetime) -> list[Entry]:
+    async def list_entries(self, since: datetime, api_key: str | None = None) -> list[Entry]:
         """See Ledger."""
-        entries = [
-            make_entry(row.run.id, row.run.task.model, attempt)
-            for row in self._rows.values()
-            for attempt in row.run.attempts
-            if attempt.created_at >= since
-        ]
+        runs = [row.run for row in self._rows.values() if api_key in (None, row.run.api_key)]
+        entries = [entry for entry in list_run_entries(runs) if entry.at >= since]
         return sorted(entries, key=lambda entry: entry.at)
 
     async def reopen(self, run_id: str) -> Claimed:
@@ -188,10 +184,11 @@ class MemoryLedger:
         row.fence += 1
         return Claimed(row.run, row.fence)
 
-    async def list_pruned(self, since: datetime) -> list[BillLine]:
+    async def list_pruned(self, since: datetime, api_key: str | None = None) -> list[BillLine]:
         """See Ledger."""
         first = since.astimezone(UTC).date()
-        return [line for line in self.pruned if line.day is not None and line.day >= first]
+        lines = [line for line in self.pruned if line.day is not None and line.day >= first]
+        return [line for line in lines if api_key in (None, line.key)]
 
 
 class MemoryArchive:
@@ -215,7 +212,7 @@ class MemoryArchive:
                 self.keys[run.idempotency_key] = run.id
             for scope in [scope for scope in self._ledger.accounts if scope.startswith(f"run:{run.id}|")]:
                 del self._ledger.accounts[scope]
-        self._ledger.pruned = make_bill(list_run_entries(gone), pruned=self._ledger.pruned)
+        self._ledger.pruned = make_bill(list_run_entries(gone), ALL_BY, self._ledger.pruned)
         return len(gone)
 
     async def count_prunable(self, which: Pruning) -> int:

@@ -19,7 +19,7 @@ from gateway.store.ledger import Ledger
 from gateway.store.shelf import Shelf
 from gateway.task import Event, Run
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 @dataclass(frozen=True, slots=True)

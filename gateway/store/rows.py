@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, replace
 
 from gateway.errors import InvalidInput
@@ -36,12 +37,19 @@ def _find_spare(kind: type[Value]) -> tuple[tuple[str, object], ...]:
 
 def encode_task(task: Task) -> bytes:
     """Return the part of a run that is written once. Raises InvalidInput if the task is not JSON."""
+    with refuse("the task"):
+        return encode_sparse(task)
+
+
+@contextmanager
+def refuse(what: str) -> Iterator[None]:
+    """Raise InvalidInput for what can't be encoded."""
     from pydantic_core import PydanticSerializationError
 
     try:
-        return encode_sparse(task)
+        yield
     except PydanticSerializationError as error:
-        raise InvalidInput(f"the task is not JSON: {error}") from error
+        raise InvalidInput(f"{what} is not JSON: {error}") from error
 
 
 def encode_run(run: Run) -> bytes:
@@ -63,16 +71,17 @@ def require_end(run: Run) -> Run:
     return run
 
 
-def decode_entry(run_id: str, model: str | None, state: bytes) -> Entry:
+def decode_entry(run_id: str, api_key: str | None, model: str | None, state: bytes) -> Entry:
     """Return the line on the bill of an attempt's row."""
-    return make_entry(run_id, model, Attempt.model_validate_json(state))
+    return make_entry(run_id, api_key, model, Attempt.model_validate_json(state))
 
 
-def make_entry(run_id: str, model: str | None, attempt: Attempt) -> Entry:
+def make_entry(run_id: str, api_key: str | None, model: str | None, attempt: Attempt) -> Entry:
     """Return the line that an attempt has on the bill."""
     return Entry(
         at=attempt.created_at,
         run_id=run_id,
+        api_key=api_key,
         backend=attempt.backend,
         model=model,
         ended=attempt.status.is_final,

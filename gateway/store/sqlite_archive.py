@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from gateway.store.archive import Pruning, list_run_entries
-from gateway.store.bill import BillLine, add_lines, make_bill
+from gateway.store.bill import ALL_BY, BillLine, add_lines, make_bill, make_pruned_key
 from gateway.store.ledger import Entry
 from gateway.store.protocol import Claimed
 from gateway.store.rows import decode_entry, require_end
@@ -23,6 +23,15 @@ _NO_OPEN_PARENT = (
     " AND above.phase = 'running'))"
 )
 _PRUNABLE = f"ended_at IS NOT NULL AND unresolved = ? AND ended_at < ? AND {_NO_OPEN_PARENT}"
+_ENTRIES = (
+    "SELECT runs.id, api_key, attempts.model, attempts.state FROM attempts JOIN runs ON runs.id = run_id"
+    " WHERE attempts.created_at >= ?1 AND (?2 IS NULL OR api_key = ?2) ORDER BY attempts.created_at"
+)
+_PRUNED = (
+    "SELECT line FROM pruned_costs WHERE day >= ?1 AND (?2 IS NULL OR api_key = ?2)"
+    " ORDER BY day, backend, model, api_key"
+)
+_PRUNED_KEY = "day = ? AND backend = ? AND model = ? AND api_key = ?"
 
 
 class SqliteArchive:
@@ -82,11 +91,11 @@ class SqliteLedger:
         rows = await self._writer.call(lambda db: db.execute(*ask).fetchall())
         return {scope: int(used) for scope, used in rows}
 
-    async def list_entries(self, since: datetime) -> list[Entry]:
+    async def list_entries(self, since: datetime, api_key: str | None = None) -> list[Entry]:
         """See Ledger."""
-        query = "SELECT run_id, model, state FROM attempts WHERE created_at >= ? ORDER BY created_at"
-        rows = await self._writer.call(lambda db: db.execute(query, (since.timestamp(),)).fetchall())
-        return [decode_entry(run_id, model, state) for run_id, model, state in rows]
+        values = (since.timestamp(), api_key)
+        rows = await self._writer.call(lambda db: db.execute(_ENTRIES, values).fetchall())
+        return [decode_entry(*row) for row in rows]
 
     async def reopen(self, run_id: str) -> Claimed:
         """See Ledger."""
@@ -98,11 +107,10 @@ class SqliteLedger:
 
         return await self._writer.call(work)
 
-    async def list_pruned(self, since: datetime) -> list[BillLine]:
+    async def list_pruned(self, since: datetime, api_key: str | None = None) -> list[BillLine]:
         """See Ledger."""
-        query = "SELECT line FROM pruned_costs WHERE day >= ? ORDER BY day, backend, model"
-        day = since.astimezone(UTC).date().isoformat()
-        rows = await self._writer.call(lambda db: db.execute(query, (day,)).fetchall())
+        values = (since.astimezone(UTC).date().isoformat(), api_key)
+        rows = await self._writer.call(lambda db: db.execute(_PRUNED, values).fetchall())
         return [BillLine.model_validate_json(line) for (line,) in rows]
 
 
@@ -121,13 +129,12 @@ def _get_before(db: sqlite3.Connection, which: Pruning) -> float:
 
 
 def _forget(db: sqlite3.Connection, ids: Sequence[str]) -> None:
-    for line in make_bill(list_run_entries(load_run(db, run_id) for run_id in ids)):
-        key = (line.day.isoformat() if line.day else "", line.backend or "", line.model or "")
-        known = db.execute(
-            "SELECT line FROM pruned_costs WHERE day = ? AND backend = ? AND model = ?", key
-        ).fetchone()
+    for line in make_bill(list_run_entries(load_run(db, run_id) for run_id in ids), ALL_BY):
+        key = make_pruned_key(line)
+        known = db.execute(f"SELECT line FROM pruned_costs WHERE {_PRUNED_KEY}", key).fetchone()  # noqa: S608  ours
         whole = line if known is None else add_lines(BillLine.model_validate_json(known[0]), line)
-        db.execute("INSERT OR REPLACE INTO pruned_costs VALUES (?, ?, ?, ?)", (*key, whole.model_dump_json()))
+        row = (*key, whole.model_dump_json())
+        db.execute("INSERT OR REPLACE INTO pruned_costs VALUES (?, ?, ?, ?, ?)", row)
     gone = f"id IN ({make_marks(ids)})"
     db.execute(
         "INSERT OR IGNORE INTO pruned_keys SELECT idempotency_key, id FROM runs"  # noqa: S608  marks only

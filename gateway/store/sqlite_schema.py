@@ -59,8 +59,9 @@ CREATE TABLE IF NOT EXISTS pruned_costs (
     day TEXT NOT NULL,
     backend TEXT NOT NULL,
     model TEXT NOT NULL,
+    api_key TEXT NOT NULL,
     line BLOB NOT NULL,
-    PRIMARY KEY (day, backend, model)
+    PRIMARY KEY (day, backend, model, api_key)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS shelf (
     kind TEXT NOT NULL,
@@ -109,8 +110,14 @@ def migrate(db: sqlite3.Connection, path: Path) -> None:
         db.execute("DROP INDEX IF EXISTS runs_by_phase")
         db.execute("DROP INDEX IF EXISTS runs_by_backend")  # it has a condition now
         _fill_ends(db)
+    known = {name for _, name, *_ in db.execute("PRAGMA table_info(pruned_costs)")}
+    if known and "api_key" not in known:
+        db.execute("ALTER TABLE pruned_costs RENAME TO pruned_costs_3")
     for statement in f"{_TABLES}{_INDEXES}".split(";"):
         db.execute(statement)
+    if known and "api_key" not in known:  # of schema 3: whose those were is not known any more
+        db.execute("INSERT INTO pruned_costs SELECT day, backend, model, '', line FROM pruned_costs_3")
+        db.execute("DROP TABLE pruned_costs_3")
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 

@@ -11,7 +11,9 @@ from gateway.server.callers import KeyScope
 from gateway.server.keys import KeyBook, create_key, list_keys, parse_budget, revoke_key
 from gateway.server.problems import NO_KEY, TOO_MANY, Refusal
 from gateway.server.service import Service
+from gateway.store.archive import Pruning
 from gateway.store.memory import MemoryStore
+from gateway.store.protocol import RunFilter
 from gateway.store.shelf import MemoryShelf
 from gateway.testing import FakeClock
 from gateway.types import Money
@@ -94,7 +96,29 @@ async def test_a_key_does_what_its_scopes_say(service: Service, client: httpx2.A
     assert (await client.get("/v1/models", headers=reads)).status_code == 200
     refused = await client.post("/v1/runs", json={"model": "echo"}, headers=reads)
     assert (refused.status_code, refused.json()["type"]) == (403, "/problems/forbidden")
-    assert (await client.get("/v1/costs", headers=reads)).status_code == 403
+    assert (await client.get("/v1/costs", headers=reads)).status_code == 200
+    runs = await add_key(service, "runs", KeyScope.RUN)
+    assert (await client.get("/v1/costs", headers=runs)).status_code == 403
+
+
+async def test_a_key_sees_only_its_own_costs(service: Service, client: httpx2.AsyncClient) -> None:
+    mine, other = await add_key(service, "mine"), await add_key(service, "other")
+    admin = await add_key(service, "admin", KeyScope.ADMIN)
+    for headers in (mine, mine, other):
+        await client.post("/v1/runs?wait=30", json={"model": "echo"}, headers=headers)
+
+    async def count(headers: dict[str, str], query: str = "") -> dict[str | None, int]:
+        lines = (await client.get(f"/v1/costs?by=key{query}", headers=headers)).json()["lines"]
+        return {line["key"]: line["attempts"] for line in lines}
+
+    for _ in range(2):
+        assert await count(mine) == await count(mine, "&key=other") == {"mine": 2}
+        assert await count(other) == {"other": 1}
+        assert await count(admin) == {"mine": 2, "other": 1}
+        assert await count(admin, "&key=other") == {"other": 1}
+        assert await count(await add_key(service, f"new{_}")) == {}
+        await service.store.archive.prune(Pruning(ended_before=service.clock.now()), limit=9)
+    assert await service.store.list_runs(RunFilter()) == []
 
 
 async def test_an_idempotency_key_is_each_callers_own(service: Service, client: httpx2.AsyncClient) -> None:

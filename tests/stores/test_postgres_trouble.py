@@ -12,6 +12,7 @@ import pytest
 from gateway.errors import ConfigError, RunTakenOver, StoreError, StoreTooNew
 from gateway.policy.budget import Spend
 from gateway.store import make_store
+from gateway.store.archive import Pruning
 from gateway.store.news import WISHES
 from gateway.store.postgres import PostgresStore, address, batch, lane
 from gateway.store.protocol import SCHEMA_VERSION, RunFilter, Wish
@@ -188,6 +189,18 @@ async def test_a_newer_store_is_left_alone(store: PostgresStore, postgres_url: s
         db.execute("UPDATE gateway_schema SET version = version + 1")
     with pytest.raises(StoreTooNew, match=rf"schema {SCHEMA_VERSION + 1}.*upgrade"):
         await PostgresStore(postgres_url).open()
+
+
+async def test_an_older_store_is_brought_up_to_date(store: PostgresStore, postgres_url: str) -> None:
+    fence = await store.create(run := make_run(api_key="team"), owner="me")
+    await store.save(make_end(run), fence=fence)
+    with psycopg.connect(postgres_url, autocommit=True) as db:  # as schema 3 was
+        db.execute("ALTER TABLE pruned_costs DROP COLUMN api_key")
+        db.execute("ALTER TABLE pruned_costs ADD PRIMARY KEY (day, backend, model)")
+        db.execute("UPDATE gateway_schema SET version = 3")
+    async with open_store(postgres_url) as newer:
+        assert await newer.archive.prune(Pruning(ended_before=after(99), unresolved=True), limit=9) == 1
+        assert [line.key for line in await newer.ledger.list_pruned(START_AT)] == ["team"]
 
 
 async def test_many_open_a_new_database_at_once(postgres_url: str) -> None:

@@ -15,12 +15,13 @@ import pytest
 
 from gateway.errors import ConfigError, RunNotFound, StoreError, StoreTooNew
 from gateway.store import make_store, writer
+from gateway.store.archive import Pruning
 from gateway.store.memory import MemoryStore
 from gateway.store.protocol import SCHEMA_VERSION, RunFilter
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite_writes import write_many
 from gateway.task import Task
-from gateway.testing.store_promises.samples import make_end, make_event, make_run
+from gateway.testing.store_promises.samples import START_AT, after, make_end, make_event, make_run
 
 pytestmark = pytest.mark.anyio
 
@@ -115,6 +116,35 @@ async def test_an_older_store_is_brought_up_to_date(tmp_path: Path) -> None:
     await store.create(new, owner="me")
     assert await store.list_runs(RunFilter(api_key="team")) == [new]
     assert await store.list_runs(RunFilter()) == [new, old]
+    await store.aclose()
+
+
+async def test_what_an_older_program_pruned_stays_on_the_bill(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    store = SqliteStore(path)
+    await store.open()
+    fence = await store.create(old := make_run(), owner="me")
+    await store.save(make_end(old), fence=fence)
+    forgotten = Pruning(ended_before=after(99), unresolved=True)
+    assert await store.archive.prune(forgotten, limit=9) == 1
+    lines = await store.ledger.list_pruned(START_AT)
+    await store.aclose()
+    with sqlite3.connect(path) as db:  # as schema 3 was
+        db.executescript("""
+            ALTER TABLE pruned_costs RENAME TO newer;
+            CREATE TABLE pruned_costs (day TEXT NOT NULL, backend TEXT NOT NULL, model TEXT NOT NULL,
+                line BLOB NOT NULL, PRIMARY KEY (day, backend, model)) WITHOUT ROWID;
+            INSERT INTO pruned_costs SELECT day, backend, model, line FROM newer;
+            DROP TABLE newer;
+            PRAGMA user_version = 3;
+        """)
+    db.close()
+    await store.open()
+    assert await store.ledger.list_pruned(START_AT) == lines
+    fence = await store.create(new := make_run(api_key="team"), owner="me")
+    await store.save(make_end(new), fence=fence)
+    await store.archive.prune(forgotten, limit=9)
+    assert [line.key for line in await store.ledger.list_pruned(START_AT)] == [None, "team"]
     await store.aclose()
 
 

@@ -139,6 +139,8 @@ def test_the_costs_of_what_ran(place: Place, capsys: pytest.CaptureFixture[str])
     (data,) = json.loads(capsys.readouterr().out)
     assert (data["backend"], data["model"], data["attempts"], data["under_way"]) == ("a", "m", 2, 1)
     assert data["settled"] == {"known": [{"amount": usd("2").amount, "asset": "USD"}], "unknown": 0}
+    assert main(["costs", "--key", "nobody"]) == 0
+    assert "nothing was tried" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from gateway.policy.pace import (
     SHORTEST_LOOK_SECONDS,
     Pace,
     Usual,
+    get_first_delay,
     get_look_delay,
     get_retry_delay,
 )
@@ -32,6 +33,19 @@ def test_a_look_comes_neither_at_once_nor_never(age: float, silent: int) -> None
     assert get_look_delay(age) <= LONGEST_LOOK_SECONDS
 
 
+@given(ages)
+def test_the_first_look_comes_at_once_where_a_job_may_have_ended(age: float) -> None:
+    assert get_first_delay(age, None) == 0.0
+    assert get_first_delay(age, Usual(0.0, 1.0)) == 0.0
+    assert get_first_delay(age, Usual(age, age + 1.0)) == 0.0
+
+
+@given(ages, st.floats(0.01, 1e5))
+def test_the_first_look_comes_later_where_it_would_be_wasted(age: float, more: float) -> None:
+    usual = Usual(age + more, age + more)
+    assert get_first_delay(age, usual) == get_look_delay(age, 0, usual) > 0.0
+
+
 @given(ages, ages, failures)
 def test_looks_are_rarer_the_older_the_job(one: float, other: float, silent: int) -> None:
     younger, older = sorted((one, other))
@@ -44,14 +58,14 @@ def test_looks_are_rarer_the_longer_the_backend_is_silent(age: float, one: int, 
     assert get_look_delay(age, fewer) <= get_look_delay(age, more)
 
 
-def test_the_first_looks_come_after_tens_of_milliseconds() -> None:
+def test_the_looks_that_follow_come_after_tens_of_milliseconds() -> None:
     age, looks = 0.0, []
     while age < 1.0:
         age += get_look_delay(age)
         looks.append(age)
-    assert looks[0] == pytest.approx(0.03)
+    assert looks[:4] == pytest.approx([0.01, 0.02, 0.04, 0.07])
     assert sum(look < 0.2 for look in looks) >= 5
-    assert len(looks) < 30
+    assert len(looks) < 32
 
 
 @given(st.floats(0.25, 80))
@@ -94,12 +108,14 @@ def look_on(seconds: float, usual: Usual | None, rtt: float = 0.0) -> tuple[floa
 
 def look_and_tell(seconds: float, usual: Usual | None, rtt: float = 0.0) -> tuple[float, int, float]:
     """As above, and the age at which it was last seen to run."""
-    age, looks, ran_until = 0.0, 0, 0.0
-    while age < seconds:
-        ran_until = age
-        age += get_look_delay(age, 0, usual) + rtt
+    asked_at = get_first_delay(0.0, usual)
+    looks, ran_until = 1, 0.0
+    while asked_at < seconds:
+        ran_until = asked_at
+        age = asked_at + rtt
+        asked_at = age + get_look_delay(age, 0, usual)
         looks += 1
-    return age - seconds, looks, ran_until
+    return asked_at - seconds, looks, ran_until
 
 
 @given(st.floats(0.02, 3600), st.lists(st.floats(0.8, 1.2), min_size=2, max_size=40))
@@ -110,10 +126,25 @@ def test_jobs_that_end_when_they_usually_do_are_seen_soon_with_few_looks(
     for share in shares:
         pace.note(typical * share, typical * share)
     assert pace.usual is not None
-    for share in sorted(shares[-32:])[len(shares[-32:]) // 4 : -1]:
-        late, looks = look_on(typical * share, pace.usual)
-        assert late <= max(0.01, typical * 0.05) + SHORTEST_LOOK_SECONDS
-        assert looks <= 32 + typical * share / LONGEST_LOOK_SECONDS
+    for length in (typical * share for share in shares[-16:]):
+        if pace.usual.early <= length <= pace.usual.late:
+            late, looks = look_on(length, pace.usual)
+            assert late <= max(SHORTEST_LOOK_SECONDS, typical * 0.035) + 1e-6
+            assert looks <= 24 + length / LONGEST_LOOK_SECONDS
+
+
+lengths = st.lists(st.floats(0, 100), max_size=40)
+
+
+@given(lengths, st.floats(0, 0.2))
+def test_what_was_learnt_holds_the_bounds_whatever_the_jobs_did(lengths: list[float], rtt: float) -> None:
+    pace = Pace()
+    for length in lengths:
+        late, looks, ran_until = look_and_tell(length, pace.usual, rtt)
+        pace.note(length + late, ran_until)
+        assert pace.usual is not None
+        assert 0 <= pace.usual.early <= pace.usual.late <= 150
+        assert looks <= 80
 
 
 @pytest.mark.parametrize(("seconds", "most_late"), [(0.05, 0.015), (0.3, 0.015), (2.0, 0.06), (30.0, 0.3)])
@@ -127,7 +158,31 @@ def test_a_steady_model_is_learnt_from_few_jobs(seconds: float, most_late: float
         seen.append((late, looks))
     assert median(late for late, _ in seen) <= most_late
     assert median(looks for _, looks in seen) <= 15
-    assert all(looks <= 50 for _, looks in seen)
+    assert all(looks <= 30 for _, looks in seen[1:])
+    assert seen[0][1] <= 55
+
+
+@pytest.mark.parametrize("rtt", [0.0, 0.002, 0.1])
+def test_a_model_whose_jobs_end_at_once_is_looked_at_at_once(rtt: float) -> None:
+    pace = Pace()
+    for _ in range(5):
+        late, looks, ran_until = look_and_tell(0.0, pace.usual, rtt)
+        assert (late, looks) == (0.0, 1)
+        pace.note(late, ran_until)
+
+
+def test_who_comes_too_late_comes_ever_sooner() -> None:
+    pace = Pace()
+    for _ in range(20):
+        pace.note(10.0, 9.9)
+    earliest = []
+    for _ in range(20):
+        assert pace.usual is not None
+        earliest.append(pace.usual.early)
+        pace.note(pace.usual.early)  # it was there already, who knows since when
+    assert earliest[0] == 9.9
+    assert all(later <= sooner for sooner, later in pairwise(earliest))
+    assert earliest[-1] == 0.0
 
 
 def test_a_model_that_has_become_slower_or_faster_is_learnt_anew() -> None:

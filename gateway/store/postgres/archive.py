@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from gateway.store.archive import Pruning, list_run_entries
-from gateway.store.bill import BillLine, add_lines, make_bill
+from gateway.store.bill import ALL_BY, BillLine, add_lines, make_bill, make_pruned_key
 from gateway.store.ledger import Entry
 from gateway.store.postgres.address import Connection
 from gateway.store.postgres.lane import Lane
@@ -29,10 +29,15 @@ _KEEP_KEYS = (
     "INSERT INTO pruned_keys SELECT idempotency_key, id FROM runs"
     " WHERE id = ANY(%s) AND idempotency_key IS NOT NULL ON CONFLICT DO NOTHING"
 )
-_GET_LINE = "SELECT line FROM pruned_costs WHERE day = %s AND backend = %s AND model = %s"
+_ENTRIES = (
+    "SELECT runs.id, api_key, attempts.model, attempts.state FROM attempts JOIN runs ON runs.id = run_id"
+    " WHERE attempts.created_at >= %s"
+)
+_PRUNED = "SELECT line FROM pruned_costs WHERE day >= %s"
+_GET_LINE = "SELECT line FROM pruned_costs WHERE day = %s AND backend = %s AND model = %s AND api_key = %s"
 _PUT_LINE = (
-    "INSERT INTO pruned_costs (day, backend, model, line) VALUES (%s, %s, %s, %s)"
-    " ON CONFLICT (day, backend, model) DO UPDATE SET line = excluded.line"
+    "INSERT INTO pruned_costs (day, backend, model, api_key, line) VALUES (%s, %s, %s, %s, %s)"
+    " ON CONFLICT (day, backend, model, api_key) DO UPDATE SET line = excluded.line"
 )
 
 
@@ -97,11 +102,12 @@ class PostgresLedger:
             rows = await self._fetch(f"{query} AND scope = ANY(%s)", (list(scopes),))
         return {scope: int(used) for scope, used in rows}
 
-    async def list_entries(self, since: datetime) -> list[Entry]:
+    async def list_entries(self, since: datetime, api_key: str | None = None) -> list[Entry]:
         """See Ledger."""
-        query = "SELECT run_id, model, state FROM attempts WHERE created_at >= %s ORDER BY created_at"
-        rows = await self._fetch(query, (since.timestamp(),))
-        return [decode_entry(run_id, model, state) for run_id, model, state in rows]
+        query = _ENTRIES if api_key is None else f"{_ENTRIES} AND api_key = %s"
+        values = (since.timestamp(),) if api_key is None else (since.timestamp(), api_key)
+        rows = await self._fetch(f"{query} ORDER BY attempts.created_at", values)
+        return [decode_entry(*row) for row in rows]
 
     async def reopen(self, run_id: str) -> Claimed:
         """See Ledger."""
@@ -115,10 +121,12 @@ class PostgresLedger:
         claimed: Claimed = await self._lane.act(work)
         return claimed
 
-    async def list_pruned(self, since: datetime) -> list[BillLine]:
+    async def list_pruned(self, since: datetime, api_key: str | None = None) -> list[BillLine]:
         """See Ledger."""
-        query = "SELECT line FROM pruned_costs WHERE day >= %s ORDER BY day, backend, model"
-        rows = await self._fetch(query, (since.astimezone(UTC).date().isoformat(),))
+        day = since.astimezone(UTC).date().isoformat()
+        query = _PRUNED if api_key is None else f"{_PRUNED} AND api_key = %s"
+        values = (day,) if api_key is None else (day, api_key)
+        rows = await self._fetch(f"{query} ORDER BY day, backend, model, api_key", values)
         return [BillLine.model_validate_json(line) for (line,) in rows]
 
     async def _fetch(self, query: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
@@ -138,8 +146,8 @@ async def _fetch_before(db: Connection, which: Pruning) -> float:
 
 
 async def _forget(db: Connection, ids: Sequence[str]) -> None:
-    for line in make_bill(list_run_entries(await fetch_runs_by_id(db, ids))):
-        key = (line.day.isoformat() if line.day else "", line.backend or "", line.model or "")
+    for line in make_bill(list_run_entries(await fetch_runs_by_id(db, ids)), ALL_BY):
+        key = make_pruned_key(line)
         known = await (await db.execute(_GET_LINE, key, binary=True)).fetchone()
         whole = line if known is None else add_lines(BillLine.model_validate_json(known[0]), line)
         await db.execute(_PUT_LINE, (*key, whole.model_dump_json()))

@@ -70,8 +70,9 @@ CREATE TABLE pruned_costs (
     day TEXT COLLATE "C" NOT NULL,
     backend TEXT NOT NULL,
     model TEXT NOT NULL,
+    api_key TEXT NOT NULL,
     line BYTEA NOT NULL,
-    PRIMARY KEY (day, backend, model)
+    PRIMARY KEY (day, backend, model, api_key)
 );
 CREATE TABLE shelf (
     kind TEXT NOT NULL,
@@ -84,7 +85,14 @@ CREATE INDEX shelf_due ON shelf (kind, due_at) WHERE due_at IS NOT NULL;
 CREATE TABLE writers (writer TEXT PRIMARY KEY, batch BIGINT NOT NULL, at TIMESTAMPTZ NOT NULL);
 """
 
-_MIGRATIONS: dict[int, str] = {}
+_MIGRATIONS: dict[int, str] = {
+    4: """
+ALTER TABLE pruned_costs ADD COLUMN api_key TEXT NOT NULL DEFAULT '';
+ALTER TABLE pruned_costs ALTER COLUMN api_key DROP DEFAULT;
+ALTER TABLE pruned_costs DROP CONSTRAINT pruned_costs_pkey;
+ALTER TABLE pruned_costs ADD PRIMARY KEY (day, backend, model, api_key);
+""",
+}
 """By the version that they lead to, from the version before; the tables above are of the newest."""
 
 

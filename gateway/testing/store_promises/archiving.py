@@ -143,7 +143,7 @@ class Archiving:
             (3, "m", NOBODY_KNOWS),
             (4, "x", KNOWN),
         ):
-            await keep_end(store, make_run(Task(model=model)), seconds, cost)
+            await keep_end(store, make_run(Task(model=model), api_key="team"), seconds, cost)
         expect(await store.ledger.list_pruned(START_AT) == [], "something is on the bill twice")
         for _ in range(9):
             await store.archive.prune(Pruning(ended_before=after(99), unresolved=True), limit=1)
@@ -154,6 +154,7 @@ class Archiving:
                 backend="node1",
                 model="m",
                 day=date(2030, 1, 1),
+                key="team",
                 attempts=3,
                 quoted=Total(known=(usd("1 USD"),), unknown=1),
                 reserved=Total(known=(usd("1 USD"),)),
@@ -163,6 +164,7 @@ class Archiving:
                 backend="node1",
                 model="x",
                 day=date(2030, 1, 1),
+                key="team",
                 attempts=1,
                 quoted=Total(known=(usd("0.5 USD"),)),
                 settled=Total(known=(usd("0.25 USD"),)),
@@ -172,6 +174,22 @@ class Archiving:
         later = await store.ledger.list_pruned(START_AT.astimezone(UTC) + timedelta(hours=5))
         expect(len(later) == 2, "the day of `since` is not whole")
         expect(await store.ledger.list_pruned(START_AT + day) == [], "an earlier day is told")
+
+    async def test_a_key_has_a_bill_of_its_own(self, store: Store) -> None:
+        """Nothing of another key's is on it, nor of runs without one; before the pruning and after."""
+        for key in ("mine", "other", None, "mine"):
+            await keep_end(store, make_run(api_key=key), 1)
+        for expected in ((2, 0), (0, 2)):
+            entries = await store.ledger.list_entries(START_AT, "mine")
+            lines = await store.ledger.list_pruned(START_AT, "mine")
+            told = len(entries), sum(line.attempts for line in lines)
+            expect(told == expected, f"{told} attempts are on the bill and pruned from it, not {expected}")
+            expect({entry.api_key for entry in entries} <= {"mine"}, "another's attempts are told")
+            expect({line.key for line in lines} <= {"mine"}, "another's lines are told")
+            await store.archive.prune(Pruning(ended_before=after(99)), limit=9)
+        whose = [line.key for line in await store.ledger.list_pruned(START_AT)]
+        expect(sorted(whose, key=str) == [None, "mine", "other"], f"all lines are of {whose}")
+        expect(await store.ledger.list_pruned(START_AT, "nobody") == [], "somebody's lines are nobody's")
 
     async def test_export_has_every_run_whole(self, store: Store) -> None:
         """Oldest first, more than one page of them, those of one moment in the order of their writing."""
