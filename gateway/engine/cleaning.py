@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import timedelta
+from functools import partial
 
 from gateway.clock import Clock
-from gateway.errors import StoreError
+from gateway.engine.waits import repeat
 from gateway.store.archive import Pruning
 from gateway.store.protocol import Store
 
@@ -44,15 +45,13 @@ class Cleaner:
 
     async def _keep_clean(self, retention: timedelta) -> None:
         await self._clock.sleep(_FIRST_AFTER_SECONDS)
-        while True:
-            try:
-                pruned = await prune_all(self._store, Pruning(ended_before=self._clock.now() - retention))
-            except StoreError as error:
-                _log.warning("old runs could not be pruned: %s; trying again", error)
-            else:
-                if pruned:
-                    _log.info("%d runs were pruned that ended more than %s ago", pruned, retention)
-            await self._clock.sleep(_EVERY_SECONDS)
+        await repeat("pruning old runs", partial(self._clean, retention), self._clock, _EVERY_SECONDS)
+
+    async def _clean(self, retention: timedelta) -> None:
+        pruned = await prune_all(self._store, Pruning(ended_before=self._clock.now() - retention))
+        if pruned:
+            _log.info("%d runs were pruned that ended more than %s ago", pruned, retention)
+        await self._clock.sleep(_EVERY_SECONDS)
 
 
 async def prune_all(store: Store, which: Pruning) -> int:

@@ -6,11 +6,12 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from gateway.clock import Clock
 from gateway.engine.owner import find_dead
 from gateway.engine.recovery import Recovered, tell_left_alone, tell_recovery
-from gateway.engine.waits import sleep_or_hear
+from gateway.engine.waits import repeat, sleep_or_hear
 from gateway.errors import RunTakenOver, StoreError
 from gateway.lifecycle import Phase
 from gateway.store.news import WISHES, Shared, get_news
@@ -73,7 +74,8 @@ class Keeper:
         """Beat once, claim once, and go on with both."""
         await self._beat()
         await self.claim()
-        self.tasks = [asyncio.create_task(self._keep_beating()), asyncio.create_task(self._keep_looking())]
+        beating = repeat("giving a sign of life", self._beat_soon, self._clock)
+        self.tasks = [asyncio.create_task(beating), asyncio.create_task(self._keep_looking())]
 
     async def stop(self) -> bool:
         """Stop both; says whether it worked."""
@@ -107,35 +109,25 @@ class Keeper:
         while self._claimed:
             claim = self._claimed.popleft()
             try:
-                await self._take_over(claim)
-            except RunTakenOver:
-                _log.warning("run %s was taken over by another process", claim.run.id)
+                await _see_to(f"taking run {claim.run.id} over", self._take_over(claim))
             except StoreError:
                 self._claimed.appendleft(claim)
                 raise
 
-    async def _keep_beating(self) -> None:
-        """Beat on, apart from everything else: what takes long must not make us look dead."""
-        while True:
-            await self._clock.sleep(self._lease.total_seconds() / _BEATS_PER_LEASE)
-            try:
-                await self._beat()
-            except StoreError as error:
-                _log.warning("no sign of life could be given: %s; trying again", error)
+    async def _beat_soon(self) -> None:
+        """Beat apart from everything else: what takes long must not make us look dead."""
+        await self._clock.sleep(self._lease.total_seconds() / _BEATS_PER_LEASE)
+        await self._beat()
 
     async def _keep_looking(self) -> None:
         with self._news.listen(WISHES) as bell:
-            while True:
-                await sleep_or_hear(self._clock, LOOK_EVERY.total_seconds(), bell)
-                bell.clear()
-                try:
-                    await self._look()
-                except StoreError as error:
-                    _log.warning("wishes and runs could not be looked for: %s; trying again", error)
+            await repeat("looking for wishes and runs", partial(self._look, bell), self._clock)
 
-    async def _look(self) -> None:
+    async def _look(self, bell: asyncio.Event) -> None:
+        await sleep_or_hear(self._clock, LOOK_EVERY.total_seconds(), bell)
+        bell.clear()
         for wish in await self._store.list_wishes(self._owner):
-            await self._hear(wish)
+            await _see_to(f"a wish for run {wish.run_id}", self._hear(wish))
         await self._take_over_claimed()
         if self.claims and self.is_believed and self._clock.monotonic() >= self._quiet_until:
             await self.claim()
@@ -147,3 +139,15 @@ class Keeper:
         self._believed_until = began + lease
         if was_silent:  # so may the others have been, if the store was away: they shall have time to beat
             self._quiet_until = self._clock.monotonic() + lease
+
+
+async def _see_to(what: str, work: Awaitable[None]) -> None:
+    """Do something for one run; only the store's trouble is everybody's."""
+    try:
+        await work
+    except RunTakenOver:
+        _log.warning("%s: another process has it by now", what)
+    except StoreError:
+        raise
+    except Exception:  # noqa: BLE001  it is logged; the other runs go on
+        _log.exception("%s met a defect of the gateway", what)

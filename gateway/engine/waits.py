@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, retry_if_result
 from tenacity.wait import wait_base
@@ -16,7 +17,9 @@ from gateway.errors import BackendError, StoreError
 from gateway.policy.pace import get_retry_delay
 
 ResultT = TypeVar("ResultT")
+_log = logging.getLogger("gateway")
 _STEP_SECONDS = 0.1
+_PAUSE_SECONDS = 0.5
 
 
 async def listen(work: Coroutine[Any, Any, ResultT], seconds: float) -> ResultT:
@@ -108,3 +111,18 @@ async def keep_writing(write: Callable[[], Awaitable[object]], clock: Clock) -> 
     await AsyncRetrying(sleep=clock.sleep, wait=_Wait(), retry=retry_if_exception_type(StoreError))(
         write_once
     )
+
+
+async def repeat(
+    what: str, work: Callable[[], Awaitable[object]], clock: Clock, pause_seconds: float = _PAUSE_SECONDS
+) -> NoReturn:
+    """Do it again and again, for as long as the process works: what goes wrong is said, and tried again."""
+    while True:
+        try:
+            await work()
+            continue
+        except StoreError as error:
+            _log.warning("%s failed: %s; trying again", what, error)
+        except Exception:  # noqa: BLE001  it is logged; the work must go on
+            _log.exception("%s met a defect of the gateway; trying again", what)
+        await clock.sleep(pause_seconds)

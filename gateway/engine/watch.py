@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 from gateway.adapter import Adapter, Feature
@@ -52,6 +53,7 @@ class Watcher:
         self._news = asyncio.Event()
         self._not_before = 0.0
         self._followers: set[asyncio.Task[None]] = set()
+        self._adopted: deque[Live] = deque()
 
     async def add(self, live: Live) -> None:
         """Follow a run whose newest attempt has landed here."""
@@ -71,7 +73,7 @@ class Watcher:
         now = self._clock.monotonic()
         if in_seconds is None:
             usual = self._paces[live.run.task.model].usual
-            wait = get_look_delay(self._get_age(live), live.failed_looks, usual)
+            wait = get_look_delay(_get_age(live, self._clock.now()), live.failed_looks, usual)
         else:
             wait = in_seconds
         if live.run.deadline_at is not None:
@@ -82,17 +84,30 @@ class Watcher:
         self._due.put(live, now, wait)
         self._news.set()
 
-    async def run(self) -> None:
-        """Look at what is due, for ever."""
-        while True:
-            wait = self._get_wait()
-            if wait is None or wait > 0:
-                self._news.clear()
-                await self._sleep(wait)
-                continue
-            _, many = await self._fetch_features()
-            taken = self._due.take(self._clock.monotonic(), many * _MOST_POLLS_AT_ONCE)
-            await self._look([live for live in taken if live.has_landed], many)
+    def adopt(self, live: Live) -> None:
+        """Follow a run that had landed here before a restart: as `add`, in the watcher's own time."""
+        self._adopted.append(live)
+        self._news.set()
+
+    async def look_next(self) -> None:
+        """Look at what is due, or wait until something is, or news come."""
+        while self._adopted:
+            await self.add(self._adopted[0])
+            self._adopted.popleft()
+        wait = self._get_wait()
+        if wait is None or wait > 0:
+            self._news.clear()
+            await self._sleep(wait)
+            return
+        _, many = await self._fetch_features()
+        taken = self._due.take(self._clock.monotonic(), many * _MOST_POLLS_AT_ONCE)
+        lives = [live for live in taken if live.has_landed]
+        try:
+            await self._look(lives, many)
+        except Exception:  # whatever it was, it must not make us forget them
+            for live in lives:
+                self.look_soon(live, _POLL_SECONDS)
+            raise
 
     async def aclose(self) -> None:
         """Stop following; the jobs go on."""
@@ -179,11 +194,11 @@ class Watcher:
         try:
             if snapshot is not None and snapshot.status.is_final:
                 if snapshot.status is Status.COMPLETED:
-                    self._paces[live.run.task.model].note(self._get_age(live), live.ran_until)
+                    self._paces[live.run.task.model].note(_get_age(live, self._clock.now()), live.ran_until)
                 await self._ending.end_attempt(live, snapshot)
                 return
             if snapshot is not None:
-                live.ran_until = self._get_age(live)
+                live.ran_until = _get_age(live, self._clock.now())
                 await self._journal.note(live, snapshot)
                 await self._accepting.consider(live, self._adapter, snapshot)
             if is_over(live.run, self._clock.now()):
@@ -234,8 +249,10 @@ class Watcher:
             await self._accepting.consider(live, self._adapter, event.snapshot)
         return False
 
-    def _get_age(self, live: Live) -> float:
-        attempt = live.run.attempt
-        if attempt is None or attempt.submitted_at is None:
-            return 0.0
-        return max(0.0, (self._clock.now() - attempt.submitted_at).total_seconds())
+
+def _get_age(live: Live, now: datetime) -> float:
+    """Return for how many seconds a job has been there."""
+    attempt = live.run.attempt
+    if attempt is None or attempt.submitted_at is None:
+        return 0.0
+    return max(0.0, (now - attempt.submitted_at).total_seconds())

@@ -20,7 +20,7 @@ from gateway.engine.journal import Journal
 from gateway.engine.live import Live
 from gateway.engine.planner import Planner
 from gateway.engine.submission import Sender
-from gateway.engine.waits import keep_writing
+from gateway.engine.waits import keep_writing, repeat
 from gateway.engine.watch import Watcher
 from gateway.errors import NotSupported, RunTakenOver
 from gateway.lifecycle import AttemptStatus, Status
@@ -70,7 +70,10 @@ class Worker:
         attempt = live.run.attempt
         if attempt is not None and not attempt.status.is_final:
             self._gates.get(attempt.backend).put_in(attempt.id)
-        self._drive_soon(live)
+        if attempt is not None and live.has_landed and not live.cancel.is_set():
+            self._get_watcher(attempt.backend).adopt(live)
+        else:
+            self._drive_soon(live)
 
     async def cancel(self, live: Live) -> None:
         """Carry out a wish to cancel, as far as it can be done now."""
@@ -167,7 +170,8 @@ class Worker:
                 fetch_features,
             )
             self._watchers[backend] = watcher
-            watching = asyncio.create_task(watcher.run())
+            what = f"watching the jobs of {backend}"
+            watching = asyncio.create_task(repeat(what, watcher.look_next, self._clock))
             self._watching.add(watching)
             watching.add_done_callback(self._watching.discard)
         return self._watchers[backend]
