@@ -19,7 +19,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from gateway.errors import ConfigError, GatewayError, InvalidInput, RunFailed, RunNotFound
+from gateway.engine.waits import repeat
+from gateway.errors import ConfigError, InvalidInput, RunFailed, RunNotFound
 from gateway.http import parse_retry_after
 from gateway.server.outbound import check_url, pin, resolve
 from gateway.server.reloading import works_on
@@ -98,26 +99,27 @@ class Webhooks:
 
     async def keep_sending(self) -> None:
         """Tell of the ends that are due, for ever."""
-        for note in await self._service.store.shelf.list_notes(KIND):
-            self._watch(note)
-        while True:
-            try:
-                found = await self.send_due()
-            except GatewayError:
-                found = 0
-                _log.exception("the webhooks that are due can't be read; trying again")
-            if not found:
-                self._wake.clear()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_LOOK_EVERY_SECONDS):
-                        await self._wake.wait()
+        await repeat("sending the webhooks that are due", self._send_all, self._service.clock)
 
     async def send_due(self) -> int:
         """Tell of the ends that are due now, and say how many notes were looked at."""
         now, shelf = self._service.clock.now(), self._service.store.shelf
         due = await shelf.claim(KIND, now=now, until=now + _LEASE, limit=_AT_ONCE)
-        await asyncio.gather(*(self._handle(note) for note in due))
+        for met in await asyncio.gather(*(self._handle(note) for note in due), return_exceptions=True):
+            if isinstance(met, Exception):  # it is tried again when its lease is over
+                _log.error("a webhook could not be sent, and will be tried again", exc_info=met)
         return len(due)
+
+    async def _send_all(self) -> None:
+        for note in await self._service.store.shelf.list_notes(KIND):
+            self._watch(note)
+        while True:
+            if await self.send_due():
+                continue
+            self._wake.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_EVERY_SECONDS):
+                    await self._wake.wait()
 
     def _watch(self, note: Note) -> None:
         """Hear of a run's end at once, if this process works on it."""

@@ -23,6 +23,7 @@ from gateway.server.app import App
 from gateway.server.service import Service
 from gateway.server.webhooks import KIND, RETRIES, make_body, make_secret, sign
 from gateway.store.memory import MemoryStore
+from gateway.store.shelf import Note
 from gateway.task import Run, Task
 from gateway.testing import FakeAdapter, FakeClock
 
@@ -203,6 +204,16 @@ async def test_of_two_processes_one_tells(clock: FakeClock, service: Service, re
     await other.aclose()
     assert sorted(counts) == [0, 1]
     assert len(receiver.got) == 1
+
+
+async def test_a_note_that_nobody_understands_keeps_no_other_from_being_sent(
+    service: Service, receiver: Receiver, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = await end_run(service, receiver.url)
+    await service.store.shelf.put(Note(kind=KIND, id=run.id + "0", body=b"no JSON", due_at=clock.now()))
+    assert await service.webhooks.send_due() == 2
+    assert len(receiver.got) == 1
+    assert "could not be sent" in caplog.text
 
 
 async def test_a_name_that_moves_to_a_private_address_gets_nothing(
