@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from time import perf_counter
 
@@ -52,16 +52,20 @@ OF_REQUEST: ContextVar[Stopwatch | None] = ContextVar("gateway_stopwatch_of_requ
 """The stopwatch of the request that is answered; None where nobody wants to know."""
 
 
-@contextmanager
-def wait_for_run(find: Callable[[], Stopwatch | None]) -> Iterator[None]:
+def wait_for_run(find: Callable[[], Stopwatch | None]) -> AbstractContextManager[None]:
     """While a request waits for a run, let its stopwatch count what that run waits for.
 
     `find` returns the run's stopwatch. Without one (another process works on it) all of the waiting counts.
     """
     watch = OF_REQUEST.get()
-    if watch is None:
-        yield
-        return
+    return _UNSEEN if watch is None else _count_waiting(watch, find)
+
+
+_UNSEEN = nullcontext()
+
+
+@contextmanager
+def _count_waiting(watch: Stopwatch, find: Callable[[], Stopwatch | None]) -> Iterator[None]:
     began, of_run = perf_counter(), find()
     before = 0.0 if of_run is None else of_run.get_away_seconds()
     try:

@@ -11,6 +11,7 @@ from gateway.server.bodies import EventsQuery
 from gateway.server.callers import KeyScope
 from gateway.server.routes import Operation, Route
 from gateway.server.service import Service
+from gateway.server.stopping import Stopping
 from gateway.server.tapes import Place, Placed, read_placed
 from gateway.server.views import view_event
 from gateway.server.wire import Answer, Request, Response, Stream, answer_json, encode
@@ -80,9 +81,7 @@ async def stream_events(service: Service, run_id: str, after: Place) -> AsyncIte
                 yield b"".join(encode_event(*placed) for placed in batch)
 
 
-async def with_pauses(
-    items: AsyncIterator[Any], stopping: asyncio.Event, seconds: float
-) -> AsyncIterator[Any]:
+async def with_pauses(items: AsyncIterator[Any], stopping: Stopping, seconds: float) -> AsyncIterator[Any]:
     """Yield what comes, and None whenever nothing came for so long; ends when the server shuts down."""
     stop = asyncio.ensure_future(stopping.wait())
     coming: asyncio.Future[Any] | None = None

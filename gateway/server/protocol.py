@@ -15,6 +15,7 @@ class Protocol(HttpToolsProtocol):
     """uvicorn's protocol over httptools, with a limit on the head's time and size."""
 
     _waiting: asyncio.TimerHandle | None = None
+    _in_head = True
     _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as its base
@@ -29,25 +30,28 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Count what comes before the head's end."""
-        if self._waiting is not None:
+        if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
-        if self._waiting is not None and self._head_bytes > MOST_HEAD_BYTES:
+        if not self._in_head:
+            return
+        if self._head_bytes > MOST_HEAD_BYTES:
             self._give_up()
+        elif self._waiting is None:
+            self._wait_for_head()
 
     def on_message_begin(self) -> None:
-        """Give the head of a further request its time as well."""
+        """Count the head of a further request as well; one that has not come whole is given its time."""
         super().on_message_begin()
-        if self._waiting is None:
-            self._wait_for_head()
+        self._in_head = True
 
     def on_headers_complete(self) -> None:
         """Stop waiting: the body has limits of its own."""
+        self._in_head, self._head_bytes = False, 0
         self._stop_waiting()
         super().on_headers_complete()
 
     def _wait_for_head(self) -> None:
-        self._head_bytes = 0
         self._waiting = self.loop.call_later(HEAD_SECONDS, self._give_up)
 
     def _stop_waiting(self) -> None:

@@ -96,7 +96,7 @@ class Found:
     """What is at an address."""
 
     face: Face
-    routes: Mapping[str, Route]
+    routes: dict[str, Route]
     params: Mapping[str, str]
 
     def get_route(self, method: str) -> Route:
@@ -118,7 +118,7 @@ class Table:
     def __init__(self, faces: Sequence[Face]) -> None:
         """Raises ValueError for two routes at one address."""
         self.faces = tuple(sorted(faces, key=lambda face: -len(face.prefix)))
-        self._fixed: dict[str, tuple[Face, dict[str, Route]]] = {}
+        self._fixed: dict[str, Found] = {}
         self._templates: list[tuple[tuple[str, ...], Face, dict[str, Route]]] = []
         for face in self.faces:
             for route in face.routes:
@@ -133,7 +133,7 @@ class Table:
         """Return what is at a path, which may be nothing."""
         fixed = self._fixed.get(path)
         if fixed is not None:
-            return Found(*fixed, {})
+            return fixed
         parts = tuple(path.split("/"))
         for template, face, routes in self._templates:
             params = _match(template, parts)
@@ -149,7 +149,7 @@ class Table:
 
     def _add(self, face: Face, route: Route) -> None:
         if "{" not in route.template:
-            known = self._fixed.setdefault(route.template, (face, {}))[1]
+            known = self._fixed.setdefault(route.template, Found(face, {}, {})).routes
         else:
             template = tuple(route.template.split("/"))
             for other, _, routes in self._templates:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
-from gateway.errors import RunFailed, WaitTimeout
+from gateway.errors import RunFailed
 from gateway.observe.stopwatch import wait_for_run
 from gateway.policy.routing import Plan
 from gateway.server.bodies import AcceptBody, ListQuery, RunBody, WaitQuery
@@ -71,20 +70,12 @@ async def wait_for(request: Request, run: Run, seconds: float) -> Run:
     seconds = min(seconds, service.settings.wait_most.total_seconds())
     if seconds <= 0 or run.status.is_final:
         return run
-    waiting = asyncio.ensure_future(service.find_gateway(run.id).wait(run.id, timeout=seconds))
-    stopping = asyncio.ensure_future(service.stopping.wait())
     try:
-        with wait_for_run(lambda: service.find_stopwatch(run.id)):
-            await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        stopping.cancel()
-        if not waiting.done():
-            waiting.cancel()
-            await asyncio.gather(waiting, return_exceptions=True)
-    if not waiting.cancelled():
-        with suppress(RunFailed, WaitTimeout):
-            return waiting.result()
-    return await service.get_run(request.caller, run.id)
+        async with asyncio.timeout(seconds) as limit:
+            with service.stopping.ends(limit), wait_for_run(lambda: service.find_stopwatch(run.id)):
+                return await service.find_gateway(run.id).wait(run.id)
+    except (RunFailed, TimeoutError):  # the store's has wishes from elsewhere as well
+        return await service.get_run(request.caller, run.id)
 
 
 async def list_runs(request: Request) -> Answer:

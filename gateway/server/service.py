@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gateway.errors import RunNotFound
-from gateway.files import encode_files, has_paths
+from gateway.files import has_paths
 from gateway.server.keys import KeyBook, keep_learning, list_keys
 from gateway.server.problems import LOCAL_FILE, STOPPING, Refusal
 from gateway.server.reloading import works_on
+from gateway.server.stopping import Stopping
 from gateway.server.tapes import Tapes
 from gateway.server.webhooks import Webhooks
 from gateway.task import Run, Task
@@ -61,7 +61,7 @@ class Service:
         self.make_store: Callable[[], Store] = lambda: self.store
         self.observing: Observing | None = None
         self.in_flight: set[tuple[str | None, str | None]] = set()
-        self.stopping = asyncio.Event()
+        self.stopping = Stopping()
         self._chores: set[asyncio.Task[None]] = set()
         self._is_started = self._is_closed = False
 
@@ -110,14 +110,13 @@ class Service:
     def check_task(self, task: Task) -> Task:
         """Return a task of a remote caller as the gateway may have it.
 
-        Raises Refusal if it means a file of this machine, InvalidInput if its input is no JSON.
+        Raises Refusal if it means a file of this machine.
         """
-        given = encode_files(task.input)
-        if has_paths(given):
+        if has_paths(task.input):
             raise Refusal(
                 LOCAL_FILE, "a file by its path is of another machine: send `data` or `uri` instead"
             )
-        return replace(task, input=given)
+        return task
 
     async def submit(
         self, caller: Caller, task: Task, backend: str | Sequence[str] = "auto", *, key: str | None = None

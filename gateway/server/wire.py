@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
 
+from pydantic_core import from_json, to_json
+
 from gateway.server.problems import BAD_JSON, TOO_LARGE, TOO_SLOW, WRONG_TYPE, Refusal, refuse_fields
 from gateway.types import JSON
 
@@ -26,6 +28,7 @@ Header = tuple[bytes, bytes]
 
 ModelT = TypeVar("ModelT", bound="BaseModel")
 
+_HEADERS = "gateway.headers"
 JSON_TYPE: Header = (b"content-type", b"application/json")
 
 
@@ -34,8 +37,6 @@ def encode(value: object) -> bytes:
 
     NaN and infinities, which JSON has no words for, are the texts "NaN", "Infinity" and "-Infinity".
     """
-    from pydantic_core import to_json
-
     return to_json(value, inf_nan_mode="strings", bytes_mode="base64")
 
 
@@ -123,34 +124,59 @@ class Request:
 
     async def stream_body(self, *, limit: int | None = None) -> AsyncIterator[bytes]:
         """Yield the body as it comes. Raises Refusal if it is larger or slower than allowed."""
+        most, end = self._get_most(limit), self._get_end()
+        read, more = 0, True
+        while more:
+            try:
+                async with asyncio.timeout_at(end):
+                    chunk, more = await self._receive(read, most)
+            except TimeoutError:
+                raise self._refuse_slow() from None
+            read += len(chunk)
+            if chunk:
+                yield chunk
+
+    async def read_body(self, *, limit: int | None = None) -> bytes:
+        """Return the whole body; see `stream_body`."""
+        most = self._get_most(limit)
+        try:
+            async with asyncio.timeout_at(self._get_end()):
+                body, more = await self._receive(0, most)
+                if not more:  # as it nearly always is: it came together with the head
+                    return body
+                chunks, read = [body], len(body)
+                while more:
+                    chunk, more = await self._receive(read, most)
+                    chunks.append(chunk)
+                    read += len(chunk)
+        except TimeoutError:
+            raise self._refuse_slow() from None
+        return b"".join(chunks)
+
+    def _get_most(self, limit: int | None) -> int:
+        """Return how large the body may be. Raises Refusal if it says that it is larger."""
         most = self.service.settings.max_body if limit is None else limit
         declared = self.get_header(b"content-length")
         if declared is not None and declared.isdigit() and int(declared) > most:
             raise Refusal(TOO_LARGE, f"the body has {declared} bytes; at most {most} are read")
-        seconds = self.service.settings.body_timeout.total_seconds()
-        end = asyncio.get_running_loop().time() + seconds
-        read = 0
-        while True:
-            try:
-                async with asyncio.timeout_at(end):
-                    message = await self.receive()
-            except TimeoutError:
-                raise Refusal(TOO_SLOW, f"the body did not come within {seconds:g} s") from None
-            if message["type"] == "http.disconnect":
-                raise Disconnected
-            chunk = message.get("body", b"")
-            read += len(chunk)
-            if read > most:
-                raise Refusal(TOO_LARGE, f"the body is larger than the {most} bytes that are read")
-            if chunk:
-                yield chunk
-            if not message.get("more_body", False):
-                return
+        return most
 
-    async def read_body(self, *, limit: int | None = None) -> bytes:
-        """Return the whole body; see `stream_body`."""
-        chunks = [chunk async for chunk in self.stream_body(limit=limit)]
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    def _get_end(self) -> float:
+        return asyncio.get_running_loop().time() + self.service.settings.body_timeout.total_seconds()
+
+    def _refuse_slow(self) -> Refusal:
+        seconds = self.service.settings.body_timeout.total_seconds()
+        return Refusal(TOO_SLOW, f"the body did not come within {seconds:g} s")
+
+    async def _receive(self, read: int, most: int) -> tuple[bytes, bool]:
+        """Return the next piece of the body, and whether there is more. Raises Refusal, Disconnected."""
+        message = await self.receive()
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        chunk: bytes = message.get("body", b"")
+        if read + len(chunk) > most:
+            raise Refusal(TOO_LARGE, f"the body is larger than the {most} bytes that are read")
+        return chunk, message.get("more_body", False)
 
     async def read_json(self) -> JSON:
         """Return the body as JSON. Raises Refusal if it is none, or if it is not said to be."""
@@ -184,8 +210,6 @@ class Disconnected(Exception):
 
 def parse_json(body: bytes) -> JSON:
     """Read JSON as RFC 8259 has it: no NaN, text that is Unicode, bounded depth. Raises Refusal."""
-    from pydantic_core import from_json
-
     try:
         return from_json(body, allow_inf_nan=False)
     except ValueError as error:
@@ -194,16 +218,17 @@ def parse_json(body: bytes) -> JSON:
 
 def find_header(scope: AsgiScope, name: bytes) -> str | None:
     """Return a header of a request by its name in lower case."""
-    for key, value in scope["headers"]:
-        if key == name:
-            return str(value.decode("latin-1"))
-    return None
+    known = scope.get(_HEADERS)
+    if known is None:
+        known = scope[_HEADERS] = dict(reversed(scope["headers"]))  # of several of a name the first counts
+    value = known.get(name)
+    return None if value is None else str(value.decode("latin-1"))
 
 
 async def send_answer(answer: Answer, receive: Receive, send: Send, *, without_body: bool = False) -> None:
     """Send an answer; a stream ends when the client goes away."""
     if isinstance(answer, Response):
-        headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
+        headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if without_body else answer.body})
         return

@@ -31,7 +31,7 @@ async def submit(request: Request, asked: Asked, given: JSON, *, stream: bool = 
         model=asked.model.name,
         input=given if asked.shape.input is None else asked.shape.input.apply(given),
         stream=stream,
-        limits=asked.own.limits.make_limits(),
+        limits=asked.own.limits,
         labels=asked.own.labels,
     )
     key = read_idempotency_key(request)

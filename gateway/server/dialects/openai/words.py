@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import Field, ValidationError
 
 from gateway.catalogue import Model, Shape
 from gateway.config import LimitsConfig, Strict
+from gateway.limits import Limits
 from gateway.server.problems import BAD_REQUEST, NO_KEY, TOO_MANY, Kind, Problem, Refusal, refuse_fields
 from gateway.server.wire import Header, Request, Response, answer_json
 from gateway.task import FailureKind, Run
@@ -28,12 +29,24 @@ _TYPES |= {402: "insufficient_quota", 404: "invalid_request_error", 422: "invali
 _TYPES |= {429: "rate_limit_error"}
 
 
-class OwnWords(Strict):
-    """What a request may say to the gateway itself."""
+class _OwnWords(Strict):
+    """A request's `gateway`."""
 
     backend: str | tuple[str, ...] = "auto"
     limits: LimitsConfig = LimitsConfig()
     labels: dict[str, str] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What a request says to the gateway itself."""
+
+    backend: str | tuple[str, ...] = "auto"
+    limits: Limits = field(default_factory=Limits)
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+_NOTHING = Own()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +56,7 @@ class Asked:
     model: Model
     shape: Shape
     body: Mapping[str, JSON]
-    own: OwnWords
+    own: Own
 
 
 async def read_asked(request: Request, operation: str) -> Asked:
@@ -60,9 +73,8 @@ async def read_asked(request: Request, operation: str) -> Asked:
         raise Refusal(
             NO_MODEL, f"the model {name!r} has no models.{name}.openai.{operation}", more={"param": "model"}
         )
-    return Asked(
-        model, shape, {word: value for word, value in body.items() if word != "gateway"}, _read_own(body)
-    )
+    own = _read_own(body.pop("gateway")) if "gateway" in body else _NOTHING
+    return Asked(model, shape, body, own)
 
 
 def find_model(request: Request, name: str) -> Model:
@@ -73,9 +85,10 @@ def find_model(request: Request, name: str) -> Model:
     return model
 
 
-def _read_own(body: Mapping[str, JSON]) -> OwnWords:
+def _read_own(words: JSON) -> Own:
     try:
-        return OwnWords.model_validate(body.get("gateway", {}))
+        read = _OwnWords.model_validate(words)
+        return Own(read.backend, read.limits.make_limits(), read.labels)
     except ValidationError as error:
         raise refuse_fields(error.errors(include_url=False, include_input=False), "gateway") from None
 
