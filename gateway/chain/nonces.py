@@ -6,18 +6,20 @@ one lands. So a nonce whose transaction may be somewhere is never given to anoth
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from gateway.chain.prepared import Prepared
 from gateway.chain.rpc import Asks, request_many
 from gateway.clock import Clock, SystemClock
 from gateway.errors import GatewayError, Misbehaved
 from gateway.types import JSON
+
+T = TypeVar("T")
 
 
 class NonceInUse(GatewayError):
@@ -60,33 +62,28 @@ class NonceRow:
         return self.prepared is not None and self.prepared.hash == prepared.hash
 
 
+class Signed(NamedTuple):
+    """What was signed.
+
+    Attributes:
+        prepared: the transaction.
+        owner: whose act it is; empty: whoever has its nonce.
+        holder: for whom its nonce was given out; empty: whoever has it.
+    """
+
+    prepared: Prepared
+    owner: str = ""
+    holder: str = ""
+
+
 class NonceBook(Protocol):
-    """Where nonces are written down. Each method is one transaction; several processes may share a book."""
+    """Where nonces are written down. Several processes may share a book."""
 
-    async def allocate(self, key: LaneKey, owner: str, chain_next: int) -> int:
-        """Give out the lowest nonce that is free, write a HELD row for it, and return it.
+    async def change(self, key: LaneKey, work: Callable[[Pages], T]) -> T:
+        """Let `work` read and change what is written down of a lane, alone; return what it returns.
 
-        Free are those that were given back, and those above all that were ever given out; never one below
-        `chain_next`, the chain's own next nonce, which may be behind the book's (pending transactions).
+        It may be called again, and only its last call counts.
         """
-
-    async def put(self, key: LaneKey, rows: Sequence[NonceRow]) -> None:
-        """Write rows, over any of the same nonces; nonces up to them count as given out."""
-
-    async def give_back(self, key: LaneKey, nonce: int) -> None:
-        """Drop a row and let its nonce be given out again."""
-
-    async def settle(self, key: LaneKey, below: int) -> None:
-        """Forget all rows and free nonces below this one: the chain has used them up."""
-
-    async def get_row(self, key: LaneKey, nonce: int) -> NonceRow | None:
-        """Return the row of a nonce, if it is given out and not settled."""
-
-    async def get_rows(self, key: LaneKey) -> list[NonceRow]:
-        """Return the rows, lowest nonce first."""
-
-    async def get_free(self, key: LaneKey) -> list[int]:
-        """Return the nonces that were given back and lie below others that were given out, in order."""
 
 
 @dataclass
@@ -104,7 +101,11 @@ class Pages:
     rows: dict[int, NonceRow] = field(default_factory=dict)
 
     def allocate(self, owner: str, chain_next: int) -> int:
-        """See `NonceBook.allocate`."""
+        """Give out the lowest nonce that is free, write a HELD row for it, and return it.
+
+        Free are those that were given back, and those above all that were ever given out; never one below
+        `chain_next`, the chain's own next nonce, which may be behind the book's (pending transactions).
+        """
         self.free = {nonce for nonce in self.free if nonce >= chain_next}
         self.following = max(self.following, chain_next)
         nonce = min(self.free, default=self.following)
@@ -112,14 +113,14 @@ class Pages:
         return nonce
 
     def put(self, rows: Sequence[NonceRow]) -> None:
-        """See `NonceBook.put`."""
+        """Write rows, over any of the same nonces; nonces up to them count as given out."""
         for row in rows:
             self.rows[row.nonce] = row
             self.free.discard(row.nonce)
             self.following = max(self.following, row.nonce + 1)
 
     def give_back(self, nonce: int) -> None:
-        """See `NonceBook.give_back`."""
+        """Drop a row and let its nonce be given out again."""
         if self.rows.pop(nonce, None) is None:
             return
         self.free.add(nonce)
@@ -128,48 +129,25 @@ class Pages:
             self.free.discard(self.following)
 
     def settle(self, below: int) -> None:
-        """See `NonceBook.settle`."""
+        """Forget all rows and free nonces below this one: the chain has used them up."""
         self.free = {nonce for nonce in self.free if nonce >= below}
         self.rows = {nonce: row for nonce, row in self.rows.items() if nonce >= below}
         self.following = max(self.following, below)
+
+    def list_rows(self) -> list[NonceRow]:
+        """Return the rows, lowest nonce first."""
+        return [row for _, row in sorted(self.rows.items())]
 
 
 class MemoryNonceBook:
     """A `NonceBook` that lives as long as the process."""
 
     def __init__(self) -> None:
-        self._lanes: dict[LaneKey, Pages] = {}
+        self._lanes: defaultdict[LaneKey, Pages] = defaultdict(Pages)
 
-    async def allocate(self, key: LaneKey, owner: str, chain_next: int) -> int:
-        """See `NonceBook.allocate`."""
-        return self._open(key).allocate(owner, chain_next)
-
-    async def put(self, key: LaneKey, rows: Sequence[NonceRow]) -> None:
-        """See `NonceBook.put`."""
-        self._open(key).put(rows)
-
-    async def give_back(self, key: LaneKey, nonce: int) -> None:
-        """See `NonceBook.give_back`."""
-        self._open(key).give_back(nonce)
-
-    async def settle(self, key: LaneKey, below: int) -> None:
-        """See `NonceBook.settle`."""
-        self._open(key).settle(below)
-
-    async def get_row(self, key: LaneKey, nonce: int) -> NonceRow | None:
-        """See `NonceBook.get_row`."""
-        return self._open(key).rows.get(nonce)
-
-    async def get_rows(self, key: LaneKey) -> list[NonceRow]:
-        """See `NonceBook.get_rows`."""
-        return [row for _, row in sorted(self._open(key).rows.items())]
-
-    async def get_free(self, key: LaneKey) -> list[int]:
-        """See `NonceBook.get_free`."""
-        return sorted(self._open(key).free)
-
-    def _open(self, key: LaneKey) -> Pages:
-        return self._lanes.setdefault(key, Pages())
+    async def change(self, key: LaneKey, work: Callable[[Pages], T]) -> T:
+        """See `NonceBook.change`."""
+        return work(self._lanes[key])
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +193,6 @@ class NonceLane:
         self._fresh_seconds = fresh_for.total_seconds()
         self._chain_next = 0
         self._asked_at_seconds: float | None = None
-        self._turn = asyncio.Lock()
 
     async def refresh(self) -> None:
         """Ask the chain for its next nonce, if the last answer is old. Raises as `rpc.request`.
@@ -226,69 +203,87 @@ class NonceLane:
         if self._asked_at_seconds is not None and now - self._asked_at_seconds < self._fresh_seconds:
             return
         latest, pending = await self._fetch_counts()
-        await self._book.settle(self.key, latest)
+        await self._change(lambda pages: pages.settle(latest))
         self._chain_next = max(self._chain_next, pending)
         self._asked_at_seconds = now
 
-    async def allocate(self, owner: str) -> int:
-        """Give out a nonce; it is HELD. `refresh` before it. Raises as `rpc.request`."""
+    async def allocate(self, owners: Sequence[str]) -> list[int]:
+        """Give each owner a nonce, in order; they are HELD. `refresh` before it. Raises as `rpc.request`."""
         if self._asked_at_seconds is None:
             await self.refresh()
-        async with self._turn:
-            return await self._book.allocate(self.key, owner, self._chain_next)
+        following = self._chain_next
+        return await self._change(lambda pages: [pages.allocate(owner, following) for owner in owners])
 
-    async def write_signed(self, prepared: Prepared, owner: str) -> None:
-        """Write down what was signed with a nonce that is HELD, or what replaces what was sent with it.
+    async def write_signed(self, signed: Sequence[Signed]) -> list[bool]:
+        """Write down what was signed with nonces that are HELD, or what replaces what was sent with them.
 
         A row never goes back: at a nonce where something was SENT, something may be on its way.
 
-        Raises NonceInUse if it is another act's by now: this one took so long that its nonce was reclaimed.
+        Returns per transaction whether it was written; if not, its nonce is another act's by now: this one
+        took so long that it was reclaimed.
         """
-        async with self._turn:
-            before = await self._book.get_row(self.key, prepared.nonce)
-            if owner and before is not None and before.owner != owner:
-                raise NonceInUse(f"nonce {prepared.nonce} of {self.key.address} was given to another act")
+
+        def write(pages: Pages, prepared: Prepared, owner: str, holder: str) -> bool:
+            before = pages.rows.get(prepared.nonce)
+            if holder and before is not None and before.owner != holder:
+                return False
             sent = before is not None and before.state is NonceState.SENT
             state = NonceState.SENT if sent else NonceState.SIGNED
-            row = NonceRow(prepared.nonce, owner or (before.owner if before else ""), state, prepared)
-            await self._book.put(self.key, [row])
+            pages.put([NonceRow(prepared.nonce, owner or (before.owner if before else ""), state, prepared)])
+            return True
+
+        return await self._change(lambda pages: [write(pages, *one) for one in signed])
 
     async def mark_sent(self, items: Sequence[Prepared]) -> list[NonceRow | None]:
         """Write down that these are about to be sent; return their rows as they were before (None: unknown).
 
         One whose nonce is another transaction's by now is left out; the row that is returned shows that.
         """
-        async with self._turn:
-            before = [await self._book.get_row(self.key, item.nonce) for item in items]
-            rows = [
-                NonceRow(item.nonce, row.owner if row else "", NonceState.SENT, item)
-                for item, row in zip(items, before, strict=True)
-                if row is None or row.is_for(item)
-            ]
-            await self._book.put(self.key, rows)
-        return before
+
+        def mark(pages: Pages) -> list[NonceRow | None]:
+            before = [pages.rows.get(item.nonce) for item in items]
+            pages.put(
+                [
+                    NonceRow(item.nonce, row.owner if row else "", NonceState.SENT, item)
+                    for item, row in zip(items, before, strict=True)
+                    if row is None or row.is_for(item)
+                ]
+            )
+            return before
+
+        return await self._change(mark)
 
     async def note_refused(self, prepared: Prepared) -> None:
         """Write down that what was marked as sent was refused, provably: it counts as never sent."""
-        async with self._turn:
-            row = await self._book.get_row(self.key, prepared.nonce)
-            if row is not None and row.is_for(prepared):
-                await self._book.put(self.key, [replace(row, state=NonceState.SIGNED)])
 
-    async def give_back(self, nonce: int, *, refused: bool = False) -> None:
+        def note(pages: Pages) -> None:
+            row = pages.rows.get(prepared.nonce)
+            if row is not None and row.is_for(prepared):
+                pages.put([replace(row, state=NonceState.SIGNED)])
+
+        await self._change(note)
+
+    async def give_back(self, nonce: int, *, refused: bool = False, holder: str = "") -> None:
         """Let a nonce be given out again, because what was signed with it never reached an RPC.
 
         Args:
             nonce: which.
+            holder: for whom it was given out: if it is another's by now, it stays so; empty: whoever has it.
             refused: what was sent with it was sent once, and the answer was a definite no.
 
         Raises NonceInUse if it may have been sent.
         """
-        async with self._turn:
-            row = await self._book.get_row(self.key, nonce)
+
+        def drop(pages: Pages) -> bool:
+            row = pages.rows.get(nonce)
             if row is not None and row.state is NonceState.SENT and not refused:
-                raise NonceInUse(f"nonce {nonce} of {self.key.address} may be on its way")
-            await self._book.give_back(self.key, nonce)
+                return holder not in ("", row.owner)
+            if row is not None and holder in ("", row.owner):
+                pages.give_back(nonce)
+            return True
+
+        if not await self._change(drop):
+            raise NonceInUse(f"nonce {nonce} of {self.key.address} may be on its way")
 
     def suspect(self) -> None:
         """Distrust what the chain last said: the next nonce is asked for again."""
@@ -300,27 +295,37 @@ class NonceLane:
         Raises as `rpc.request`.
         """
         latest, pending = await self._fetch_counts()
-        await self._book.settle(self.key, latest)
-        rows = [row for row in await self._book.get_rows(self.key) if row.nonce >= pending]
-        sent = [row.prepared for row in rows if row.state is NonceState.SENT and row.prepared is not None]
+
+        def look(pages: Pages) -> tuple[list[NonceRow], list[int]]:
+            pages.settle(latest)
+            return pages.list_rows(), sorted(pages.free)
+
+        rows, free = await self._change(look)
+        waiting = [row for row in rows if row.nonce >= pending and row.state is NonceState.SENT]
+        sent = [row.prepared for row in waiting if row.prepared is not None]
         hashes = [("eth_getTransactionByHash", [prepared.hash]) for prepared in sent]
         found = await request_many(self._rpc, hashes)
         missing = tuple(prepared for prepared, seen in zip(sent, found, strict=True) if seen is None)
         highest = max((prepared.nonce for prepared in sent), default=-1)
-        free = await self._book.get_free(self.key)
         return Gaps(missing, tuple(nonce for nonce in free if latest <= nonce < highest))
 
     async def take(self, nonce: int, owner: str) -> bool:
         """Take one nonce that was given back; False if it is gone."""
-        async with self._turn:
-            if nonce not in await self._book.get_free(self.key):
-                return False
-            await self._book.put(self.key, [NonceRow(nonce, owner)])
-            return True
+
+        def take(pages: Pages) -> bool:
+            is_free = nonce in pages.free
+            if is_free:
+                pages.put([NonceRow(nonce, owner)])
+            return is_free
+
+        return await self._change(take)
 
     async def get_rows(self) -> list[NonceRow]:
-        """Return the nonces that are given out and not settled."""
-        return await self._book.get_rows(self.key)
+        """Return the nonces that are given out and not settled, lowest first."""
+        return await self._change(Pages.list_rows)
+
+    async def _change(self, work: Callable[[Pages], T]) -> T:
+        return await self._book.change(self.key, work)
 
     async def _fetch_counts(self) -> tuple[int, int]:
         address = self.key.address

@@ -8,7 +8,7 @@ slept, it finds its nonce taken and signs anew; and of two that sign for one non
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
 
@@ -35,48 +35,21 @@ class SharedNonceBook:
     def __init__(self, notebook: Notebook, place: str, clock: Clock) -> None:
         self._notebook, self._place, self._clock = notebook, place, clock
 
-    async def allocate(self, key: LaneKey, owner: str, chain_next: int) -> int:
-        """See `NonceBook.allocate`."""
-        return await self._turn(key, lambda pages: pages.allocate(owner, chain_next))
-
-    async def put(self, key: LaneKey, rows: Sequence[NonceRow]) -> None:
-        """See `NonceBook.put`."""
-        await self._turn(key, lambda pages: pages.put(rows))
-
-    async def give_back(self, key: LaneKey, nonce: int) -> None:
-        """See `NonceBook.give_back`."""
-        await self._turn(key, lambda pages: pages.give_back(nonce))
-
-    async def settle(self, key: LaneKey, below: int) -> None:
-        """See `NonceBook.settle`."""
-        await self._turn(key, lambda pages: pages.settle(below))
-
-    async def get_row(self, key: LaneKey, nonce: int) -> NonceRow | None:
-        """See `NonceBook.get_row`."""
-        return await self._turn(key, lambda pages: pages.rows.get(nonce))
-
-    async def get_rows(self, key: LaneKey) -> list[NonceRow]:
-        """See `NonceBook.get_rows`."""
-        return await self._turn(key, lambda pages: [row for _, row in sorted(pages.rows.items())])
-
-    async def get_free(self, key: LaneKey) -> list[int]:
-        """See `NonceBook.get_free`."""
-        return await self._turn(key, lambda pages: sorted(pages.free))
-
-    async def _turn(self, key: LaneKey, change: Callable[[Pages], T]) -> T:
+    async def change(self, key: LaneKey, work: Callable[[Pages], T]) -> T:
+        """See `NonceBook.change`."""
         now = self._clock.now().timestamp()
 
-        def work(body: bytes | None) -> tuple[bytes, T]:
+        def turn(body: bytes | None) -> tuple[bytes, T]:
             pages, times = _decode(body)
             for nonce, row in sorted(pages.rows.items(), reverse=True):
                 is_old = now - times.get(nonce, now) > RECLAIM_AFTER.total_seconds()
                 if is_old and row.state is not NonceState.SENT:
                     pages.give_back(nonce)
                     del times[nonce]  # whoever gets it now has time of its own
-            result = change(pages)
+            result = work(pages)
             return _encode(pages, {nonce: times.get(nonce, now) for nonce in pages.rows}), result
 
-        return await self._notebook.change(f"nonces {key.chain_id} {key.address} {self._place}", work)
+        return await self._notebook.change(f"nonces {key.chain_id} {key.address} {self._place}", turn)
 
 
 def _encode(pages: Pages, times: dict[int, float]) -> bytes:

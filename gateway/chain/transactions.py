@@ -7,11 +7,13 @@ The order is: `prepare` (signed, its hash is known, nothing was sent), write the
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from gateway.chain.fees import FeePolicy, Fees, MarketWatch, bump_fees
 from gateway.chain.gather import Gather
-from gateway.chain.nonces import NonceInUse, NonceLane, NonceState
+from gateway.chain.nonces import NonceInUse, NonceLane, NonceState, Signed
 from gateway.chain.pool import RpcPool
 from gateway.chain.prepared import Call, Offer, Prepared
 from gateway.chain.refusals import (
@@ -26,11 +28,21 @@ from gateway.chain.retyping import retype
 from gateway.chain.signer import Signer, SigningFailed, parse_call
 from gateway.chain.whereabouts import Look, look_up
 from gateway.clock import Clock
-from gateway.errors import BackendError
+from gateway.errors import BackendError, GatewayError
 from gateway.types import JSON
 
 _FILLER_GAS = 21_000
+_DESK_SECONDS = 0.002
+_SIGNING_SECONDS, _MOST_AT_ONCE = 2.0, 64  # a nonce that is held waits no longer for its signature
 _OUTBOX_SECONDS = 0.01  # signing twenty takes as long, and a block many times as long
+
+
+class _Order(NamedTuple):
+    """What is to be signed, and for whom."""
+
+    call: Call
+    owner: str
+    offer: Offer
 
 
 class Transactions:
@@ -67,7 +79,10 @@ class Transactions:
         self._outbox = Gather[Prepared, BackendError | None](
             self._broadcast_now, window_seconds=_OUTBOX_SECONDS, in_turn=True
         )
-        self._turn = asyncio.Lock()
+        self._desk = Gather[_Order, Prepared | GatewayError](
+            self._prepare_now, window_seconds=_DESK_SECONDS, in_turn=True
+        )
+        self._at_once = 1
 
     async def fetch_fees(self) -> Fees:
         """Return what to offer now. Raises FeeTooHigh, or as `rpc.request`."""
@@ -102,10 +117,10 @@ class Transactions:
 
         Raises as `estimate`, and SigningFailed; then no nonce is used up.
         """
-        offer = offer or await self.estimate(call)
-        async with self._turn:  # nothing of another act between a nonce and its signature
-            nonce = await self.lane.allocate(owner)
-            return await self._sign_or_give_back(call, nonce, offer, owner)
+        [made] = await self._desk.ask([_Order(call, owner, offer or await self.estimate(call))])
+        if isinstance(made, GatewayError):
+            raise made
+        return made
 
     async def discard(self, prepared: Prepared) -> None:
         """Throw away what was never broadcast; its nonce is given out again. Raises NonceInUse if it was."""
@@ -152,9 +167,8 @@ class Transactions:
         offer = Offer(prepared.gas, bump_fees(prepared.fees, fees) if bump else fees)
         self.policy.check(offer.gas, offer.fees)
         call = parse_call(prepared.raw)
-        async with self._turn:
-            new = await self._sign(call, prepared.nonce, offer)
-            await self.lane.write_signed(new, "")
+        new = await self._sign(call, prepared.nonce, offer)
+        await self.lane.write_signed([Signed(new)])
         return new
 
     async def mend(self) -> int:
@@ -175,22 +189,52 @@ class Transactions:
 
     async def _make_filler(self, nonce: int) -> Prepared | None:
         fees = await self.fetch_fees()
-        async with self._turn:
-            if not await self.lane.take(nonce, "gap"):
-                return None
-            call = Call(self.address, gas=_FILLER_GAS)
-            return await self._sign_or_give_back(call, nonce, Offer(_FILLER_GAS, fees), "gap")
+        if not await self.lane.take(nonce, "gap"):
+            return None
+        call = Call(self.address, gas=_FILLER_GAS)
+        [made] = await self._sign_all([_Order(call, "gap", Offer(_FILLER_GAS, fees))], [nonce])
+        if isinstance(made, GatewayError):
+            raise made
+        return made
 
-    async def _sign_or_give_back(self, call: Call, nonce: int, offer: Offer, owner: str) -> Prepared:
+    async def _prepare_now(self, orders: list[_Order]) -> list[Prepared | GatewayError]:
+        """Give nonces to as many as are signed soon: what takes too long loses them again."""
+        made: list[Prepared | GatewayError] = []
+        while len(made) < len(orders):
+            some = orders[len(made) : len(made) + self._at_once]
+            began = time.monotonic()
+            made += await self._sign_all(some, await self.lane.allocate([order.owner for order in some]))
+            each_seconds = max(1e-6, time.monotonic() - began) / len(some)
+            self._at_once = max(1, min(_MOST_AT_ONCE, int(_SIGNING_SECONDS / each_seconds)))
+        return made
+
+    async def _sign_all(
+        self, orders: Sequence[_Order], nonces: Sequence[int]
+    ) -> list[Prepared | GatewayError]:
+        """Sign each at the next nonce; what can't be signed leaves it to the one after, so no gap stays."""
+        made: list[Prepared | GatewayError] = []
+        signed: list[Signed] = []
+        left = [(nonce, order.owner) for nonce, order in zip(nonces, orders, strict=True)]
+        held = list(left)
         try:
-            prepared = await self._sign(call, nonce, offer)
-            await self.lane.write_signed(prepared, owner)
-        except NonceInUse:
-            raise  # it is another's now, and not ours to give back
+            for order in orders:
+                nonce, holder = left[0]
+                try:
+                    prepared = await self._sign(order.call, nonce, order.offer)
+                except GatewayError as error:
+                    made.append(error)
+                    continue
+                made.append(prepared)
+                signed.append(Signed(prepared, order.owner, holder))
+                del left[0]
+            written = iter(await self.lane.write_signed(signed))
         except BaseException:
-            await self.lane.give_back(nonce)
+            left = held
             raise
-        return prepared
+        finally:
+            for nonce, holder in reversed(left):
+                await self.lane.give_back(nonce, holder=holder)
+        return [one if isinstance(one, GatewayError) or next(written) else _make_taken(one) for one in made]
 
     async def _sign(self, call: Call, nonce: int, offer: Offer) -> Prepared:
         from eth_utils.address import to_checksum_address
@@ -247,3 +291,7 @@ class Transactions:
                 if error.is_nowhere:
                     await self.lane.note_refused(item)
         return [errors[item.hash] for item in items]
+
+
+def _make_taken(prepared: Prepared) -> NonceInUse:
+    return NonceInUse(f"nonce {prepared.nonce} of {prepared.sender} was given to another act")

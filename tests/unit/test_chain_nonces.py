@@ -13,11 +13,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from gateway.chain.fees import Fees
 from gateway.chain.nonces import (
     LaneKey,
-    MemoryNonceBook,
     NonceInUse,
     NonceLane,
     NonceRow,
     NonceState,
+    Pages,
+    Signed,
 )
 from gateway.chain.prepared import Prepared
 from gateway.errors import Misbehaved
@@ -31,18 +32,18 @@ def make_prepared(nonce: int, text: str = "") -> Prepared:
     return Prepared(KEY.chain_id, KEY.address, nonce, "0x00", f"0x{nonce}{text}", 21_000, Fees(1))
 
 
-class BookMachine(RuleBasedStateMachine):
-    """The book against a plain account of who holds what."""
+class PagesMachine(RuleBasedStateMachine):
+    """What is written down against a plain account of who holds what."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.book = MemoryNonceBook()
+        self.pages = Pages()
         self.held: set[int] = set()
         self.chain = 0
 
     @rule()
     def allocate(self) -> None:
-        nonce = asyncio.run(self.book.allocate(KEY, "me", self.chain))
+        nonce = self.pages.allocate("me", self.chain)
         assert nonce not in self.held
         assert nonce >= self.chain
         # The lowest that nobody holds: no gap is left.
@@ -53,34 +54,34 @@ class BookMachine(RuleBasedStateMachine):
     def give_back(self, data: st.DataObject) -> None:
         if self.held:
             nonce = data.draw(st.sampled_from(sorted(self.held)))
-            asyncio.run(self.book.give_back(KEY, nonce))
+            self.pages.give_back(nonce)
             self.held.discard(nonce)
 
     @rule(by=st.integers(min_value=0, max_value=3))
     def chain_moves(self, by: int) -> None:
         lowest_free = next(n for n in range(self.chain, self.chain + 1000) if n not in self.held)
         self.chain = min(self.chain + by, lowest_free)
-        asyncio.run(self.book.settle(KEY, self.chain))
+        self.pages.settle(self.chain)
         self.held = {nonce for nonce in self.held if nonce >= self.chain}
 
     @rule(nonce=st.integers(min_value=0, max_value=30))
     def adopt(self, nonce: int) -> None:
-        """A nonce that the book never gave out turns up, from before a restart."""
-        everything = {*self.held, *asyncio.run(self.book.get_free(KEY))}
+        """A nonce that was never given out turns up, from before a restart."""
+        everything = {*self.held, *self.pages.free}
         if nonce == max(everything, default=self.chain - 1) + 1:
-            asyncio.run(self.book.put(KEY, [NonceRow(nonce, "old")]))
+            self.pages.put([NonceRow(nonce, "old")])
             self.held.add(nonce)
 
     @invariant()
     def rows_are_what_is_held(self) -> None:
-        assert [row.nonce for row in asyncio.run(self.book.get_rows(KEY))] == sorted(self.held)
-        free = asyncio.run(self.book.get_free(KEY))
-        assert not set(free) & self.held
+        assert [row.nonce for row in self.pages.list_rows()] == sorted(self.held)
+        free = self.pages.free
+        assert not free & self.held
         assert all(nonce < max(self.held, default=self.chain) for nonce in free)
 
 
-TestBook = BookMachine.TestCase
-TestBook.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+TestPages = PagesMachine.TestCase
+TestPages.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
 
 
 class Counts:
@@ -102,56 +103,61 @@ class Counts:
         return hex(number) if isinstance(number, int) else number
 
 
+async def allocate(lane: NonceLane, owner: str = "me") -> int:
+    [nonce] = await lane.allocate([owner])
+    return nonce
+
+
 async def test_the_chain_says_where_to_begin_and_is_asked_once() -> None:
     rpc = Counts(5, 7)
     lane = NonceLane(rpc, KEY)
-    assert await asyncio.gather(*(lane.allocate("me") for _ in range(4))) == [7, 8, 9, 10]
+    assert await asyncio.gather(*(allocate(lane) for _ in range(4))) == [7, 8, 9, 10]
     assert rpc.asked <= 4
 
 
 async def test_a_replica_that_lags_changes_nothing_and_another_program_does() -> None:
     rpc = Counts(5, 7)
     lane = NonceLane(rpc, KEY)
-    assert await lane.allocate("me") == 7
+    assert await allocate(lane) == 7
     rpc.latest = rpc.pending = 3
     lane.suspect()
     await lane.refresh()
-    assert await lane.allocate("me") == 8
+    assert await allocate(lane) == 8
     rpc.pending = 20
     await lane.refresh()  # too soon: the chain's last word still counts
-    assert await lane.allocate("me") == 9
+    assert await allocate(lane) == 9
     lane.suspect()
     await lane.refresh()
-    assert await lane.allocate("me") == 20
+    assert await allocate(lane) == 20
 
 
 async def test_what_may_be_sent_is_never_given_back() -> None:
     lane = NonceLane(Counts(), KEY)
-    prepared = make_prepared(await lane.allocate("me"))
-    await lane.write_signed(prepared, "me")
+    prepared = make_prepared(await allocate(lane))
+    assert await lane.write_signed([Signed(prepared, "me", "me")]) == [True]
     [before] = await lane.mark_sent([prepared])
     assert before is not None
     assert before.state is NonceState.SIGNED
     for _ in range(2):
         with pytest.raises(NonceInUse):
             await lane.give_back(prepared.nonce)
-        await lane.write_signed(make_prepared(prepared.nonce, "replaced"), "")
+        await lane.write_signed([Signed(make_prepared(prepared.nonce, "replaced"))])
     [row] = await lane.get_rows()
     assert (row.owner, row.state) == ("me", NonceState.SENT)
     [kept] = await lane.mark_sent([prepared])  # what replaced it has the nonce now
     assert kept == row
     await lane.give_back(prepared.nonce, refused=True)
-    assert await lane.allocate("you") == prepared.nonce
+    assert await allocate(lane, "you") == prepared.nonce
 
 
 async def test_gaps() -> None:
     rpc = Counts()
     lane = NonceLane(rpc, KEY)
     for _ in range(6):
-        await lane.allocate("me")
+        await allocate(lane)
     sent = [make_prepared(nonce) for nonce in (0, 2, 3, 5)]
     for prepared in sent:
-        await lane.write_signed(prepared, "me")
+        assert await lane.write_signed([Signed(prepared, "me", "me")]) == [True]
     await lane.mark_sent(sent)
     await lane.give_back(1)
     assert not await lane.take(4, "gap")  # somebody has it
@@ -169,4 +175,4 @@ async def test_gaps() -> None:
 @pytest.mark.parametrize("count", [None, "none", {}])
 async def test_no_nonce(count: Any) -> None:
     with pytest.raises(Misbehaved):
-        await NonceLane(Counts(count, 0), KEY).allocate("me")
+        await allocate(NonceLane(Counts(count, 0), KEY))
