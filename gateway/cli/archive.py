@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from datetime import UTC, datetime
 
-from gateway.cli.exits import DONE, UsageError
+from gateway.cli.arguments import make_count, parse_past
+from gateway.cli.exits import DONE
 from gateway.cli.stored import open_store
 from gateway.store.archive import Pruning
 
@@ -26,7 +26,7 @@ def _add_prune(parser: argparse.ArgumentParser) -> None:
         "--older-than", metavar="TIME", required=True, help="runs that ended so long ago: 12h, 30d"
     )
     parser.add_argument(
-        "--keep", metavar="N", type=_parse_count, default=0, help="but keep the N runs that ended last"
+        "--keep", metavar="N", type=make_count(0), default=0, help="but keep the N runs that ended last"
     )
     parser.add_argument(
         "--unresolved", action="store_true", help="also those of which nobody knows what they cost"
@@ -39,7 +39,7 @@ async def prune(args: argparse.Namespace) -> int:
     """Forget runs that ended long ago; open runs, and sums on the bill, stay."""
     from gateway.engine.cleaning import prune_all
 
-    before = _parse_past("--older-than", args.older_than)
+    before = parse_past("--older-than", args.older_than)
     which = Pruning(ended_before=before, keep=args.keep, unresolved=args.unresolved)
     async with open_store(args.config) as store:
         if args.dry_run:
@@ -51,24 +51,8 @@ async def prune(args: argparse.Namespace) -> int:
 
 async def export(args: argparse.Namespace) -> int:
     """Print every run whole, with its attempts and costs, oldest first."""
-    since = None if args.since is None else _parse_past("--since", args.since)
+    since = None if args.since is None else parse_past("--since", args.since)
     async with open_store(args.config) as store:
         async for run in store.archive.export(since=since):
             sys.stdout.write(f"{run.model_dump_json().decode()}\n")
     return DONE
-
-
-def _parse_past(option: str, text: str) -> datetime:
-    from gateway.config import parse_duration
-
-    try:
-        return datetime.now(UTC) - parse_duration(text)
-    except (ValueError, OverflowError) as error:
-        raise UsageError(f"{option}: {error}") from error
-
-
-def _parse_count(text: str) -> int:
-    count = int(text)
-    if count < 0:
-        raise ValueError(text)
-    return count

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from datetime import UTC, datetime
 
-from gateway.cli.exits import DONE, UsageError
+from gateway.cli.arguments import parse_past
+from gateway.cli.exits import DONE
 from gateway.cli.stored import open_store
 from gateway.cli.tables import format_table, get_width
 from gateway.cli.words import format_json
@@ -31,12 +31,7 @@ def add_arguments(_name: str, parser: argparse.ArgumentParser) -> None:
 
 async def costs(args: argparse.Namespace) -> int:
     """Show a line for each backend, model and day, and one for all."""
-    from gateway.config import parse_duration
-
-    try:
-        since = datetime.now(UTC) - parse_duration(args.since)
-    except (ValueError, OverflowError) as error:
-        raise UsageError(f"--since: {error}") from error
+    since = parse_past("--since", args.since)
     by = tuple(dict.fromkeys(args.by or BY))
     async with open_store(args.config) as store:
         entries = await store.ledger.list_entries(since, args.key)

@@ -8,7 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.cli.exits import DONE, UsageError
+from gateway.cli.arguments import make_count, parse_port
+from gateway.cli.exits import DONE
 from gateway.cli.parser import Parser
 from gateway.cli.tables import format_table, get_width
 from gateway.cli.words import format_json
@@ -57,12 +58,12 @@ def _add_more(order: str, parser: argparse.ArgumentParser) -> None:
             ("control", "the control page"),
         ):
             parser.add_argument(
-                f"--{port}-port", metavar="N", type=int, default=0, help=f"of {what} (0: a free one)"
+                f"--{port}-port", metavar="N", type=parse_port, default=0, help=f"of {what} (0: a free one)"
             )
         parser.add_argument(
             "--rate-limit",
             metavar="N",
-            type=int,
+            type=make_count(1),
             help="requests a minute that the node allows (real nodes: 60)",
         )
         chain = parser.add_mutually_exclusive_group()
@@ -86,9 +87,11 @@ def _add_more(order: str, parser: argparse.ArgumentParser) -> None:
             help=f"{', '.join(Operation)}; chain: a JSON-RPC method, content: pin or read",
         )
         times = parser.add_mutually_exclusive_group()
-        times.add_argument("--times", metavar="N", type=int, default=1, help="so many times (1)")
+        times.add_argument("--times", metavar="N", type=make_count(1), default=1, help="so many times (1)")
         times.add_argument("--always", action="store_true", help="until it is cleared")
-        parser.add_argument("--skip", metavar="N", type=int, default=0, help="after N good ones (0)")
+        parser.add_argument(
+            "--skip", metavar="N", type=make_count(0), default=0, help="after N good ones (0)"
+        )
 
 
 def _underscored(word: str) -> str:
@@ -131,8 +134,6 @@ async def _order(args: argparse.Namespace) -> int:
     if args.order in ("stop", "start", "restart", "fault"):
         said["name"] = args.name
     if args.order == "fault":
-        if args.times < 1 or args.skip < 0:
-            raise UsageError("--times is at least 1, --skip at least 0")
         times = None if args.always else args.times
         said |= {"fault": args.fault, "on": args.on, "times": times, "skip": args.skip}
     found = await ask(load_state(args.folder), args.order, said)

@@ -6,7 +6,8 @@ import argparse
 import sys
 from datetime import UTC, datetime
 
-from gateway.cli.exits import DONE, UsageError
+from gateway.cli.arguments import make_count, parse_seconds
+from gateway.cli.exits import DONE
 from gateway.cli.progress import open_view
 from gateway.cli.run import follow, show_end
 from gateway.cli.stored import find_run, open_store
@@ -37,7 +38,7 @@ def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     if name == "watch":
         parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
-        parser.add_argument("--timeout", metavar="S", type=float, help="wait at most S seconds")
+        parser.add_argument("--timeout", metavar="S", type=parse_seconds, help="wait at most S seconds")
     if name == "accept":
         parser.add_argument("answer_id", metavar="ANSWER_ID", help="of the answer; `gateway get` shows them")
     if name in ("get", "cancel", "accept"):
@@ -45,7 +46,7 @@ def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             "--wait",
             metavar="S",
-            type=float,
+            type=parse_seconds,
             default=seconds,
             help=f"look after it for S seconds ({seconds:g})",
         )
@@ -57,7 +58,9 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--phase", choices=[phase.value for phase in Phase], help="only runs in this phase")
     parser.add_argument("--model", metavar="NAME", help="only runs of this model")
     parser.add_argument("--backend", metavar="NAME", help="only runs whose newest attempt is there")
-    parser.add_argument("--limit", metavar="N", type=int, default=20, help="at most N, newest first (20)")
+    parser.add_argument(
+        "--limit", metavar="N", type=make_count(1), default=20, help="at most N, newest first (20)"
+    )
 
 
 async def get(args: argparse.Namespace) -> int:
@@ -137,8 +140,6 @@ def _get_answers(run: Run) -> tuple[Answer, ...]:
 
 async def list_runs(args: argparse.Namespace) -> int:
     """List runs, newest first; no backend is asked."""
-    if args.limit < 1:
-        raise UsageError("--limit is at least 1")
     which = RunFilter(
         phase=Phase(args.phase) if args.phase else None,
         model=args.model,

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar, get_args
 
+from gateway.cli.arguments import make_count, parse_name
 from gateway.cli.exits import UsageError
 from gateway.limits import Agree, Explore, Limits, OnDoubt, OnFailed, Sort, WhenAllOpen
 from gateway.task import Accept
@@ -31,13 +32,13 @@ def add_owner_arguments(parser: argparse.ArgumentParser) -> None:
         default="first",
         help="of several answers: the first valid one (default), the cheapest, or by hand: `gateway accept`",
     )
-    group.add_argument("--key", metavar="NAME", help="whose it is: budgets with this key count it")
+    group.add_argument(
+        "--key", metavar="NAME", type=parse_name, help="whose it is: budgets with this key count it"
+    )
 
 
 def make_limits(args: argparse.Namespace) -> Limits:
     """Make the limits that the words describe; the library says what contradicts. Raises UsageError."""
-    if args.max_attempts is not None and args.max_attempts < 1:
-        raise UsageError("--max-attempts is at least 1")
     return Limits(**get_given(args))
 
 
@@ -84,7 +85,7 @@ def _add_choice_of_backends(group: argparse._ArgumentGroup) -> None:
 def _add_bounds(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--max-cost", metavar="MONEY", help='the most it may cost, as "0.01 USD"')
     group.add_argument("--deadline", metavar="TIME", help="when it must have ended: 30s, 15m, 2h")
-    group.add_argument("--max-attempts", metavar="N", type=int, help="count every attempt anywhere")
+    group.add_argument("--max-attempts", metavar="N", type=make_count(1), help="count every attempt anywhere")
     group.add_argument(
         "--on-failed",
         choices=get_args(OnFailed),

@@ -12,7 +12,7 @@ from importlib import import_module
 from gateway.cli.exits import choose_exit, describe_error
 from gateway.cli.parser import Parser, add_global_options
 
-_COMMANDS = {
+COMMANDS = {
     "run": ("gateway.cli.run", "run a task, wait for it and print its answer"),
     "submit": ("gateway.cli.run", "give a task away and print its run's id"),
     "get": ("gateway.cli.follow", "show a run"),
@@ -97,7 +97,7 @@ def _make_parser(words: Sequence[str]) -> Parser:
     parser.set_defaults(config=None, debug=False)
     add_global_options(parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
-    for name, (module, summary) in _COMMANDS.items():
+    for name, (module, summary) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
         if name in words:  # the others stay unloaded: the command starts quickly
             import_module(module).add_arguments(name, command)

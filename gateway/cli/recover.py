@@ -7,6 +7,7 @@ import asyncio
 import sys
 from datetime import UTC, datetime
 
+from gateway.cli.arguments import parse_seconds
 from gateway.cli.exits import DONE, RUN_FAILED
 from gateway.cli.tables import format_table, get_width
 from gateway.cli.words import format_cost, format_json
@@ -22,7 +23,7 @@ _LEFT_ALONE = "left alone"
 def add_arguments(_name: str, parser: argparse.ArgumentParser) -> None:
     """Take how long to stay with the runs."""
     parser.add_argument(
-        "--timeout", metavar="S", type=float, help="stay at most S seconds (default: to the end)"
+        "--timeout", metavar="S", type=parse_seconds, help="stay at most S seconds (default: to the end)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(call=recover)

@@ -7,6 +7,7 @@ import asyncio
 import json
 import sys
 
+from gateway.cli.arguments import parse_name, parse_seconds
 from gateway.cli.exits import DONE, UsageError
 from gateway.cli.progress import View, open_view
 from gateway.cli.task_words import add_task_arguments, get_backend, make_task
@@ -25,6 +26,7 @@ def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--idempotency-key",
         metavar="KEY",
+        type=parse_name,
         help="your own word for this task: given again, it is the same run",
     )
     shown = parser.add_argument_group("what is shown")
@@ -36,7 +38,9 @@ def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
         parser.set_defaults(call=submit)
         return
     shown.add_argument("--stream", action="store_true", help="print pieces of the answer as they come")
-    shown.add_argument("--timeout", metavar="S", type=float, help="wait at most S seconds; the run goes on")
+    shown.add_argument(
+        "--timeout", metavar="S", type=parse_seconds, help="wait at most S seconds; the run goes on"
+    )
     parser.set_defaults(call=run)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from gateway.cli.arguments import make_count, parse_name
 from gateway.cli.exits import DONE, UsageError
 from gateway.cli.stored import find_run
 from gateway.cli.words import clean
@@ -18,9 +19,15 @@ def add_arguments(_name: str, parser: argparse.ArgumentParser) -> None:
     cost.add_argument("--cost", metavar="MONEY", help='what it cost: "0.01 USD"')
     cost.add_argument("--not-charged", action="store_true", help="it cost nothing")
     parser.add_argument(
-        "--evidence", metavar="TEXT", required=True, help="how you know: an invoice, a transaction"
+        "--evidence",
+        metavar="TEXT",
+        type=parse_name,
+        required=True,
+        help="how you know: an invoice, a transaction",
     )
-    parser.add_argument("--attempt", metavar="N", type=int, help="which attempt, if several are unknown")
+    parser.add_argument(
+        "--attempt", metavar="N", type=make_count(1), help="which attempt, if several are unknown"
+    )
     parser.add_argument("--json", action="store_true", help="print the run as JSON")
     parser.set_defaults(call=settle)
 

@@ -254,7 +254,7 @@ def read_options(*headings: str) -> set[str]:
     return {row[0].strip("`") for heading in headings for row in tables.get(heading, [])}
 
 
-COMMANDS = sorted(cli_main._COMMANDS)
+COMMANDS = sorted(cli_main.COMMANDS)
 
 
 def test_cli_has_every_command() -> None:

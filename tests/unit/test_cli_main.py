@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cli.exits import choose_exit, describe_error
-from gateway.cli.main import main
+from gateway.cli.main import COMMANDS, main
 from gateway.cli.parser import Parser
 from gateway.cli.task_words import add_task_arguments, get_backend, make_task
 from gateway.errors import (
@@ -30,9 +30,6 @@ from gateway.errors import (
 from gateway.files import File
 from gateway.task import Task
 from gateway.types import Money
-
-COMMANDS = ["run", "submit", "get", "watch", "cancel", "runs", "recover", "plan", "backends", "models"]
-COMMANDS += ["doctor", "devnet", "demo", "accept", "costs"]
 
 CONFIG = """\
 [gateway]
@@ -81,18 +78,7 @@ def fail(capsys: pytest.CaptureFixture[str], *words: str, status: int = 2) -> st
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     told = capsys.readouterr().out
-    for command in (
-        "run",
-        "submit",
-        "get",
-        "watch",
-        "cancel",
-        "runs",
-        "plan",
-        "backends",
-        "models",
-        "doctor",
-    ):
+    for command in COMMANDS:
         assert f"\n    {command} " in told
     assert "exit status" in told
 
@@ -157,7 +143,18 @@ def test_a_choice_names_what_there_is(capsys: pytest.CaptureFixture[str]) -> Non
         (["cancel", "run_unknown"], "there is no run run_unknown"),
         (["runs", "--limit", "0"], "--limit"),
         (["devnet", "status"], "no devnet runs in"),
-        (["devnet", "fault", "node1", "hang", "--times", "0"], "--times is at least 1"),
+        (["run", "sentiment", "--text", "x", "--timeout", "nan"], "'nan' is not a number of seconds"),
+        (["run", "sentiment", "--text", "x", "--timeout", "soon"], "'soon' is not a number of seconds"),
+        (["run", "sentiment", "--text", "x", "--idempotency-key", ""], "--idempotency-key: it is empty"),
+        (["run", "sentiment", "--text", "x", "--key", " "], "--key: it is empty"),
+        (["cancel", "run_unknown", "--wait", "-1"], "'-1' is not a number of seconds"),
+        (["costs", "--since", "soon"], "--since: 'soon' is not a duration"),
+        (["costs", "--since", "999999d"], "--since: '999999d' is longer ago than any run can be"),
+        (["prune", "--older-than", "1d", "--keep", "-1"], "'-1' is not a whole number of at least 0"),
+        (["settle", "run_unknown", "--not-charged", "--evidence", ""], "--evidence: it is empty"),
+        (["devnet", "fault", "node1", "hang", "--times", "0"], "'0' is not a whole number of at least 1"),
+        (["devnet", "up", "--node-port", "65536"], "'65536' is not a port"),
+        (["devnet", "up", "--rate-limit", "0"], "'0' is not a whole number of at least 1"),
         (["devnet", "up", "--chain", "--no-chain"], "not allowed with argument --chain"),
         (["devnet", "up"], "--force replaces it"),
     ],
