@@ -16,6 +16,7 @@ from benchmarks.kill_matrix.lanes import ROOT, measure_lane
 from benchmarks.kill_matrix.stores import PLACES, Place
 from benchmarks.kill_matrix.table import format_page
 from benchmarks.lost_answer.place import read_place
+from benchmarks.page import write_part
 
 COMMAND = "python -m benchmarks.kill_matrix"
 PAGE = ROOT / "docs" / "kill_matrix.md"
@@ -36,7 +37,7 @@ def main() -> int:
     print(page)
     print(f"took {time.monotonic() - began:.0f} s", file=sys.stderr)
     if args.adapter is None and args.store is None:
-        PAGE.write_text(page, encoding="utf-8")
+        write_part("the matrix", page, PAGE)
     broken = find_all_broken(cells)
     for line in broken:
         print(f"BROKEN PROMISE: {line}", file=sys.stderr)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from benchmarks.kill_matrix.points import At, Point, Write
 from gateway.adapter import Adapter
 from gateway.lifecycle import AttemptStatus
 from gateway.store.protocol import Store
 from gateway.task import Attempt, Event, Handle, Run, Snapshot
+
+T = TypeVar("T")
 
 
 def die() -> None:
@@ -30,20 +33,23 @@ class DeadlyStore:
         """Be the store in all that is not a write."""
         return getattr(self._store, name)
 
-    async def create(self, run: Run, *, owner: str) -> int:
+    def create(self, run: Run, *, owner: str) -> asyncio.Future[int]:
         """Write a run down, or die."""
         self._strike(At.STORE_BEFORE, Write.RUN)
-        fence = await self._store.create(run, owner=owner)
-        self._strike(At.STORE_AFTER, Write.RUN)
-        return fence
+        return self._die_after(self._store.create(run, owner=owner), Write.RUN)
 
-    async def save(self, run: Run, **words: Any) -> None:
+    def save(self, run: Run, **words: Any) -> asyncio.Future[None]:
         """Write a run's change down, or die."""
         write = name_write(self._seen.get(run.id), run)
         self._seen[run.id] = run
         self._strike(At.STORE_BEFORE, write)
-        await self._store.save(run, **words)
-        self._strike(At.STORE_AFTER, write)
+        return self._die_after(self._store.save(run, **words), write)
+
+    def _die_after(self, written: Awaitable[T], write: Write) -> asyncio.Future[T]:
+        """Strike when it is on the disk, before anybody else hears of that."""
+        future = asyncio.ensure_future(written)
+        future.add_done_callback(lambda _: self._strike(At.STORE_AFTER, write))
+        return future
 
     def _strike(self, at: At, write: Write) -> None:
         if (self._point.at, self._point.write) == (at, write):

@@ -6,12 +6,15 @@ One adapter goes through all points; the others through those where they differ 
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from benchmarks.kill_matrix.cells import Cell, Found, Way, find_all_broken
 from benchmarks.kill_matrix.kinds import Inferencesh, Infernet, Kind, Ogpu
 from benchmarks.kill_matrix.lanes import measure_lane
+from benchmarks.kill_matrix.peers.__main__ import Contender, measure
+from benchmarks.kill_matrix.peers.backend import ANSWER_LOST, NEVER_ARRIVES
 from benchmarks.kill_matrix.points import POINTS, At, Point, Write
 from benchmarks.kill_matrix.stores import PLACES, SQLITE, Place
 
@@ -55,6 +58,13 @@ async def test_where_a_backend_differs(
     in_doubt = {cell.point for cell in cells if cell.found.in_doubt}
     assert in_doubt == ({OF_DOUBT[0]} if kind is Inferencesh else set())
     assert {cell.submitted for cell in cells} == ({0, 1} if in_doubt else {1})
+
+
+async def test_the_script_for_peers_finds_nothing_paid_twice_with_ours(tmp_path: Path) -> None:
+    """The peers themselves are not installed for a test."""
+    points = (NEVER_ARRIVES, ANSWER_LOST, "end submit")
+    found = await measure([Contender("ours", "ours.py", lambda: f"sqlite:///{tmp_path / 'runs.db'}")], points)
+    assert [(cell.paid, cell.told) for cell in found["ours"]] == [(1, "finished")] * len(points)
 
 
 def make_cell(found: Found, *, way: Way = Way.RESTART, **counts: int) -> Cell:
