@@ -19,6 +19,7 @@ def add_arguments(_name: str, parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fd", metavar="N", type=int, help="a listening socket that the parent process has opened"
     )
+    parser.add_argument("--door", metavar="PATH", help="a socket, for the other workers of that process")
     add_log_format(parser)
     parser.set_defaults(call=serve, loop_factory=make_loop)
 
@@ -53,7 +54,9 @@ async def serve(args: argparse.Namespace) -> int:
         await serve_many(args.config, host=args.host, port=args.port, workers=workers, more=more, say=_say)
     else:
         say = _say if args.fd is None else _say_nothing
-        await serve_one(args.config, host=args.host, port=args.port, workers=workers, fd=args.fd, say=say)
+        await serve_one(
+            args.config, host=args.host, port=args.port, workers=workers, fd=args.fd, door=args.door, say=say
+        )
     return DONE
 
 

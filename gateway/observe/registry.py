@@ -6,7 +6,7 @@ A family's child is looked up once by its labels and then held: counting is one 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
@@ -116,6 +116,33 @@ class Registry:
     def write(self) -> str:
         """Return all as Prometheus reads it."""
         return "".join(line for family in self._families for line in family.write())
+
+
+def merge(texts: Mapping[str, str], label: str) -> str:
+    """Return the texts of several registries as one, in which `label` says whose each line is.
+
+    They are not summed up: where one registry began anew a sum would fall, and look as if all had.
+    """
+    families: dict[str, list[str]] = {}
+    for value, text in texts.items():
+        whose = write_labels((label,), (value,))
+        family: list[str] = []
+        for line in text.splitlines(keepends=True):
+            if line.startswith("# HELP "):
+                family = families.setdefault(line, [])
+            elif not line.startswith("#"):
+                family.append(_add_label(line, whose))
+            elif not family:
+                family.append(line)
+    return "".join(line for head, lines in families.items() for line in (head, *lines))
+
+
+def _add_label(line: str, label: str) -> str:
+    name, sign, rest = line.partition("{")
+    if sign:
+        return f"{name}{{{label},{rest}"
+    name, _, rest = line.partition(" ")
+    return f"{name}{{{label}}} {rest}"
 
 
 def write_gauge(name: str, told: str, labels: Labels, values: Iterable[tuple[Labels, float]]) -> str:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway.server.bodies import EventsQuery
 from gateway.server.callers import KeyScope
+from gateway.server.reloading import works_on
 from gateway.server.routes import Operation, Route
 from gateway.server.service import Service
 from gateway.server.stopping import Stopping
 from gateway.server.tapes import Place, Placed, read_placed
 from gateway.server.views import view_event
 from gateway.server.wire import Answer, Request, Response, Stream, answer_json, encode
+
+if TYPE_CHECKING:
+    from gateway.server.siblings import Siblings
 
 SSE_HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -50,24 +54,56 @@ def _read_place(request: Request) -> Place:
     return Place(0)
 
 
-def read_events(service: Service, run_id: str, after: Place) -> AsyncIterator[Placed]:
-    """Yield a run's events after a place: from its tape if it streams here, else as they are stored."""
-    tape = service.tapes.get(run_id)
-    if tape is not None:
-        return tape.read(after)
-    return read_placed(service.find_gateway(run_id).events(run_id, after=after.seq), Place(after.seq))
+async def read_events(service: Service, run_id: str, after: Place) -> AsyncIterator[Placed]:
+    """Yield a run's events after a place, to its end."""
+    async with aclosing(read_batches(service, run_id, after)) as batches:  # type: ignore[type-var]  # generators
+        async for batch in batches:
+            for placed in batch:
+                yield placed
 
 
 def read_batches(service: Service, run_id: str, after: Place) -> AsyncIterator[Sequence[Placed]]:
     """Yield the same, and together what has come meanwhile."""
+    if service.siblings is None or works_here(service, run_id):
+        return read_batches_here(service, run_id, after)
+    return _read_beside(service, service.siblings, run_id, after)
+
+
+def works_here(service: Service, run_id: str) -> bool:
+    """Say whether this process works on a run, or has recorded it."""
+    return service.tapes.get(run_id) is not None or works_on(service.find_gateway(run_id), run_id)
+
+
+def read_batches_here(service: Service, run_id: str, after: Place) -> AsyncIterator[Sequence[Placed]]:
+    """Yield what this process knows of them: from its tape if it streams here, else as they are stored."""
     tape = service.tapes.get(run_id)
-    return tape.read_batches(after) if tape is not None else _take_each(read_events(service, run_id, after))
+    if tape is not None:
+        return tape.read_batches(after)
+    events = service.find_gateway(run_id).events(run_id, after=after.seq)
+    return _take_each(read_placed(events, Place(after.seq)))
 
 
 async def _take_each(events: AsyncIterator[Placed]) -> AsyncIterator[Sequence[Placed]]:
     async with aclosing(events) as each:  # type: ignore[type-var]  # generators
         async for placed in each:
             yield (placed,)
+
+
+async def _read_beside(
+    service: Service, siblings: Siblings, run_id: str, after: Place
+) -> AsyncIterator[Sequence[Placed]]:
+    """Yield them from the worker that works on the run; what it does not tell, as it is stored."""
+    is_over = False
+    async with aclosing(siblings.read_batches(run_id, after)) as batches:  # type: ignore[type-var]  # generators
+        async for batch in batches:
+            after, last = batch[-1]
+            is_over = last.kind == "end"
+            yield batch
+    if is_over:
+        return
+    async with aclosing(read_batches_here(service, run_id, after)) as batches:  # type: ignore[type-var]  # same
+        async for batch in batches:
+            yield batch
 
 
 async def stream_events(service: Service, run_id: str, after: Place) -> AsyncIterator[bytes]:

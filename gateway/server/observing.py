@@ -135,7 +135,10 @@ async def show_metrics(request: Request) -> Answer:
         raise _make_refusal()
     if service.settings.metrics == "admin":
         service.keys.find_caller(read_key(request.scope)).require(KeyScope.ADMIN)
-    return answer_bytes((await service.observing.write(service)).encode(), CONTENT_TYPE)
+    text = await service.observing.write(service)
+    if service.siblings is not None:
+        text = await service.siblings.add_metrics(text)
+    return answer_bytes(text.encode(), CONTENT_TYPE)
 
 
 def _make_refusal() -> Refusal:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gateway.observe.stopwatch import Stopwatch
     from gateway.server.callers import Caller
     from gateway.server.observing import Observing
+    from gateway.server.siblings import Siblings
     from gateway.store.protocol import Store
 
 _log = logging.getLogger("gateway.server")
@@ -42,6 +43,7 @@ class Service:
         tapes: recordings of runs that stream.
         make_store: opens another door to the same data, for the gateway of a changed configuration.
         observing: what is told of the server; None where nothing is configured.
+        siblings: the other workers of this server; None if there are none.
         in_flight: (key, idempotency key) of requests under way.
         stopping: set once no new runs are taken: streams and long polls end soon after.
     """
@@ -60,6 +62,7 @@ class Service:
         self.tapes = Tapes()
         self.make_store: Callable[[], Store] = lambda: self.store
         self.observing: Observing | None = None
+        self.siblings: Siblings | None = None
         self.in_flight: set[tuple[str | None, str | None]] = set()
         self.stopping = Stopping()
         self._chores: set[asyncio.Task[None]] = set()
@@ -159,6 +162,8 @@ class Service:
         for chore in chores:
             chore.cancel()
         await asyncio.gather(*chores, return_exceptions=True)
+        if self.siblings is not None:
+            await self.siblings.aclose()
         await self.tapes.aclose()
         for gateway in (*self.retired, self.gateway):
             await gateway.aclose()

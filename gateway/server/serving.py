@@ -21,6 +21,7 @@ from gateway.server.making import make_gateway, make_service
 from gateway.server.observing import get_observer
 from gateway.server.reloading import Reloader
 from gateway.server.service import Service
+from gateway.server.siblings import Siblings
 
 _PARENT_SECONDS = 1.0
 
@@ -57,6 +58,7 @@ async def serve(
     port: int | None = None,
     workers: int | None = None,
     fd: int | None = None,
+    door: str | None = None,
     say: Callable[[str], None],
 ) -> None:
     """Serve until a signal ends it.
@@ -67,6 +69,7 @@ async def serve(
         port: on which port; as configured if absent.
         workers: how many processes share the port; this one is one of them.
         fd: a listening socket that this process was started with, instead of host and port.
+        door: where it answers the other workers; see gateway.server.siblings.
         say: is told where it listens, once it takes requests.
 
     Raises:
@@ -98,6 +101,9 @@ async def serve(
                 changed, service.make_store(), service.clock, service.keys, get_observer(service.observing)
             ),
         )
+        if door is not None:
+            service.siblings = Siblings(service, Path(door))
+            await service.siblings.open()
         with _hear_hangup(service, reloader):
             if fd is not None:
                 service.begin(_follow_parent(server, os.getppid()))

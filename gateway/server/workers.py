@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from tempfile import mkdtemp
 
 from gateway.config import load, make_store_url
 from gateway.errors import ConfigError
@@ -48,25 +50,36 @@ async def serve_many(
         await store.aclose()
     words = ["serve", "--fd", str(listening.fileno()), "--workers", str(workers), *more]
     words += ["--config", str(config_path)] if config_path is not None else []
-    family = Family(words, listening, config.server.shutdown_timeout.total_seconds() + _KILL_AFTER_SECONDS)
+    folder = Path(mkdtemp(prefix="gateway-"))  # only this user may look into it
+    seconds = config.server.shutdown_timeout.total_seconds() + _KILL_AFTER_SECONDS
+    family = Family(words, listening, folder, seconds)
     loop = asyncio.get_running_loop()
     for sig in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(sig, family.stop)
     loop.add_signal_handler(signal.SIGHUP, family.tell, signal.SIGHUP)
     say(f"the gateway listens on {get_url(listening)} with {workers} workers; Ctrl-C ends it")
     try:
-        await asyncio.gather(*(family.keep_one(say) for _ in range(workers)))
+        await asyncio.gather(*(family.keep_one(number + 1, say) for number in range(workers)))
     finally:
         listening.close()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Family:
     """The worker processes."""
 
-    def __init__(self, words: Sequence[str], listening: socket.socket, seconds: float) -> None:
-        """Make it without workers; `seconds` is how long one may take to end."""
+    def __init__(self, words: Sequence[str], listening: socket.socket, folder: Path, seconds: float) -> None:
+        """Make it without workers.
+
+        Args:
+            words: what each is started with.
+            listening: the socket that they share.
+            folder: where each listens for the others.
+            seconds: how long one may take to end.
+        """
         self._command = [sys.executable, "-m", "gateway", *words]
         self._fd = listening.fileno()
+        self._folder = folder
         self._seconds = seconds
         self._workers: set[asyncio.subprocess.Process] = set()
         self._stopping = asyncio.Event()
@@ -82,12 +95,12 @@ class Family:
         self._stopping.set()
         self.tell(signal.SIGTERM)
 
-    async def keep_one(self, say: Callable[[str], None]) -> None:
-        """Keep one worker running, with another in its place if it dies, until all shall end."""
+    async def keep_one(self, number: int, say: Callable[[str], None]) -> None:
+        """Keep the worker of a number running, with another in its place if it dies, until all shall end."""
         wait = _AGAIN_SECONDS[0]
         while not self._stopping.is_set():
             began = asyncio.get_running_loop().time()
-            status = await self._run_one()
+            status = await self._run_one(number)
             if self._stopping.is_set():
                 return
             lived = asyncio.get_running_loop().time() - began
@@ -97,8 +110,9 @@ class Family:
                 async with asyncio.timeout(wait):
                     await self._stopping.wait()
 
-    async def _run_one(self) -> int:
-        worker = await asyncio.create_subprocess_exec(*self._command, pass_fds=[self._fd])
+    async def _run_one(self, number: int) -> int:
+        door = str(self._folder / f"{number}.sock")
+        worker = await asyncio.create_subprocess_exec(*self._command, "--door", door, pass_fds=[self._fd])
         self._workers.add(worker)
         try:
             if self._stopping.is_set():

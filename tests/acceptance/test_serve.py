@@ -3,58 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from served import end, get, give, is_sent, list_children, make_client, serving
 from terminal import PATIENCE_SECONDS, Terminal, kill, read_until, wait_until
-
-
-@contextmanager
-def serving(terminal: Terminal, *words: str) -> Iterator[tuple[subprocess.Popen[str], httpx2.Client]]:
-    """Serve on a free port; gives the process, which may end in between, and a client to it."""
-    process = terminal.start("serve", "--port", "0", *words)
-    try:
-        line = read_until(process.stdout, "listens on")
-        url = re.search(r"http://\S+?:\d+", line)
-        assert url
-        base_url = url[0].replace("0.0.0.0", "127.0.0.1")
-        with httpx2.Client(base_url=base_url, timeout=PATIENCE_SECONDS, trust_env=False) as client:
-            yield process, client
-    finally:
-        if process.poll() is None:
-            end(process)
-
-
-def end(process: subprocess.Popen[str]) -> str:
-    """End it as a service manager does; returns what it said of errors."""
-    process.terminate()
-    _, errors = process.communicate(timeout=PATIENCE_SECONDS)
-    assert process.returncode == 0, errors
-    return errors
-
-
-def give(client: httpx2.Client, model: str, wait: float = 0, **body: Any) -> Any:
-    answer = client.post("/v1/runs", params={"wait": wait}, json={"model": model, **body})
-    assert answer.status_code in (200, 202), answer.text
-    return answer.json()
-
-
-def get(client: httpx2.Client, run_id: str) -> Any:
-    answer = client.get(f"/v1/runs/{run_id}", params={"wait": 30})
-    assert answer.status_code == 200, answer.text
-    return answer.json()
-
-
-def is_sent(client: httpx2.Client, run_id: str) -> bool:
-    attempts = client.get(f"/v1/runs/{run_id}").json()["attempts"]
-    return bool(attempts) and attempts[-1]["status"] == "submitted"
 
 
 def test_a_killed_server_finishes_its_runs_and_pays_once(terminal: Terminal) -> None:
@@ -112,7 +68,7 @@ def test_several_workers_share_the_port_and_survive_one(terminal: Terminal) -> N
         assert len(workers) == 2
         os.kill(workers[0], signal.SIGKILL)
         client.close()
-        with httpx2.Client(base_url=client.base_url, timeout=PATIENCE_SECONDS, trust_env=False) as again:
+        with make_client(client.base_url) as again:
             for run in [*runs, slow]:
                 assert get(again, run["id"])["status"] == "COMPLETED"
         wait_until(lambda: len(list_children(process.pid)) == 2, "another worker takes its place")
@@ -121,11 +77,6 @@ def test_several_workers_share_the_port_and_survive_one(terminal: Terminal) -> N
         process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 0
     assert len(terminal.list_accepted("mark", "worker")) == 1
-
-
-def list_children(pid: int) -> list[int]:
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
-    return [int(word) for word in text.split()]
 
 
 def test_a_changed_configuration_is_taken_and_a_wrong_one_is_not(terminal: Terminal, tmp_path: Path) -> None:

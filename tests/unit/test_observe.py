@@ -17,7 +17,7 @@ from gateway.config import load
 from gateway.observe.context import WORKING_ON
 from gateway.observe.logs import JsonLines, TextLines
 from gateway.observe.metrics import Metrics
-from gateway.observe.registry import MOST_CHILDREN, Registry, write_gauge
+from gateway.observe.registry import MOST_CHILDREN, Registry, merge, write_gauge
 from gateway.observe.stopwatch import OF_REQUEST, Stopwatch, wait_for_run
 from gateway.task import Envelope, Handle, Run
 from gateway.testing import FakeAdapter, FakeClock, Fault
@@ -53,6 +53,26 @@ def test_a_family_keeps_no_more_children_than_it_may() -> None:
 
 def test_a_gauge_is_written_as_it_is_now() -> None:
     assert write_gauge("g", "told", (), [((), 2)]) == "# HELP g told\n# TYPE g gauge\ng 2\n"
+
+
+def test_texts_of_several_are_one_with_whose_each_line_is() -> None:
+    texts = {}
+    for name in ("1", "2"):
+        registry = Registry()
+        registry.make_counter("a_total", "Told.", "model").get('{odd} "name" 7').add(int(name))
+        if name == "2":
+            registry.make_counter("b_total", "Told too.").get().add()
+        texts[name] = registry.write()
+    assert merge(texts, "worker").splitlines() == [
+        "# HELP a_total Told.",
+        "# TYPE a_total counter",
+        'a_total{worker="1",model="{odd} \\"name\\" 7"} 1',
+        'a_total{worker="2",model="{odd} \\"name\\" 7"} 2',
+        "# HELP b_total Told too.",
+        "# TYPE b_total counter",
+        'b_total{worker="2"} 1',
+    ]
+    assert merge({}, "worker") == ""
 
 
 async def test_doubt_failover_and_money_are_counted() -> None:
