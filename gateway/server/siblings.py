@@ -67,7 +67,7 @@ class Siblings:
         return merge(dict(sorted({**told, self._door.stem: own}.items())), "worker")
 
     async def read_batches(self, run_id: str, after: Place) -> AsyncIterator[Sequence[Placed]]:
-        """Yield a run's events after a place, as the worker that works on it tells them; none if none does."""
+        """Yield a run's events after a place as the worker that works on it tells them; none if none does."""
         asked = await self._ask(f"events {run_id} {after}")
         try:
             for answer in list(asked.values())[:1]:
