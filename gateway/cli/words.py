@@ -12,7 +12,7 @@ from gateway.types import JSON
 if TYPE_CHECKING:
     from gateway.task import Attempt, Cost, Quote, Run
 
-SHORT_ID = 12
+SHORT_ID = 20  # "run_", the millisecond, and four digits of chance: enough to tell runs apart
 
 
 def clean(text: str) -> str:
