@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+import re
 import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict, dataclass
@@ -20,12 +21,7 @@ if TYPE_CHECKING:
     from gateway.config import Config
 
 _PACKAGE = "inference-gateway"
-_EXTRAS = {
-    "infernet-chain": ("eth-account", "web3"),
-    "ogpu": ("coincurve", "eth-account", "web3"),
-    "postgres": ("psycopg",),
-    "devnet": ("aiohttp", "vaderSentiment"),
-}
+_NEEDED = re.compile(r'([\w.-]+)[^;]*; extra == "([\w-]+)"')  # by an extra, on any machine and any Python
 _OLDEST = (3, 11)
 
 
@@ -82,24 +78,29 @@ async def _examine(config_path: str | None) -> AsyncIterator[Finding]:
 def _check_packages() -> Iterator[Finding]:
     good = sys.version_info[:2] >= _OLDEST
     yield Finding("ok" if good else "WRONG", "python", platform.python_version())
-    names = [_PACKAGE, *_list_required()]
+    core, extras = _list_required()
+    names = [_PACKAGE, *core]
     found = {name: _find_version(name) for name in names}
     told = ", ".join(f"{name} {number or 'MISSING'}" for name, number in found.items())
     yield Finding("ok" if all(found.values()) else "WRONG", "packages", told)
-    for extra, packages in _EXTRAS.items():
+    for extra, packages in extras.items():
         missing = [name for name in packages if _find_version(name) is None]
         hint = f"not installed: {', '.join(missing)}; pip install '{_PACKAGE}[{extra}]'"
         told = ", ".join(f"{name} {_find_version(name)}" for name in packages)
         yield Finding("note" if missing else "ok", f"extra {extra}", hint if missing else told)
 
 
-def _list_required() -> list[str]:
-    """Return the core's own requirements, without versions and extras."""
+def _list_required() -> tuple[list[str], dict[str, list[str]]]:
+    """Return the packages that the core needs, and those of each extra, as the installation says."""
     try:
-        words = [word for word in requires(_PACKAGE) or [] if "extra ==" not in word]
+        lines = requires(_PACKAGE) or []
     except PackageNotFoundError:
-        return []
-    return sorted(word.split(";")[0].split(">")[0].split("=")[0].strip() for word in words)
+        return [], {}
+    extras: dict[str, list[str]] = {}
+    for match in filter(None, map(_NEEDED.match, lines)):
+        if match[1] != _PACKAGE:  # an extra of extras
+            extras.setdefault(match[2], []).append(match[1])
+    return sorted(re.split(r"[^\w.-]", line)[0] for line in lines if "extra ==" not in line), extras
 
 
 def _find_version(name: str) -> str | None:

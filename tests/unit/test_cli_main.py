@@ -215,6 +215,23 @@ def test_the_plan_shows_the_rule_that_removed_a_backend(
     assert "can't be reached" in told
 
 
+def test_the_doctor_says_what_each_extra_lacks(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = ["anyio>=4", 'no-such-tea[hot]>=1,<2; extra == "tea"', 'anyio>=4; extra == "tea"']
+    lines += [
+        'elsewhere; sys_platform == "win32" and extra == "tea"',
+        'inference-gateway[tea]; extra == "all"',
+    ]
+    monkeypatch.setattr("gateway.cli.doctor.requires", lambda _: lines)
+    main(["doctor", "--json"])
+    found = {one["what"]: one for one in json.loads(capsys.readouterr().out)}
+    assert [what for what in found if what.startswith("extra")] == ["extra tea"]
+    assert found["extra tea"]["mark"] == "note"
+    assert found["extra tea"]["detail"] == "not installed: no-such-tea; pip install 'inference-gateway[tea]'"
+    assert "anyio" in found["packages"]["detail"]
+
+
 def test_debug_shows_where_it_came_from(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "sentimnt", "--text", "x", "--debug"]) == 2
     assert "Traceback" in capsys.readouterr().err
