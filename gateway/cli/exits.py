@@ -11,6 +11,8 @@ WRONG = 2
 NO_BACKEND = 3
 GOES_ON = 4
 DEFECT = 70  # EX_SOFTWARE of sysexits.h
+INTERRUPTED = 130  # what shells say of a program that SIGINT ended,
+UNREAD = 141  # and of one that SIGPIPE ended
 
 
 class UsageError(GatewayError):

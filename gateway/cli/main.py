@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from gateway.cli.exits import choose_exit, describe_error
+from gateway.cli.exits import INTERRUPTED, UNREAD, choose_exit, describe_error
 from gateway.cli.parser import Parser, add_global_options
 
 COMMANDS = {
@@ -61,10 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as end:  # argparse has printed the help or the version
         return int(end.code or 0)
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: say no more
-        return 0
+        return UNREAD
     except Exception as error:  # noqa: BLE001  the last resort: a sentence and a status, never a traceback
         if debug:
             import traceback
