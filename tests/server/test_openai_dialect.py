@@ -51,6 +51,15 @@ def speak_bytes(value: Any) -> list[bytes]:
     return [b"10 ", euro[:1], euro[1:]]
 
 
+def speak_as_openai(value: Any) -> list[bytes]:
+    """Chunks as they come from a socket, cut anywhere, with words that the gateway does not know."""
+    said = [
+        {"id": "theirs", "choices": [{"delta": {"content": text}}], "new": 1} for text in ("Yes, ", "it is")
+    ]
+    stream = b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in said)
+    return [stream[:3], stream[3:40], stream[40:]]
+
+
 CHAT = {
     "input": {"prompt": "$.messages[-1].content"},
     "output": "$.text",
@@ -65,6 +74,10 @@ async def backends() -> Mapping[str, FakeAdapter]:
         "plain": FakeAdapter("plain", steps=STEPS, answer=answer),
         "speaking": FakeAdapter("speaking", STREAMS, steps=STEPS, answer=answer, pieces=speak),
         "bytes": FakeAdapter("bytes", STREAMS, steps=STEPS, answer=answer, pieces=speak_bytes),
+        "passing": FakeAdapter("passing", STREAMS, steps=STEPS, answer=answer, pieces=speak_as_openai),
+        "saying": FakeAdapter(
+            "saying", STREAMS, steps=STEPS, answer=answer, pieces=lambda _: [b"data", b": 7"]
+        ),
         "failing": FakeAdapter("failing", steps=STEPS, answer=answer),
         "slow": FakeAdapter("slow", steps=((0.0, Status.RUNNING), (3600.0, Status.COMPLETED))),
     }
@@ -77,6 +90,8 @@ async def client(backends: Mapping[str, FakeAdapter]) -> AsyncIterator[httpx2.As
     models: dict[str, Any] = {
         name: {"targets": {name: {"app": "chat"}}, "openai": {"chat": CHAT}} for name in backends
     }
+    for name in ("passing", "saying"):
+        models[name]["openai"] = {"chat": {}}
     models["native"] = {"targets": {"plain": {"app": "chat"}}, "openai": {"chat": {}}}
     models["vectors"] = {
         "targets": {"plain": {"app": "vectors"}},
@@ -149,6 +164,23 @@ async def test_a_stream(client: httpx2.AsyncClient, model: str, said: list[str])
 async def test_characters_are_put_together_again(client: httpx2.AsyncClient) -> None:
     chunks = read_chunks(await client.post("/chat/completions", json=ask("bytes", stream=True)))
     assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks[:-1]) == "10 €"
+
+
+async def test_chunks_of_a_backend_that_speaks_this_api_are_passed_on_unread(
+    client: httpx2.AsyncClient,
+) -> None:
+    response = await client.post("/chat/completions", json=ask("passing", stream=True))
+    whole = b"".join(speak_as_openai({}))
+    assert response.content == whole + b"data: [DONE]\n\n"
+    *chunks, done = read_chunks(response)
+    assert [chunk["choices"][0]["delta"]["content"] for chunk in chunks] == ["Yes, ", "it is"]
+    assert done == "done"
+
+
+async def test_text_that_only_looks_like_it_is_text(client: httpx2.AsyncClient) -> None:
+    *chunks, _, done = read_chunks(await client.post("/chat/completions", json=ask("saying", stream=True)))
+    assert "".join(chunk["choices"][0]["delta"]["content"] for chunk in chunks) == "data: 7"
+    assert done == "done"
 
 
 async def test_a_failed_run_is_told_and_never_sent_again(client: httpx2.AsyncClient) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 
 from gateway.errors import GatewayError, InvalidInput
 from gateway.lifecycle import Status
 from gateway.server.dialects.openai.asking import submit, wait
+from gateway.server.dialects.openai.passing import DONE, Passing
 from gateway.server.dialects.openai.words import (
     DONT_RETRY,
     RUN_FAILED,
@@ -30,7 +31,6 @@ from gateway.types import JSON
 
 _ABOUT_THE_ANSWER = frozenset({"model", "stream", "stream_options"})
 _CHUNK = "chat.completion.chunk"
-_DONE = b"data: [DONE]\n\n"
 
 
 async def create_chat(request: Request) -> Answer:
@@ -117,7 +117,7 @@ async def _stream(request: Request, run: Run, asked: Asked) -> AsyncIterator[byt
     told = _Telling(head, asked)
     async with aclosing(read_pieces(request.service, run.id)) as pieces:
         async for some in pieces:
-            yield b"".join(map(told.tell_piece, some)) if some else b": still here\n\n"
+            yield told.tell_pieces(some) if some else b": still here\n\n"
     try:
         ended = await request.service.get_run(request.caller, run.id)
         if ended.status is not Status.COMPLETED:
@@ -126,9 +126,7 @@ async def _stream(request: Request, run: Run, asked: Asked) -> AsyncIterator[byt
     except GatewayError as error:  # the status has been sent long since
         yield _encode(tell_error(make_problem(error)))
         return
-    for line in lines:
-        yield line
-    yield _DONE
+    yield b"".join(lines)
 
 
 class _Telling:
@@ -138,9 +136,18 @@ class _Telling:
         self._head, self._asked = head, asked
         self._has_spoken = self._is_whole = False
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._passing = Passing() if asked.shape.piece is None else None
 
-    def tell_piece(self, piece: JSON | bytes) -> bytes:
-        """Return the chunk of a piece of output; b"" while a character is not complete."""
+    def tell_pieces(self, pieces: Sequence[JSON | bytes]) -> bytes:
+        """Return the chunks of pieces of output; b"" while a character is not complete."""
+        if self._passing is not None and isinstance(pieces[0], bytes):
+            data = self._passing.feed(b"".join(pieces))
+            if self._passing.is_ours is not False:
+                return data
+            self._passing, pieces = None, [data]
+        return b"".join(map(self._tell_piece, pieces))
+
+    def _tell_piece(self, piece: JSON | bytes) -> bytes:
         if isinstance(piece, dict) and isinstance(piece.get("choices"), list):
             self._has_spoken = self._is_whole = True
             return _encode({**self._head, **piece, "object": _CHUNK})
@@ -168,9 +175,14 @@ class _Telling:
 
     def tell_end(self, run: Run) -> list[bytes]:
         """Return the last chunks: the whole output if no piece came before, the end, and what was used."""
-        if self._is_whole:
-            return []
         lines: list[bytes] = []
+        if self._passing is not None:
+            if self._passing.is_ours:
+                return [self._passing.end()]
+            if self._passing.held:
+                lines.append(self._tell_piece(self._passing.held))
+        if self._is_whole:
+            return [DONE]
         if not self._has_spoken:
             choices: JSON = _make_completion(run, self._asked)["choices"]
             lines.append(_encode(self._make_chunk(choices[0].get("message"), None)))
@@ -180,7 +192,7 @@ class _Telling:
         options = self._asked.body.get("stream_options")
         if isinstance(options, dict) and options.get("include_usage"):
             lines.append(_encode({**self._head, "choices": [], "usage": _read_usage(run, self._asked)}))
-        return lines
+        return [*lines, DONE]
 
 
 def _encode(chunk: JSON) -> bytes:
