@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import anyio
 import pytest
 from playwright.async_api import Browser, Page, Request, async_playwright, expect
-
-from gateway.devnet.inferencesh import InferenceshApi
-from gateway.devnet.infernet import InfernetNode
+from served import serving
+from terminal import Terminal
 
 pytestmark = pytest.mark.anyio
 
@@ -23,35 +18,6 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chro
 VIEWS = {"Overview": "", "Runs": "runs", "New run": "new", "Plan": "plan", "Costs": "costs"}
 PATIENCE_MS = 30_000
 ENVIRONMENT = dict(os.environ)  # read here: no test sees it
-CONFIGURATION = """
-[gateway]
-store = "sqlite:///runs.db"
-
-[backends.node]
-adapter = "infernet"
-url = "{node}"
-
-[backends.hosted]
-adapter = "inferencesh"
-url = "{hosted}"
-api_key = "inf_test"
-
-[models.sentiment.targets]
-node = {{ containers = ["sentiment"], output = "$.output" }}
-hosted = {{ app = "demo/sentiment@1a2b", cost = "0.002 USD" }}
-
-[models.words.targets]
-node = {{ containers = ["words"], output = "$.output" }}
-
-[models.echo.targets]
-node = {{ containers = ["echo"] }}
-
-[models.sleep.targets]
-hosted = {{ app = "demo/sleep", cost = "0.01 USD" }}
-
-[models.fail.targets]
-node = {{ containers = ["fail"] }}
-"""
 NAMELESS = """() => [...document.querySelectorAll("input, select, textarea, button, svg[role=img]")]
     .filter((one) => one.checkVisibility())
     .filter((one) => !(one.labels?.length || one.textContent.trim() || one.getAttribute("aria-label")))
@@ -77,37 +43,15 @@ CONTRAST = """() => {
 }"""
 
 
-@asynccontextmanager
-async def serve(folder: Path) -> AsyncIterator[str]:
-    """Serve the configuration of a folder; give the server's address."""
-    command = [sys.executable, "-m", "gateway", "serve", "--port", "0"]
-    async with await anyio.open_process(command, cwd=folder) as process:
-        try:
-            assert process.stdout is not None
-            with anyio.fail_after(60):
-                line = (await process.stdout.receive()).decode()
-            url = re.search(r"http://[0-9.:]+", line)
-            assert url is not None, line
-            yield url[0]
-        finally:
-            process.terminate()
-            with anyio.fail_after(60):
-                await process.wait()
-
-
 @pytest.fixture
-async def url(tmp_path: Path) -> AsyncIterator[str]:
-    node, hosted = InfernetNode("node"), InferenceshApi(api_key="inf_test")
-    await node.start()
-    await hosted.start()
-    text = CONFIGURATION.format(node=node.url, hosted=hosted.url)
-    (tmp_path / "gateway.toml").write_text(text, encoding="utf-8")
-    try:
-        async with serve(tmp_path) as url:
-            yield url
-    finally:
-        await hosted.stop()
-        await node.stop()
+def url(terminal: Terminal) -> Iterator[str]:
+    """The page's address, at a server that has no runs yet."""
+    text = (terminal.folder / "gateway.toml").read_text(encoding="utf-8")
+    (terminal.folder / "page.toml").write_text(text.replace("runs.db", "page.db"), encoding="utf-8")
+    for path in terminal.folder.glob("page.db*"):
+        path.unlink()
+    with serving(terminal, "--config", "page.toml") as (_, client):
+        yield str(client.base_url).rstrip("/")
 
 
 def find_browser() -> tuple[str, dict[str, str]]:
@@ -219,7 +163,7 @@ async def test_a_task_is_run_with_the_keyboard_alone(url: str, watched: Watched)
 async def test_a_run_is_followed_live_and_cancelled(url: str, watched: Watched) -> None:
     page = watched.page
     await page.goto(f"{url}/#/new")
-    await fill_and_run(page, "sleep", '{"seconds": 600}')
+    await fill_and_run(page, "sleep", '{"seconds": 600}', "hosted")
     await expect(page.get_by_text("… running")).to_be_visible()
     await page.get_by_role("button", name="Cancel the run").click()
     await expect(page.get_by_text("✕ cancelled")).to_be_visible()
@@ -279,11 +223,11 @@ async def test_costs_are_charts_with_their_figures(url: str, watched: Watched) -
 
 async def test_a_key_is_asked_for_and_used(tmp_path: Path, watched: Watched) -> None:
     (tmp_path / "gateway.toml").write_text('[gateway]\nstore = "sqlite:///runs.db"\n', encoding="utf-8")
-    command = [sys.executable, "-m", "gateway", "keys", "create", "page", "--scope", "admin"]
-    made = (await anyio.run_process(command, cwd=tmp_path)).stdout.decode().split()[0]
-    async with serve(tmp_path) as url:
+    terminal = Terminal(tmp_path)
+    made = terminal.say("keys", "create", "page").strip()
+    with serving(terminal) as (_, client):
         page = watched.page
-        await page.goto(url)
+        await page.goto(str(client.base_url))
         await expect(page.get_by_role("dialog")).to_be_visible()
         await page.get_by_label("Key", exact=True).fill("gw_wrong_key")
         await page.get_by_role("button", name="Use it").click()
@@ -292,4 +236,6 @@ async def test_a_key_is_asked_for_and_used(tmp_path: Path, watched: Watched) -> 
         await page.get_by_label("Key", exact=True).fill(made)
         await page.get_by_role("button", name="Use it").click()
         await expect(page.get_by_text("There are no runs.")).to_be_visible()
+        await page.get_by_role("link", name="Costs").click()
+        await expect(page.get_by_text("Nothing was submitted in this time.")).to_be_visible()
         assert all(made not in request for request in watched.asked), "a key is never in an address"
