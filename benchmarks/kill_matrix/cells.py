@@ -19,6 +19,7 @@ class Way(StrEnum):
 
     RESTART = "restarted"  # the same program again: it makes the same call, with the same idempotency key
     REPLICA = "taken over"  # another process on the same store, which was there all the time
+    PAUSED = "paused"  # the same, but the process wakes up when its run has ended elsewhere
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""A store and an adapter that kill their process at one of their calls; they themselves are not changed."""
+"""A store and an adapter that kill, or pause, their process at one of their calls; they are not changed."""
 
 from __future__ import annotations
 
@@ -14,46 +14,66 @@ from gateway.lifecycle import AttemptStatus
 from gateway.store.protocol import Store
 from gateway.task import Attempt, Event, Handle, Run, Snapshot
 
-T = TypeVar("T")
+_ResultT = TypeVar("_ResultT")
 
 
-def die() -> None:
-    """End this process as `kill -9` does: no handler runs, nothing is flushed."""
-    os.kill(os.getpid(), signal.SIGKILL)
+class Strike:
+    """What happens to this process at its point, once: the end, as by `kill -9`, or a pause until SIGCONT."""
+
+    def __init__(self, point: Point, *, pauses: bool) -> None:
+        self._point: Point | None = point
+        self._signal = signal.SIGSTOP if pauses else signal.SIGKILL
+
+    def is_at(self, at: At, write: Write | None = None) -> bool:
+        """Say whether this is the point, and it was not reached yet."""
+        return self._point is not None and (self._point.at, self._point.write) == (at, write)
+
+    def reach(self, at: At, write: Write | None = None) -> None:
+        """Strike, if this is the point. No handler runs, nothing is flushed."""
+        if self.is_at(at, write):
+            self._point = None
+            os.kill(os.getpid(), self._signal)
 
 
 class DeadlyStore:
-    """Passes everything on to a store, and kills the process before or after one write."""
+    """Passes everything on to a store, in order, and strikes before or after one write."""
 
-    def __init__(self, store: Store, point: Point) -> None:
-        self._store, self._point = store, point
+    def __init__(self, store: Store, strike: Strike) -> None:
+        self._store, self._strike = store, strike
         self._seen: dict[str, Run] = {}
+        self._created: asyncio.Future[int] | None = None
 
     def __getattr__(self, name: str) -> Any:
         """Be the store in all that is not a write."""
         return getattr(self._store, name)
 
-    def create(self, run: Run, *, owner: str) -> asyncio.Future[int]:
-        """Write a run down, or die."""
-        self._strike(At.STORE_BEFORE, Write.RUN)
-        return self._die_after(self._store.create(run, owner=owner), Write.RUN)
+    def create(self, run: Run, *, owner: str) -> Awaitable[int]:
+        """Write a run down, or be struck."""
+        self._strike.reach(At.STORE_BEFORE, Write.RUN)
+        creating = self._strike_after(self._store.create(run, owner=owner), Write.RUN)
+        self._created = asyncio.ensure_future(creating)
+        return self._created
 
-    def save(self, run: Run, **words: Any) -> asyncio.Future[None]:
-        """Write a run's change down, or die."""
+    def save(self, run: Run, **words: Any) -> Awaitable[None]:
+        """Write a run's change down, or be struck; never before the run itself is written."""
         write = name_write(self._seen.get(run.id), run)
         self._seen[run.id] = run
-        self._strike(At.STORE_BEFORE, write)
-        return self._die_after(self._store.save(run, **words), write)
+        if self._strike.is_at(At.STORE_BEFORE, write) and self._created is not None:
+            return self._strike_before(self._created, run, write, words)
+        self._strike.reach(At.STORE_BEFORE, write)
+        return self._strike_after(self._store.save(run, **words), write)
 
-    def _die_after(self, written: Awaitable[T], write: Write) -> asyncio.Future[T]:
-        """Strike when it is on the disk, before anybody else hears of that."""
-        future = asyncio.ensure_future(written)
-        future.add_done_callback(lambda _: self._strike(At.STORE_AFTER, write))
-        return future
+    async def _strike_before(
+        self, created: asyncio.Future[int], run: Run, write: Write, words: dict[str, Any]
+    ) -> None:
+        await created
+        self._strike.reach(At.STORE_BEFORE, write)
+        await self._store.save(run, **words)
 
-    def _strike(self, at: At, write: Write) -> None:
-        if (self._point.at, self._point.write) == (at, write):
-            die()
+    async def _strike_after(self, work: Awaitable[_ResultT], write: Write) -> _ResultT:
+        result = await work
+        self._strike.reach(At.STORE_AFTER, write)
+        return result
 
 
 def name_write(before: Run | None, run: Run) -> Write:
@@ -76,18 +96,18 @@ def _name_change(old: Attempt, new: Attempt) -> Write:
     return Write.SNAPSHOT if new.snapshot != old.snapshot else Write.OTHER
 
 
-def die_looking(adapter: Adapter[Any]) -> None:
-    """Let the process be killed when the first news of a job are there, by polling or from its events."""
+def strike_looking(adapter: Adapter[Any], strike: Strike) -> None:
+    """Strike when the first news of a job are there, by polling or from its events."""
     poll, events = adapter.poll, adapter.events
 
-    async def poll_and_die(handles: Sequence[Handle]) -> Mapping[Handle, Snapshot]:
+    async def poll_and_stop(handles: Sequence[Handle]) -> Mapping[Handle, Snapshot]:
         found = await poll(handles)
-        die()
+        strike.reach(At.LOOK)
         return found
 
-    async def follow_and_die(handle: Handle, *, after: int | None = None) -> AsyncIterator[Event]:
+    async def follow_and_stop(handle: Handle, *, after: int | None = None) -> AsyncIterator[Event]:
         async for event in events(handle, after=after):
-            die()
+            strike.reach(At.LOOK)
             yield event
 
-    adapter.poll, adapter.events = poll_and_die, follow_and_die  # type: ignore[method-assign]  # it is the aim
+    adapter.poll, adapter.events = poll_and_stop, follow_and_stop  # type: ignore[method-assign]  # it is the aim

@@ -17,6 +17,7 @@ from benchmarks.kill_matrix.cells import Cell, Way, look_up
 from benchmarks.kill_matrix.kinds import Kind
 from benchmarks.kill_matrix.points import POINTS, Point
 from benchmarks.kill_matrix.process import READY, Orders, make_accounting
+from benchmarks.kill_matrix.proxy import wait_until_paused
 from benchmarks.kill_matrix.stores import Place
 from gateway.store import make_store
 from gateway.store.protocol import RunFilter, Store
@@ -46,29 +47,47 @@ class Lane:
         cell.is_allowed_doubt, cell.wants_accepting = not self.kind.knows, self.kind.accepts
         before = await self.kind.count()
         orders = self.orders.model_copy(update={"key": key, "text": f"hello {key}", "point": point})
+        victim: Process | None = None
         try:
             async with asyncio.timeout(LIMIT_SECONDS):
-                await self._kill(orders, cell)
+                victim = await self._strike(orders, cell)
                 began = time.monotonic()
                 await self._go_on(orders, cell)
                 cell.seconds = time.monotonic() - began
+                if self.way is Way.PAUSED:
+                    await self._wake(victim, cell)
                 cell.found = await look_up(self.store, key, make_accounting(self.kind.currency))
         except TimeoutError:
             cell.trouble = f"not over after {LIMIT_SECONDS:g} s"
+        finally:
+            if victim is not None and victim.returncode is None:
+                victim.kill()
+                await victim.wait()
         after = await self.kind.count()
         cell.submitted, cell.accepted = after[0] - before[0], after[1] - before[1]
         return cell
 
-    async def _kill(self, orders: Orders, cell: Cell) -> None:
-        self.kind.proxy.arm(cell.point)
-        victim = await start(orders, self.folder)
+    async def _strike(self, orders: Orders, cell: Cell) -> Process:
+        """Make the call in a process of its own, until it is killed, or paused, at its point."""
+        pauses = self.way is Way.PAUSED
+        self.kind.proxy.arm(cell.point, pauses=pauses)
+        victim = await start(orders.model_copy(update={"pauses": pauses}), self.folder)
         self.kind.proxy.name_victim(victim)
-        out, errors = await _finish(victim)
+        if not (pauses and await wait_until_paused(victim)):
+            out, errors = await _finish(victim)
+            if victim.returncode != -signal.SIGKILL:
+                said = (out + errors).decode(errors="replace")[-500:]
+                cell.trouble = f"it was not stopped, but ended with {victim.returncode}: {said}"
         await self.kind.proxy.settle()
-        if victim.returncode != -signal.SIGKILL:
-            said = (out + errors).decode(errors="replace")[-500:]
-            cell.trouble = f"it was not killed, but ended with {victim.returncode}: {said}"
         cell.was_stored = bool(await self.store.list_runs(RunFilter(idempotency_key=orders.key)))
+        return victim
+
+    async def _wake(self, victim: Process, cell: Cell) -> None:
+        """Let a paused process go on, to its end: whatever it had begun must come to nothing."""
+        victim.send_signal(signal.SIGCONT)
+        _, errors = await _finish(victim)
+        if victim.returncode:
+            cell.trouble = f"the woken process broke: {errors.decode(errors='replace')[-500:]}"
 
     async def _go_on(self, orders: Orders, cell: Cell) -> None:
         if self.way is Way.RESTART:
@@ -96,7 +115,7 @@ async def measure_lane(
         await store.open()
         stack.push_async_callback(store.aclose)
         orders = backend.make_orders(url)
-        if way is Way.REPLICA:
+        if way is not Way.RESTART:
             await stack.enter_async_context(_run_replica(orders, folder))
         lane = Lane(backend, store, orders, place.name, way, folder)
         return [await lane.measure(p) for p in points if kind.accepts or not p.needs_accepting]

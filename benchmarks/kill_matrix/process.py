@@ -13,8 +13,8 @@ from typing import Any, Literal, cast
 
 from pydantic import BaseModel
 
-from benchmarks.kill_matrix.deadly import DeadlyStore, die_looking
-from benchmarks.kill_matrix.points import At, Point
+from benchmarks.kill_matrix.deadly import DeadlyStore, Strike, strike_looking
+from benchmarks.kill_matrix.points import Point
 from gateway import AsyncGateway, Limits, NoBackend, RunFailed, Task
 from gateway.adapter import Adapter
 from gateway.policy.budget import Accounting, Budget
@@ -43,6 +43,7 @@ class Orders(BaseModel):
         key: of the call, idempotent.
         text: what it says.
         point: where the process is to be killed, or None.
+        pauses: it is only paused there.
     """
 
     adapter: str
@@ -56,15 +57,16 @@ class Orders(BaseModel):
     key: str = ""
     text: str = ""
     point: Point | None = None
+    pauses: bool = False
 
 
 async def work(orders: Orders) -> None:
     """Carry them out."""
     adapter, store = _make_adapter(orders), make_store(orders.store)
-    if orders.point is not None and orders.point.write is not None:
-        store = cast("Store", DeadlyStore(store, orders.point))
-    if orders.point is not None and orders.point.at is At.LOOK:
-        die_looking(adapter)
+    if orders.point is not None:
+        strike = Strike(orders.point, pauses=orders.pauses)
+        store = cast("Store", DeadlyStore(store, strike))
+        strike_looking(adapter, strike)
     limits = Limits.model_validate({"doubt_wait": orders.doubt_seconds})
     async with AsyncGateway(
         [adapter],

@@ -3,26 +3,53 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from asyncio.subprocess import Process
 from dataclasses import dataclass
+from pathlib import Path
 
 from aiohttp import web
 
 from benchmarks.kill_matrix.points import At, Point
 from benchmarks.lost_answer.losses import IsSubmission, Loss, LossyProxy
 
+_LOOK_SECONDS = 0.02
+
+
+async def wait_until_paused(process: Process) -> bool:
+    """Wait until a process stands still, or has ended; says whether it stands still."""
+    while process.returncode is None:
+        if _is_paused(process.pid):
+            return True
+        await asyncio.sleep(_LOOK_SECONDS)
+    return False
+
+
+def _is_paused(pid: int) -> bool:
+    """Ask Linux."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return False  # it has just ended
+    return stat.rpartition(")")[2].split()[0] == "T"
+
 
 @dataclass(slots=True)
 class _Strike:
     at: At
+    pauses: bool
     left: int  # submissions up to and including the one that is struck
     victim: asyncio.Future[Process]
     body: bytes | None = None  # of the request that is struck, once it is there
 
     async def kill(self) -> None:
         process = await self.victim
-        process.kill()
-        await process.wait()
+        if self.pauses:
+            process.send_signal(signal.SIGSTOP)
+            await wait_until_paused(process)
+        else:
+            process.kill()
+            await process.wait()
 
 
 class DeadlyProxy(LossyProxy):
@@ -34,11 +61,11 @@ class DeadlyProxy(LossyProxy):
         self._strike: _Strike | None = None
         self._striking: asyncio.Task[web.StreamResponse] | None = None
 
-    def arm(self, point: Point) -> None:
-        """Kill at that point, if it is one on the wire; `name_victim` says whom."""
+    def arm(self, point: Point, *, pauses: bool = False) -> None:
+        """Kill (or pause) at that point, if it is one on the wire; `name_victim` says whom."""
         on_wire = point.at in (At.WIRE_LOST, At.WIRE_LATE, At.WIRE_ANSWERED)
         victim = asyncio.get_running_loop().create_future()
-        self._strike, self._striking = _Strike(point.at, point.nth, victim) if on_wire else None, None
+        self._strike, self._striking = _Strike(point.at, pauses, point.nth, victim) if on_wire else None, None
 
     def name_victim(self, process: Process) -> None:
         """Say which process is to be killed."""

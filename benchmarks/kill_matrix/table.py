@@ -19,12 +19,15 @@ of it. Then somebody goes on:
 
 - *restarted*: the same program is started again and makes the same call with the same key;
 - *taken over*: nobody makes the call again; a second process on the same store, which was running all the
-  time, notices the death and takes the run over.
+  time, notices the death and takes the run over;
+- *paused*: the process is not killed but stands still there (SIGSTOP), for longer than it is believed to
+  live; the second process takes the run over and brings it to its end, and then the first one wakes up
+  (SIGCONT) with whatever it was about to do.
 
-The deaths are not timed but arranged: the store and the adapter kill their own process at the first write
-of a kind, before it or after it has returned; and a proxy on the wire kills the sender of a request, which
-then never arrives, arrives after the death, or was carried out with nobody left to hear the answer. A cell
-in which the process was not killed there does not count and is named as broken.
+The deaths are not timed but arranged: the store and the adapter kill (or pause) their own process at the
+first write of a kind, before it or after it has returned; and a proxy on the wire kills the sender of a
+request, which then never arrives, arrives after the death, or was carried out with nobody left to hear the
+answer. A cell in which the process was not stopped there does not count and is named as broken.
 
 What is counted is counted at the backend, by the stand-ins of the devnet: the submissions that it carried
 out, and on OGPU's chain the confirmed answers. From the store come the run, how often its end was recorded,
@@ -69,7 +72,7 @@ def _sort(cells: Iterable[Cell]) -> list[Cell]:
 
 def _format_sums(cells: Sequence[Cell]) -> str:
     heads = [
-        *("adapter", "store", "deaths", "paid twice", "lost", "in doubt", "ends recorded twice"),
+        *("adapter", "store", "cells", "paid twice", "lost", "in doubt", "ends recorded twice"),
         *("budgets out of order", "slowest end after a take-over"),
     ]
     places = list(dict.fromkeys((cell.adapter, cell.store) for cell in cells))

@@ -16,7 +16,8 @@ from benchmarks.kill_matrix.lanes import measure_lane
 from benchmarks.kill_matrix.peers.__main__ import Contender, measure
 from benchmarks.kill_matrix.peers.backend import ANSWER_LOST, NEVER_ARRIVES
 from benchmarks.kill_matrix.points import POINTS, At, Point, Write
-from benchmarks.kill_matrix.stores import PLACES, SQLITE, Place
+from benchmarks.kill_matrix.stores import PLACES, POSTGRES, SQLITE, Place
+from gateway.store.protocol import LEASE_LASTS, SHARED_LEASE_LASTS
 
 pytestmark = pytest.mark.anyio
 
@@ -32,12 +33,23 @@ OF_DOUBT = (
 
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: place.name)
 async def test_no_death_loses_a_run_or_pays_twice(place: Place) -> None:
-    lanes = await asyncio.gather(*(measure_lane(Infernet, place, way) for way in Way))
+    ways = (Way.RESTART, Way.REPLICA)
+    lanes = await asyncio.gather(*(measure_lane(Infernet, place, way) for way in ways))
     cells = [cell for lane in lanes for cell in lane]
     assert find_all_broken(cells) == []
     assert {cell.point for cell in cells} == set(POINTS) - set(OF_ACCEPTING)
     assert [cell for cell in cells if cell.found.in_doubt] == []
     assert [cell.point.write for cell in cells if cell.never_taken_in] == [Write.RUN]
+
+
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: place.name)
+async def test_a_process_that_wakes_up_after_its_run_was_taken_over_does_not_act(place: Place) -> None:
+    """It was about to send what the other sent meanwhile, to note where that is, or to look at it."""
+    cells = await measure_lane(Infernet, place, Way.PAUSED, OF_DOUBT)
+    assert find_all_broken(cells) == []
+    assert {(cell.told, cell.was_stored) for cell in cells} == {("1, finished", True)}
+    lease = SHARED_LEASE_LASTS if place is POSTGRES else LEASE_LASTS
+    assert min(cell.seconds for cell in cells) > lease.total_seconds() / 2  # nobody was thought to be dead
 
 
 @pytest.mark.parametrize(
