@@ -19,6 +19,7 @@
     │   └── WaitTimeout             the run goes on, only the waiting ended
     ├── StoreError                  what must be written down could not be
     │   └── StoreTooNew             a newer program wrote this store
+    ├── Unusable                    this gateway was closed, or is another event loop's or process's
     ├── AdapterBroken               a plug-in can't be loaded or breaks the seam
     ├── NotSupported                this backend has no such operation
     └── BackendError                a backend said no, or nothing
@@ -178,6 +179,10 @@ class StoreError(GatewayError):
 
 class StoreTooNew(StoreError):
     """A newer version of the gateway wrote this store; this one would damage it."""
+
+
+class Unusable(GatewayError):
+    """This gateway was closed, or it belongs to another event loop or process. Runs go on all the same."""
 
 
 class AdapterBroken(GatewayError):

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
+import os
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import CancelledError
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from gateway.client import AsyncGateway
+from gateway.errors import Unusable
 from gateway.reading import Selected
 from gateway.task import Run, Task
 
 if TYPE_CHECKING:
-    from anyio.from_thread import BlockingPortal
-
     from gateway.catalogue import Model
     from gateway.engine.accepting import Chooser
     from gateway.policy.quorum import Agreement
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_CLOSED = "this gateway is closed: make another"
 
 
 def _carry(
-    method: Callable[Concatenate[AsyncGateway, P], Awaitable[R]],
+    method: Callable[Concatenate[AsyncGateway, P], Coroutine[Any, Any, R]],
 ) -> Callable[Concatenate[Gateway, P], R]:
     """Make the synchronous twin of a method."""
 
@@ -56,13 +58,41 @@ def _carry_iterator(
     return call  # type: ignore[return-value]  # mypy keeps the name of `self`
 
 
+class _Loop:
+    """An event loop that runs in a thread of its own."""
+
+    def __init__(self) -> None:
+        """Start it."""
+        begun = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(begun,), name="gateway", daemon=True)
+        self._thread.start()
+        begun.wait()
+
+    def call(self, work: Callable[[], Coroutine[Any, Any, R]]) -> R:
+        """Do something in it, in the caller's context, and return what comes of it."""
+        return asyncio.run_coroutine_threadsafe(work(), self._loop).result()
+
+    def close(self) -> None:
+        """End it, and wait until it has ended."""
+        self._loop.call_soon_threadsafe(self._ended.set)
+        self._thread.join()
+
+    def _run(self, begun: threading.Event) -> None:
+        async def stay() -> None:
+            self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
+            begun.set()
+            await self._ended.wait()
+
+        asyncio.run(stay())
+
+
 class Gateway:
     """The same as AsyncGateway, without async, for any number of threads. Use it as `with`, or `close` it."""
 
     _gateway: AsyncGateway
-    _portal: BlockingPortal
-    _stack: ExitStack
+    _loop: _Loop
     _is_closed: bool
+    _process: int
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Take what AsyncGateway takes."""
@@ -99,12 +129,12 @@ class Gateway:
         return self._gateway.models
 
     def close(self) -> None:
-        """As AsyncGateway.aclose."""
-        if not self._is_closed:
+        """As AsyncGateway.aclose; calls under way in other threads raise Unusable."""
+        if not self._is_closed and self._process == os.getpid():
             self._is_closed = True
             atexit.unregister(self.close)
-            self._call(self._gateway.aclose)
-            self._stack.close()
+            self._loop.call(self._gateway.aclose)
+            self._loop.close()
 
     def __enter__(self) -> Self:
         return self
@@ -113,16 +143,21 @@ class Gateway:
         self.close()
 
     def _start(self, make: Callable[[], AsyncGateway]) -> None:
-        from anyio.from_thread import start_blocking_portal
-
-        self._stack = ExitStack()
         self._is_closed = False
+        self._process = os.getpid()
         self._gateway = make()  # before the loop is started: a wrong configuration leaves no thread behind
-        self._portal = self._stack.enter_context(start_blocking_portal("asyncio"))
+        self._loop = _Loop()
         atexit.register(self.close)  # one that nobody closes must not keep the interpreter from ending
 
-    def _call(self, work: Callable[[], Awaitable[R]]) -> R:
-        return self._portal.call(work)
+    def _call(self, work: Callable[[], Coroutine[Any, Any, R]]) -> R:
+        if self._is_closed:
+            raise Unusable(_CLOSED)
+        if self._process != os.getpid():  # after a fork, where the thread of its loop is not
+            raise Unusable("this gateway belongs to another process: make one in each")
+        try:
+            return self._loop.call(work)
+        except CancelledError:  # it was under way when another thread closed the gateway
+            raise Unusable(_CLOSED) from None
 
 
 _default: Gateway | None = None
@@ -130,12 +165,22 @@ _default_lock = threading.Lock()
 
 
 def get_default() -> Gateway:
-    """Return the gateway of the configuration that is found, made once. Raises ConfigError."""
+    """Return the gateway of the configuration that is found, made once per process. Raises ConfigError."""
     global _default  # noqa: PLW0603  one default gateway per process, like logging's root
     with _default_lock:
         if _default is None:
             _default = Gateway.from_config()
         return _default
+
+
+def _forget_default() -> None:
+    """Begin anew in a forked process: the thread of the loop, and of whoever has the lock, are not there."""
+    global _default, _default_lock
+    _default, _default_lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # where there are forks
+    os.register_at_fork(after_in_child=_forget_default)
 
 
 def run(

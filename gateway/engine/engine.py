@@ -22,6 +22,7 @@ from gateway.engine.ids import make_run_id
 from gateway.engine.journal import Journal
 from gateway.engine.keeper import Keeper
 from gateway.engine.leading import Leading, choose_children
+from gateway.engine.lifetime import Lifetime
 from gateway.engine.live import Live
 from gateway.engine.owner import make_owner
 from gateway.engine.planner import Planner
@@ -88,13 +89,15 @@ class Engine:
         self._keeper = Keeper(store, clock, self._owner, scope, self._take_over, self._hear)
         self._journal.is_believed = lambda: self._keeper.is_believed
         self._starting = asyncio.Lock()
+        self.lifetime = Lifetime()
         self._is_open = False
 
     async def start(self, *, to_work: bool = True) -> None:
         """Open the store, learn from it, and begin to work: pick up the runs that nobody looks after.
 
-        To plan, it is enough to learn: `to_work=False`.
+        To plan, it is enough to learn: `to_work=False`. Raises Unusable if it is closed, or another loop's.
         """
+        self.lifetime.require_use()
         async with self._starting:
             if not self._is_open:
                 await self.store.open()
@@ -215,9 +218,13 @@ class Engine:
 
     async def aclose(self) -> None:
         """Let submissions under way finish (bounded), give the open runs back, and close everything."""
+        self.lifetime.refuse_calls()
         has_worked = await self._keeper.stop()
         await self.cleaner.stop()
         await self._worker.aclose()
+        self.lifetime.end()
+        for live in [*self._worker.live.values()]:
+            live.drop()  # whoever waits for it hears of the close
         for adapter in self.adapters.values():
             await adapter.aclose()
         try:

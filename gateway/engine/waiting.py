@@ -20,7 +20,7 @@ _LOOK_ALL_THE_SAME_SECONDS = 5.0  # where the store tells what happens: news may
 
 
 async def wait_for_end(engine: Engine, run_id: str, timeout: float | None) -> Run:
-    """Return a run once it has ended. Raises RunNotFound, WaitTimeout."""
+    """Return a run once it has ended. Raises RunNotFound, WaitTimeout, Unusable."""
     end = None if timeout is None else engine.clock.monotonic() + timeout
     with _look_at(engine, run_id) as looks:
         while True:
@@ -28,6 +28,7 @@ async def wait_for_end(engine: Engine, run_id: str, timeout: float | None) -> Ru
             left = None if end is None else max(0.0, end - engine.clock.monotonic())
             if live is not None:
                 return await wait_for_live(engine, live, left)
+            engine.lifetime.require_work(run_id)
             run = await engine.store.get(run_id)
             if run.status.is_final:
                 return run
@@ -49,7 +50,12 @@ async def wait_for_live(engine: Engine, live: Live, timeout: float | None) -> Ru
 
 
 async def iterate_events(engine: Engine, run_id: str, after: int = 0) -> AsyncIterator[Event]:
-    """Yield a run's events, those after the stored one of that number, to its end. Raises RunNotFound."""
+    """Yield a run's events, those after the stored one of that number, to its end.
+
+    Raises:
+        RunNotFound: there is no such run.
+        Unusable: the gateway was closed before its end.
+    """
     with _look_at(engine, run_id) as looks:
         while True:
             live = engine.get_live(run_id)
@@ -59,6 +65,7 @@ async def iterate_events(engine: Engine, run_id: str, after: int = 0) -> AsyncIt
                     yield event
                 if not live.dropped:
                     return
+            engine.lifetime.require_work(run_id)
             run = await engine.store.get(run_id)
             for event in await engine.store.list_events(run_id, after=after):
                 after = event.seq
