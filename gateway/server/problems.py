@@ -40,6 +40,7 @@ KINDS: Mapping[type[GatewayError], Kind] = {
     errors.WaitTimeout: Kind("wait-timeout", 504, "The waiting has ended, the run goes on"),
     errors.StoreError: Kind("store", 503, "The store does not take what must be written down"),
     errors.StoreTooNew: Kind("store-too-new", 503, "A newer program wrote the store"),
+    errors.Unusable: Kind("closing", 503, "The server is closing, the run goes on"),
     errors.AdapterBroken: Kind("adapter-broken", 500, "An adapter is broken"),
     errors.NotSupported: Kind("not-supported", 409, "The backend has no such operation"),
     errors.BackendError: Kind("backend", 502, "The backend failed"),
