@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,19 +14,20 @@ from gateway.clock import Clock
 from gateway.engine.accepting import Accepting
 from gateway.engine.due import Due
 from gateway.engine.ending import Ending
+from gateway.engine.following import Following
 from gateway.engine.health import Health
 from gateway.engine.journal import Journal, is_over
 from gateway.engine.live import Live
-from gateway.errors import BackendError, Misbehaved, NotSupported, RunTakenOver, StoreError, Unavailable
+from gateway.errors import BackendError, Misbehaved, RunTakenOver, StoreError, Unavailable
 from gateway.lifecycle import Status
 from gateway.observe.context import WORKING_ON
 from gateway.policy.health import Operation
-from gateway.policy.pace import Pace, get_look_delay
-from gateway.task import Event, Handle, Snapshot
+from gateway.policy.pace import Pace, get_first_delay, get_look_delay
+from gateway.task import Handle, Snapshot
 
 _POLL_SECONDS = 60.0
-_MOST_FOLLOWED = 64
 _MOST_POLLS_AT_ONCE = 8
+_PATIENCE_SECONDS = 1.0
 
 
 class Watcher:
@@ -52,25 +54,32 @@ class Watcher:
         self._paces: defaultdict[str | None, Pace] = defaultdict(Pace)
         self._news = asyncio.Event()
         self._not_before = 0.0
-        self._followers: set[asyncio.Task[None]] = set()
+        self._following = Following(
+            adapter, journal, ending, accepting, lambda live: self.look_soon(live, 0.0)
+        )
+        self._many = 1
+        self._in_hand: dict[Live, float | None] = {}  # and how soon somebody wants the next look
+        self._tasks: set[asyncio.Task[None]] = set()
         self._adopted: deque[Live] = deque()
 
     async def add(self, live: Live) -> None:
         """Follow a run whose newest attempt has landed here."""
-        features, _ = await self._fetch_features()
+        live.ran_until = 0.0
+        features, many = await self._fetch_features()
+        self._many = max(many, self._many)
         wanted = Feature.STREAM if live.run.task.stream else Feature.EVENTS
-        if wanted in features and (live.run.task.stream or len(self._followers) < _MOST_FOLLOWED):
-            live.following = True
-            follower = asyncio.create_task(self._follow(live))
-            self._followers.add(follower)
-            follower.add_done_callback(self._followers.discard)
-        self.look_soon(live)
+        if wanted in features and (live.run.task.stream or self._following.has_room):
+            self._following.begin(live)
+        usual = self._paces[live.run.task.model].usual
+        self.look_soon(live, get_first_delay(_get_age(live, self._clock.now()), usual))
 
     def look_soon(self, live: Live, in_seconds: float | None = None) -> None:
         """Look at a job after that time, or as its age asks for; never for one who lost the run."""
-        if live.dropped:
+        if live in self._in_hand:
+            self._in_hand[live] = in_seconds if in_seconds is not None else self._in_hand[live]
             return
-        now = self._clock.monotonic()
+        if not live.has_landed:
+            return
         if in_seconds is None:
             usual = self._paces[live.run.task.model].usual
             wait = get_look_delay(_get_age(live, self._clock.now()), live.failed_looks, usual)
@@ -81,8 +90,10 @@ class Watcher:
             wait = max(0.0, left if live.following else min(wait, left))
         elif live.following:
             return
+        now, first = self._clock.monotonic(), self._due.get_first()
         self._due.put(live, now, wait)
-        self._news.set()
+        if first is None or now + wait < first:
+            self._news.set()
 
     def adopt(self, live: Live) -> None:
         """Follow a run that had landed here before a restart: as `add`, in the watcher's own time."""
@@ -92,28 +103,32 @@ class Watcher:
     async def look_next(self) -> None:
         """Look at what is due, or wait until something is, or news come."""
         while self._adopted:
-            await self.add(self._adopted[0])
+            live = self._adopted[0]
+            await self.add(live)
+            live.ran_until = math.inf  # that it has ended, if it has, does not tell when
             self._adopted.popleft()
         wait = self._get_wait()
         if wait is None or wait > 0:
             self._news.clear()
             await self._sleep(wait)
             return
-        _, many = await self._fetch_features()
-        taken = self._due.take(self._clock.monotonic(), many * _MOST_POLLS_AT_ONCE)
-        lives = [live for live in taken if live.has_landed]
-        try:
-            await self._look(lives, many)
-        except Exception:  # whatever it was, it must not make us forget them
-            for live in lives:
-                self.look_soon(live, _POLL_SECONDS)
-            raise
+        taken = self._due.take(self._clock.monotonic(), self._many * _MOST_POLLS_AT_ONCE)
+        landed = [live for live in taken if live.has_landed]
+        self._in_hand |= dict.fromkeys(landed)
+        groups = [landed[start : start + self._many] for start in range(0, len(landed), self._many)]
+        looks = [self._begin(self._look(group)) for group in groups]
+        # What is found is written down beside the next looks; a look that hangs is overtaken.
+        done, _ = await asyncio.wait(looks, timeout=_PATIENCE_SECONDS) if looks else ((), ())
+        for look in done:
+            look.result()
 
     async def aclose(self) -> None:
         """Stop following; the jobs go on."""
-        for follower in list(self._followers):
-            follower.cancel()
-        await asyncio.gather(*self._followers, return_exceptions=True)
+        await self._following.aclose()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _get_wait(self) -> float | None:
         first = self._due.get_first()
@@ -131,18 +146,37 @@ class Watcher:
             for wait in waits:
                 wait.cancel()
 
-    async def _look(self, lives: Sequence[Live], many: int) -> None:
-        """Look at jobs, so many in one poll."""
-        by_handle = {live.run.attempt.handle: live for live in lives if live.run.attempt}
-        handles = [handle for handle in by_handle if handle is not None]
-        groups = [handles[start : start + many] for start in range(0, len(handles), many)]
-        await asyncio.gather(*(self._poll(group, by_handle) for group in groups))
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
-    async def _poll(self, handles: list[Handle], by_handle: dict[Handle | None, Live]) -> None:
-        seen: dict[Handle, Snapshot] = {}
+    async def _look(self, lives: Sequence[Live]) -> None:
+        """Look at jobs with one poll, and begin to write down what is new."""
+        asked_at = self._clock.now()
+        handles = {live: live.run.attempt.handle for live in lives if live.run.attempt}
+        try:
+            seen = await self._poll(lives, [handle for handle in handles.values() if handle is not None])
+        except BaseException:  # whatever it was, it must not make us forget them
+            for live in lives:
+                self._in_hand[live] = _POLL_SECONDS
+                self._let_go(live)
+            raise
+        for live in lives:
+            handle = handles.get(live)
+            snapshot = seen.get(handle) if handle is not None else None
+            if snapshot is not None and _is_no_news(live, snapshot, asked_at):
+                live.failed_looks, live.ran_until = 0, _get_age(live, asked_at)
+                self._let_go(live)
+            else:
+                self._begin(self._apply(live, snapshot, asked_at))
+
+    async def _poll(self, lives: Sequence[Live], handles: Sequence[Handle]) -> Mapping[Handle, Snapshot]:
+        seen: Mapping[Handle, Snapshot] = {}
         retry_after = 0.0
         self._health.begin(self._adapter.name, Operation.POLL)
-        runs = [by_handle[handle].run for handle in handles]
+        runs = [live.run for live in lives]
         end_call = self._journal.observer.begin_call(self._adapter.name, Operation.POLL, runs)
         failure: BackendError | None = None
         try:
@@ -163,49 +197,23 @@ class Watcher:
         end_call(failure)
         if retry_after:
             self._not_before = self._clock.monotonic() + retry_after
-        news = [(by_handle[handle], seen.get(handle)) for handle in handles]
-        await asyncio.gather(*(self._apply(*one) for one in news if not self._pass_by(*one)))
+        return seen
 
-    def _pass_by(self, live: Live, snapshot: Snapshot | None) -> bool:
-        """Look again later, if there is nothing to do now: most looks at a job that takes long are so."""
-        attempt = live.run.attempt
-        if (
-            snapshot is None
-            or not live.has_landed
-            or attempt is None
-            or attempt.snapshot != snapshot
-            or snapshot.answers
-            or is_over(live.run, self._clock.now())
-        ):
-            return False
-        live.failed_looks = 0
-        self.look_soon(live)
-        return True
+    def _let_go(self, live: Live) -> None:
+        """Look again later, unless it has ended."""
+        self.look_soon(live, self._in_hand.pop(live, None))
 
     def _wait_for(self, error: BackendError) -> None:
         if error.retry_after is not None:
             self._not_before = self._clock.monotonic() + error.retry_after.total_seconds()
 
-    async def _apply(self, live: Live, snapshot: Snapshot | None) -> None:
-        WORKING_ON.set(live)  # gather gives each its own context
-        if not live.has_landed:
-            return
+    async def _apply(self, live: Live, snapshot: Snapshot | None, asked_at: datetime) -> None:
+        WORKING_ON.set(live)  # each task has a context of its own
         live.failed_looks = 0 if snapshot is not None else live.failed_looks + 1
         try:
-            if snapshot is not None and snapshot.status.is_final:
-                if snapshot.status is Status.COMPLETED:
-                    self._paces[live.run.task.model].note(_get_age(live, self._clock.now()), live.ran_until)
-                await self._ending.end_attempt(live, snapshot)
-                return
-            if snapshot is not None:
-                live.ran_until = _get_age(live, self._clock.now())
-                await self._journal.note(live, snapshot)
-                await self._accepting.consider(live, self._adapter, snapshot)
-            if is_over(live.run, self._clock.now()):
-                await self._ending.end_overdue(live, self._adapter)
-                return
+            await self._take_in(live, snapshot, _get_age(live, asked_at))
         except RunTakenOver:
-            return
+            live.drop()
         except BackendError as error:
             self._wait_for(error)  # an answer could not be accepted now
         except StoreError:
@@ -213,41 +221,23 @@ class Watcher:
         except Exception as error:  # noqa: BLE001  a defect in one run must not stop the others' watcher
             live.failed_looks += 1
             self._ending.report_broken(self._adapter.name, error)
-        self.look_soon(live)
-
-    async def _follow(self, live: Live) -> None:
-        """Read a job's events as they come; whatever ends that, the watcher looks on."""
-        WORKING_ON.set(live)
-        try:
-            handle = live.run.attempt.handle if live.run.attempt else None
-            if handle is not None:
-                async for event in self._adapter.events(handle):
-                    if await self._take_event(live, event):
-                        return
-        except (BackendError, NotSupported, StoreError):
-            live.failed_looks = 0  # the stream is gone, not the job: look at it now
-        except RunTakenOver:
-            return
-        except Exception as error:  # noqa: BLE001  as above: a broken stream is no news
-            self._ending.report_broken(self._adapter.name, error)
         finally:
-            live.following = False
-        self.look_soon(live, 0.0)
+            self._let_go(live)
 
-    async def _take_event(self, live: Live, event: Event) -> bool:
-        """Pass one event on; says whether it was the last."""
+    async def _take_in(self, live: Live, snapshot: Snapshot | None, age_seconds: float) -> None:
         if not live.has_landed:
-            return True
-        if event.kind == "piece":
-            live.pieces_out = True
-            live.publish(event)
-        elif event.snapshot is not None and event.snapshot.status.is_final:
-            await self._ending.end_attempt(live, event.snapshot)
-            return True
-        elif event.snapshot is not None:
-            await self._journal.note(live, event.snapshot)
-            await self._accepting.consider(live, self._adapter, event.snapshot)
-        return False
+            return
+        if snapshot is not None and snapshot.status.is_final:
+            if snapshot.status is Status.COMPLETED and live.ran_until <= age_seconds:
+                self._paces[live.run.task.model].note(age_seconds, live.ran_until)
+            await self._ending.end_attempt(live, snapshot)
+            return
+        if snapshot is not None:
+            live.ran_until = age_seconds
+            await self._journal.note(live, snapshot)
+            await self._accepting.consider(live, self._adapter, snapshot)
+        if is_over(live.run, self._clock.now()):
+            await self._ending.end_overdue(live, self._adapter)
 
 
 def _get_age(live: Live, now: datetime) -> float:
@@ -256,3 +246,15 @@ def _get_age(live: Live, now: datetime) -> float:
     if attempt is None or attempt.submitted_at is None:
         return 0.0
     return max(0.0, (now - attempt.submitted_at).total_seconds())
+
+
+def _is_no_news(live: Live, snapshot: Snapshot, now: datetime) -> bool:
+    """Say whether there is nothing to do now: most looks at a job that takes long are so."""
+    attempt = live.run.attempt
+    return (
+        live.has_landed
+        and attempt is not None
+        and attempt.snapshot == snapshot
+        and not snapshot.answers
+        and not is_over(live.run, now)
+    )

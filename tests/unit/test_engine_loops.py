@@ -115,7 +115,7 @@ async def test_a_defect_does_not_end_a_watcher(
         await clock.sleep(5)
         with monkeypatch.context() as patched:
             watcher = gateway._engine._worker._watchers["a"]
-            patched.setattr(watcher, "_look", None)
+            patched.setattr(watcher, "_poll", None)
             await clock.sleep(60)
         assert (await gateway.wait(run.id)).status is Status.COMPLETED
     assert "watching the jobs of a met a defect" in caplog.text

@@ -48,7 +48,7 @@ async def die(gateway: AsyncGateway) -> None:
     engine = gateway._engine
     tasks = [*engine._worker._driving, *engine._worker._watching, *engine._keeper.tasks]
     for watcher in engine._worker._watchers.values():
-        tasks += watcher._followers
+        tasks += [*watcher._tasks, *watcher._following._followers]
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
