@@ -18,7 +18,7 @@ _ADVICE = {
     sqlite3.SQLITE_PERM: _CLOSED,
     sqlite3.SQLITE_CORRUPT: _DAMAGED,
     sqlite3.SQLITE_NOTADB: _DAMAGED,
-    sqlite3.SQLITE_IOERR: "its disk fails: look into the system's log",
+    sqlite3.SQLITE_IOERR: "its disk is full, or fails: free some space, or look into the system's log",
 }
 # After these a connection may never work again, whatever becomes of the file.
 _SPOILING = frozenset(
