@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 
+from gateway.cli.arguments import make_count, parse_port
 from gateway.cli.exits import DONE, UsageError
 from gateway.cli.logs import add_log_format, set_up_service_logging
 
@@ -13,11 +14,13 @@ def add_arguments(_name: str, parser: argparse.ArgumentParser) -> None:
     """Take where to listen."""
     parser.add_argument("--host", metavar="ADDRESS", help="where to listen (server.host: 127.0.0.1)")
     parser.add_argument(
-        "--port", metavar="N", type=int, help="on which port (server.port: 8080; 0: a free one)"
+        "--port", metavar="N", type=parse_port, help="on which port (server.port: 8080; 0: a free one)"
     )
-    parser.add_argument("--workers", metavar="N", type=int, help="so many processes (server.workers: 1)")
     parser.add_argument(
-        "--fd", metavar="N", type=int, help="a listening socket that the parent process has opened"
+        "--workers", metavar="N", type=make_count(1), help="so many processes (server.workers: 1)"
+    )
+    parser.add_argument(
+        "--fd", metavar="N", type=make_count(0), help="a listening socket that the parent process has opened"
     )
     parser.add_argument("--door", metavar="PATH", help="a socket, for the other workers of that process")
     add_log_format(parser)
@@ -47,8 +50,6 @@ async def serve(args: argparse.Namespace) -> int:
     config = load(args.config)
     set_up_service_logging(args.log_format or config.observability.logs, debug=args.debug)
     workers = config.server.workers if args.workers is None else args.workers
-    if workers < 1:
-        raise UsageError("--workers needs 1 or more")
     if workers > 1 and args.fd is None:
         more = [] if args.log_format is None else ["--log-format", args.log_format]
         await serve_many(args.config, host=args.host, port=args.port, workers=workers, more=more, say=_say)

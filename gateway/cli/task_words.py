@@ -69,7 +69,7 @@ def _load_input(args: argparse.Namespace) -> JSON:
         try:
             text = args.input_file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"--input-file {args.input_file} can't be read: {error}") from error
+            raise UsageError(f"--input-file {args.input_file} can't be read: {_get_reason(error)}") from error
         return _parse_json(text, f"the file {args.input_file}")
     if args.input not in (None, "-"):
         return _parse_json(args.input, "--input")
@@ -107,9 +107,15 @@ def _add_files(given: JSON, files: list[str]) -> JSON:
     return given
 
 
+def _get_reason(error: OSError | UnicodeDecodeError) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else "it is no UTF-8 text"
+
+
 def _suggest_file(path: Path) -> str:
     try:
-        near = difflib.get_close_matches(path.name, [one.name for one in path.parent.iterdir()], n=1)
+        near = difflib.get_close_matches(
+            path.name, [one.name for one in path.parent.iterdir() if one.is_file()], n=1
+        )
     except OSError:
         return ""
     return f"; did you mean {path.with_name(near[0])}?" if near else ""
