@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import TypeVar
 
-from gateway.errors import RunExists, RunNotFound, RunTakenOver, StoreError
+from gateway.errors import GatewayError, RunExists, RunNotFound, RunTakenOver, StoreError
 from gateway.policy.budget import Spend
 from gateway.policy.learning import Outcome, make_outcome
 from gateway.store.archive import Archive, Pruning, is_resolved, list_run_entries
 from gateway.store.bill import ALL_BY, BillLine, make_bill
+from gateway.store.intake import finish, inherit
 from gateway.store.ledger import Entry, Ledger, book
-from gateway.store.protocol import Claimed, RunFilter, Scope, Wish
+from gateway.store.protocol import FIRST_FENCE, Claimed, RunFilter, Scope, Wish
 from gateway.store.rows import encode_task, require_end
 from gateway.store.shelf import MemoryShelf, Shelf
 from gateway.task import Event, Run
 from gateway.types import RunId
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -24,7 +29,7 @@ class _Row:
     run: Run
     owner: str | None
     wish: Wish
-    fence: int = 1
+    fence: int = FIRST_FENCE
     events: list[Event] = field(default_factory=list)
 
     def with_wish(self, run: Run) -> Run:
@@ -43,38 +48,21 @@ class MemoryStore:
         self.ledger: Ledger = self._ledger
         self._archive = MemoryArchive(self._rows, self._ledger)
         self.archive: Archive = self._archive
+        self._intake = MemoryIntake(self._rows, self._ledger, self._archive.keys)
         self.shelf: Shelf = MemoryShelf()
 
     async def open(self) -> None:
         """Nothing to make ready."""
 
-    async def create(self, run: Run, *, owner: str) -> int:
+    def create(self, run: Run, *, owner: str) -> Awaitable[int]:
         """See Store."""
-        if run.id in self._rows:
-            raise StoreError(f"there is a run {run.id} already")
-        for row in self._rows.values():
-            if run.idempotency_key is not None and row.run.idempotency_key == run.idempotency_key:
-                raise RunExists(f"the key {run.idempotency_key!r} has run {row.run.id}", run_id=row.run.id)
-        pruned = self._archive.keys.get(run.idempotency_key or "")
-        if pruned is not None:
-            raise RunExists(f"the key {run.idempotency_key!r} had run {pruned}", run_id=pruned)
-        encode_task(run.task)  # what no other store could keep is refused here too
-        self._rows[run.id] = _Row(run, owner, Wish(run.id))
-        return 1
+        return self._intake.create(run, owner)
 
-    async def save(
+    def save(
         self, run: Run, *, fence: int, events: Sequence[Event] = (), spends: Sequence[Spend] = ()
-    ) -> None:
+    ) -> Awaitable[None]:
         """See Store."""
-        row = self._rows.get(run.id)
-        if row is None or row.fence != fence:
-            raise RunTakenOver(f"run {run.id} was taken over by another process", run_id=run.id)
-        accounts = self._ledger.accounts
-        changed: dict[str, int] = {}
-        book(spends, lambda scope: changed.get(scope, accounts.get(scope, 0)), changed.__setitem__)
-        accounts.update(changed)
-        row.run = row.with_wish(run)
-        row.events += events
+        return self._intake.save(run, fence, events, spends)
 
     async def get(self, run_id: str) -> Run:
         """See Store."""
@@ -155,6 +143,64 @@ class MemoryStore:
 
     async def aclose(self) -> None:
         """Nothing to close: a shared store lives on."""
+
+
+class MemoryIntake:
+    """Changes the runs of a MemoryStore, at once; who waits could do so for a disk all the same."""
+
+    def __init__(self, rows: dict[str, _Row], ledger: MemoryLedger, pruned_keys: Mapping[str, RunId]) -> None:
+        self._rows, self._ledger, self._pruned_keys = rows, ledger, pruned_keys
+        self._failed: dict[tuple[str, int], Exception] = {}  # in this turn of the event loop
+
+    def create(self, run: Run, owner: str) -> asyncio.Future[int]:
+        """Take a new run."""
+        return self._do(run, FIRST_FENCE, lambda: self._create(run, owner))
+
+    def save(
+        self, run: Run, fence: int, events: Sequence[Event], spends: Sequence[Spend]
+    ) -> asyncio.Future[None]:
+        """Take a run's new state."""
+        return self._do(run, fence, lambda: self._save(run, fence, events, spends))
+
+    def _do(self, run: Run, fence: int, work: Callable[[], T]) -> asyncio.Future[T]:
+        """Change something at once; who has not heard yet that it failed can't change that run further."""
+        loop, key = asyncio.get_running_loop(), (run.id, fence)
+        done: asyncio.Future[T] = loop.create_future()
+        if key in self._failed:
+            finish(done, inherit(self._failed[key]))
+            return done
+        try:
+            done.set_result(work())
+        except GatewayError as error:
+            finish(done, error)
+            if inherit(error) is not None:
+                self._failed[key] = error
+                loop.call_soon(self._failed.pop, key)
+        return done
+
+    def _create(self, run: Run, owner: str) -> int:
+        if run.id in self._rows:
+            raise StoreError(f"there is a run {run.id} already")
+        for row in self._rows.values():
+            if run.idempotency_key is not None and row.run.idempotency_key == run.idempotency_key:
+                raise RunExists(f"the key {run.idempotency_key!r} has run {row.run.id}", run_id=row.run.id)
+        pruned = self._pruned_keys.get(run.idempotency_key or "")
+        if pruned is not None:
+            raise RunExists(f"the key {run.idempotency_key!r} had run {pruned}", run_id=pruned)
+        encode_task(run.task)  # what no other store could keep is refused here too
+        self._rows[run.id] = _Row(run, owner, Wish(run.id))
+        return FIRST_FENCE
+
+    def _save(self, run: Run, fence: int, events: Sequence[Event], spends: Sequence[Spend]) -> None:
+        row = self._rows.get(run.id)
+        if row is None or row.fence != fence:
+            raise RunTakenOver(f"run {run.id} was taken over by another process", run_id=run.id)
+        accounts = self._ledger.accounts
+        changed: dict[str, int] = {}
+        book(spends, lambda scope: changed.get(scope, accounts.get(scope, 0)), changed.__setitem__)
+        accounts.update(changed)
+        row.run = row.with_wish(run)
+        row.events += events
 
 
 class MemoryLedger:

@@ -6,7 +6,7 @@ fence that its writer knows: a write with an old one changes nothing and raises 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -20,6 +20,8 @@ from gateway.store.shelf import Shelf
 from gateway.task import Event, Run
 
 SCHEMA_VERSION = 4
+FIRST_FENCE = 1
+"""Every new run's: whoever creates it may write on before the creation is on the disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,13 @@ class RunFilter:
 class Store(Protocol):
     """Where runs live. All times come from the caller; a store reads no clock.
 
-    Every method that returns has its effect on disk, if the store has one. Each may raise StoreError.
+    Every method that has returned, or whose future is done, has its effect on disk, if the store has one.
+    Each may raise StoreError.
+
+    `create` and `save` take a change when they are called, without waiting, and return a future. One run's
+    changes are written in the order of the calls; several that wait together may be written as one, the
+    newest state with all events and spends. If one fails, those behind it for the same run and fence fail
+    with the same error, and are not written: they were made from it. After BudgetExceeded they are tried.
     """
 
     ledger: Ledger
@@ -108,19 +116,20 @@ class Store(Protocol):
     async def open(self) -> None:
         """Make ready; create or migrate the tables. Raises StoreTooNew."""
 
-    async def create(self, run: Run, *, owner: str) -> int:
-        """Write a new run down as `owner`'s and return its fence.
+    def create(self, run: Run, *, owner: str) -> Awaitable[int]:
+        """Write a new run down as `owner`'s and return its fence: FIRST_FENCE.
 
         Raises InvalidInput for a task that is not JSON, RunExists if its idempotency key is taken (by the
         run that it names), StoreError if there is a run of that id.
         """
 
-    async def save(
+    def save(
         self, run: Run, *, fence: int, events: Sequence[Event] = (), spends: Sequence[Spend] = ()
-    ) -> None:
+    ) -> Awaitable[None]:
         """Write a run's new state, what happened, and what it spends: all of it or nothing.
 
-        Raises RunTakenOver if the fence is old, BudgetExceeded if a budget has not enough left.
+        Raises RunTakenOver if the fence is old, BudgetExceeded if a budget has not enough left, InvalidInput
+        for what is not JSON.
         """
 
     async def get(self, run_id: str) -> Run:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
+from datetime import UTC, datetime
 
 from gateway.errors import InvalidInput
 from gateway.policy.learning import make_outcome
@@ -94,7 +95,7 @@ def encode_attempt(run: Run, attempt: Attempt, kept: Envelope | None = None) -> 
     outcome = make_outcome(attempt)
     learnt: tuple[object, ...] = (None,) * 4
     if outcome is not None:
-        learnt = (outcome.at.timestamp(), outcome.succeeded, outcome.doubted, outcome.seconds)
+        learnt = (outcome.at.timestamp(), int(outcome.succeeded), int(outcome.doubted), outcome.seconds)
     return (
         run.id,
         attempt.number,
@@ -124,3 +125,13 @@ def decode_run(
 def _decode_attempt(envelope: bytes | None, state: bytes) -> Attempt:
     attempt = Attempt.model_validate_json(state)
     return attempt if envelope is None else replace(attempt, envelope=Envelope.model_validate_json(envelope))
+
+
+def parse_time(seconds: float | None) -> datetime | None:
+    """Return the time of a column."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def get_time(at: datetime | None) -> float | None:
+    """Return a time as it stands in a column: seconds since 1970."""
+    return None if at is None else at.timestamp()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,15 +13,15 @@ from gateway.policy.learning import Outcome
 from gateway.store.archive import Archive
 from gateway.store.ledger import Ledger
 from gateway.store.protocol import Claimed, RunFilter, Scope, Wish
+from gateway.store.rows import parse_time
 from gateway.store.shelf import Shelf
 from gateway.store.sqlite_archive import SqliteArchive, SqliteLedger
 from gateway.store.sqlite_listing import IS_OPEN, make_listing
-from gateway.store.sqlite_rows import load_run, make_marks, parse_time
+from gateway.store.sqlite_rows import load_run, make_marks
 from gateway.store.sqlite_schema import migrate
 from gateway.store.sqlite_shelf import SqliteShelf
-from gateway.store.sqlite_writes import Change, Creation, write_many
 from gateway.store.writer import Writer
-from gateway.task import Envelope, Event, Run
+from gateway.task import Event, Run
 
 
 class SqliteStore:
@@ -29,8 +29,7 @@ class SqliteStore:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._writer = Writer(self.path, write_many)
-        self._kept: dict[str, Envelope] = {}  # of open runs: the newest one that is in the file
+        self._writer = Writer(self.path)
         self.ledger: Ledger = SqliteLedger(self._writer)
         self.archive: Archive = SqliteArchive(self._writer)
         self.shelf: Shelf = SqliteShelf(self._writer)
@@ -47,21 +46,15 @@ class SqliteStore:
                 raise
             self._open = True
 
-    async def create(self, run: Run, *, owner: str) -> int:
+    def create(self, run: Run, *, owner: str) -> Awaitable[int]:
         """See Store."""
-        await self._writer.share(Creation(run, owner))
-        return 1
+        return self._writer.intake.create(run, owner)
 
-    async def save(
+    def save(
         self, run: Run, *, fence: int, events: Sequence[Event] = (), spends: Sequence[Spend] = ()
-    ) -> None:
+    ) -> Awaitable[None]:
         """See Store."""
-        await self._writer.share(Change(run, fence, events, spends, self._kept.get(run.id)))
-        envelope = run.attempt.envelope if run.attempt else None
-        if run.status.is_final or envelope is None:
-            self._kept.pop(run.id, None)
-        else:
-            self._kept[run.id] = envelope
+        return self._writer.intake.save(run, fence, events, spends)
 
     async def get(self, run_id: str) -> Run:
         """See Store."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from gateway.errors import RunNotFound
-from gateway.store.rows import decode_run
+from gateway.store.rows import decode_run, parse_time
 from gateway.task import Run
 
 
@@ -24,16 +23,6 @@ def load_run(db: sqlite3.Connection, run_id: str) -> Run:
     ).fetchall()
     run = decode_run(task, plan, state, attempts)
     return replace(run, cancel_requested_at=parse_time(cancel), accept_answer=answer)
-
-
-def parse_time(seconds: float | None) -> datetime | None:
-    """Return the time of a column."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
-
-
-def get_time(at: datetime | None) -> float | None:
-    """Return a time as it stands in a column."""
-    return None if at is None else at.timestamp()
 
 
 def make_marks(values: Collection[object]) -> str:

@@ -1,25 +1,22 @@
-"""What is written about runs: made ready in the caller's thread, written in the writer's, many at once."""
+"""Changes of many runs, written in a few statements."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
 
 from gateway.errors import RunExists, RunTakenOver
 from gateway.policy.budget import Spend
-from gateway.store.archive import get_end
+from gateway.store.changes import Change, Row
 from gateway.store.ledger import book
-from gateway.store.rows import encode_attempt, encode_plan, encode_run, encode_task
-from gateway.store.sqlite_rows import get_time, make_marks
-from gateway.task import Envelope, Event, Run
+from gateway.store.sqlite_rows import make_marks
 
 # Every statement takes up to so many rows; the connection keeps the statement for each count, once parsed.
 _ROWS_AT_ONCE = 32
 _CREATE = (
-    "INSERT INTO runs (id, created_at, cancel_requested_at, status, phase, model, owner, parent,"
-    " idempotency_key, api_key, task, plan, state) VALUES {rows}"
+    "INSERT INTO runs (id, status, phase, backend, address, state, ended_at, unresolved, cancel_requested_at,"
+    " created_at, model, owner, parent, idempotency_key, api_key, task, plan) VALUES {rows}"
 )
 _CHANGE = (
     "UPDATE runs SET status = new.column1, phase = new.column2, backend = new.column3, address = new.column4,"
@@ -38,98 +35,38 @@ _EVENT = "INSERT INTO events (run_id, seq, event) VALUES {rows}"
 # As text: an amount may be more than SQLite's 64 bits.
 _ACCOUNT = "INSERT OR REPLACE INTO accounts (scope, used) VALUES {rows}"
 
-Row = tuple[Any, ...]
-"""Plain types only: what sqlite3 has to adapt, enums among them, costs it a microsecond each."""
 
+def write_many(db: sqlite3.Connection, changes: Sequence[Change]) -> None:
+    """Carry out changes of different runs. Raises what one of them would; then nothing counts.
 
-class Creation:
-    """A new run."""
-
-    def __init__(self, run: Run, owner: str) -> None:
-        """Make the row. Raises InvalidInput if the task is not JSON."""
-        self.run_id: str = run.id
-        self.key = run.idempotency_key
-        self.row: Row = (
-            run.id,
-            run.created_at.timestamp(),
-            get_time(run.cancel_requested_at),
-            int(run.status),
-            run.status.phase.value,
-            run.task.model,
-            owner,
-            run.parent,
-            self.key,
-            run.api_key,
-            encode_task(run.task),
-            encode_plan(run),
-            encode_run(run),
-        )
-
-    def write(self, db: sqlite3.Connection) -> None:
-        """Insert the row. Raises RunExists."""
-        _create(db, [self])
-
-
-class Change:
-    """A run's new state, what happened, and what it spends: all of it or nothing.
-
-    Only the newest attempt is written, for older ones never change again; its envelope only if it is not
-    `kept`, the one that is in the store already.
+    That is InvalidInput, RunExists, RunTakenOver or BudgetExceeded.
     """
-
-    def __init__(
-        self, run: Run, fence: int, events: Sequence[Event], spends: Sequence[Spend], kept: Envelope | None
-    ) -> None:
-        attempt = run.attempt
-        place = (attempt.backend, attempt.address) if attempt else (None, None)
-        cancel = get_time(run.cancel_requested_at)
-        ended_at, unresolved = get_end(run)
-        self.run_id: str = run.id
-        self.row: Row = (
-            *(int(run.status), run.status.phase.value, *place, encode_run(run)),
-            *(ended_at, None if unresolved is None else int(unresolved), cancel, run.id, fence),
-        )
-        self.attempts = [encode_attempt(run, attempt, kept)] if attempt else []
-        self.events: list[Row] = [(run.id, event.seq, event.model_dump_json()) for event in events]
-        self.spends = spends
-
-    def write(self, db: sqlite3.Connection) -> None:
-        """Carry it out. Raises RunTakenOver, BudgetExceeded."""
-        _change(db, [self])
-
-
-def write_many(db: sqlite3.Connection, works: Sequence[Any]) -> None:
-    """Carry out changes of different runs. Raises what one of them would; then nothing counts."""
-    creations = [work for work in works if isinstance(work, Creation)]
-    changes = [work for work in works if isinstance(work, Change)]
-    if creations:
-        _create(db, creations)
-    if changes:
-        _change(db, changes)
-
-
-def _create(db: sqlite3.Connection, creations: Sequence[Creation]) -> None:
-    keys = [creation.key for creation in creations if creation.key is not None]
-    if keys:
-        marks = make_marks(keys)
-        taken = db.execute(
-            f"SELECT idempotency_key, id FROM runs WHERE idempotency_key IN ({marks})"  # noqa: S608  marks only
-            f" UNION ALL SELECT key, run_id FROM pruned_keys WHERE key IN ({marks}) LIMIT 1",
-            (*keys, *keys),
-        ).fetchone()
-        if taken is not None:
-            raise RunExists(f"the key {taken[0]!r} has run {taken[1]}", run_id=taken[1])
-    _write_rows(db, _CREATE, [creation.row for creation in creations])
-
-
-def _change(db: sqlite3.Connection, changes: Sequence[Change]) -> None:
-    rows = [change.row for change in changes]
-    if _write_rows(db, _CHANGE, rows) != len(rows):
-        run_id = changes[0].run_id
+    for change in changes:
+        if change.error is not None:
+            raise change.error
+    _check_keys(db, [change.key for change in changes if change.key is not None])
+    new = [(c.run_id, *c.state, *c.beginning) for c in changes if c.beginning is not None]
+    _write_rows(db, _CREATE, new)
+    known = [(*c.state, c.run_id, c.fence) for c in changes if c.beginning is None]
+    if _write_rows(db, _CHANGE, known) != len(known):
+        run_id = next(change.run_id for change in changes if change.beginning is None)
         raise RunTakenOver(f"run {run_id} was taken over by another process", run_id=run_id)
     _spend(db, [spend for change in changes for spend in change.spends])
     _write_rows(db, _ATTEMPT, [row for change in changes for row in change.attempts])
     _write_rows(db, _EVENT, [row for change in changes for row in change.events])
+
+
+def _check_keys(db: sqlite3.Connection, keys: Sequence[str]) -> None:
+    if not keys:
+        return
+    marks = make_marks(keys)
+    taken = db.execute(
+        f"SELECT idempotency_key, id FROM runs WHERE idempotency_key IN ({marks})"  # noqa: S608  marks only
+        f" UNION ALL SELECT key, run_id FROM pruned_keys WHERE key IN ({marks}) LIMIT 1",
+        (*keys, *keys),
+    ).fetchone()
+    if taken is not None:
+        raise RunExists(f"the key {taken[0]!r} has run {taken[1]}", run_id=taken[1])
 
 
 def _spend(db: sqlite3.Connection, spends: Sequence[Spend]) -> None:

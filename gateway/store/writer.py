@@ -6,54 +6,43 @@ import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
-from gateway.errors import GatewayError, StoreError
+from gateway.errors import GatewayError
+from gateway.store.changes import Change
+from gateway.store.intake import Act, Entry, Intake, inherit
 from gateway.store.sqlite_trouble import check_identity, explain, get_identity, is_spoiling
+from gateway.store.sqlite_writes import write_many
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], Any]
+Job: TypeAlias = Change | Act
 
-
-class Sharing(Protocol):
-    """A change of one run that may be written with those of others, in a few statements for all."""
-
-    run_id: str
-
-    def write(self, db: sqlite3.Connection, /) -> Any:
-        """Carry it out alone."""
-
-
-WriteMany = Callable[[sqlite3.Connection, Sequence[Sharing]], None]
-"""Carries many changes of different runs out, or raises; then each is tried alone."""
-
-_Job = tuple[Work | Sharing, asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
-
-_MOST_PER_COMMIT = 512
 _STATEMENTS_KEPT = 256
 _LOCKED_PAUSE_SECONDS = 0.01
 
 
 class Writer:
-    """Runs work on one connection in one thread; what is queued meanwhile shares the next transaction.
+    """Does work on one connection in one thread, a batch to a transaction.
 
     Between two statements the thread waits for Python's lock, for milliseconds when the event loop is busy.
-    So what can share statements does: see Sharing.
+    So the event loop encodes, and changes of different runs share a few statements.
 
-    A call returns after the commit is on the disk. Work that raises undoes only itself. What is called after
-    `stop` was is refused, and not left waiting.
+    Work that raises undoes only itself. What is called after `stop` was is refused, and not left waiting.
     """
 
-    def __init__(self, path: Path, write_many: WriteMany, *, timeout_seconds: float = 10.0) -> None:
+    def __init__(self, path: Path, *, timeout_seconds: float = 10.0) -> None:
         self._path = path
-        self._write_many = write_many
         self._timeout_seconds = timeout_seconds
-        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self._intakes: dict[asyncio.AbstractEventLoop, Intake] = {}
+        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None  # of the file, while it is open
 
     def start(self) -> None:
@@ -63,63 +52,73 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="gateway-store", daemon=True)
         self._thread.start()
 
+    @property
+    def intake(self) -> Intake:
+        """Return what takes the work of this event loop."""
+        loop = asyncio.get_running_loop()
+        intake = self._intakes.get(loop)
+        if intake is None:
+            for gone in [other for other in self._intakes if other.is_closed()]:
+                del self._intakes[gone]
+            is_open = self._thread is not None
+            intake = Intake(self._path, lambda batch: self._hand_over(loop, batch), is_open=is_open)
+            if is_open:
+                self._intakes[loop] = intake
+        return intake
+
     async def call(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do the work in the writer's thread and return what it returned, once it is committed.
 
         Raises:
             StoreError: the database refused; nothing of this work was written.
         """
-        result: T = await self._put(work)
+        result: T = await self.intake.act(work)
         return result
-
-    async def share(self, change: Sharing) -> None:
-        """Write a change down, together with others if there are any; returns and raises as `call` does."""
-        await self._put(change)
-
-    async def _put(self, work: Work | Sharing) -> Any:
-        if self._thread is None:
-            raise StoreError(f"the store {self._path} is not open")
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
-        self._queue.put((work, loop, future))
-        return await future
 
     async def stop(self) -> None:
         """Write what is queued, then close."""
         thread, self._thread = self._thread, None
-        if thread is not None:
-            self._queue.put(None)
-            while thread.is_alive():  # noqa: ASYNC110  at the interpreter's end no pool can join it for us
-                await asyncio.sleep(0.001)
-            self._identity = None
+        if thread is None:
+            return
+        await self.intake.close()
+        self._intakes.clear()
+        self._queue.put(None)
+        while thread.is_alive():  # noqa: ASYNC110  at the interpreter's end no pool can join it for us
+            await asyncio.sleep(0.001)
+        self._identity = None
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop, batch: list[Entry]) -> None:
+        jobs = [entry if isinstance(entry, Act) else Change(entry) for entry in batch]
+        intake = self._intakes[loop]
+
+        def write() -> None:
+            results = self._write(jobs)
+            with suppress(RuntimeError):  # the loop was closed: nobody waits there any more
+                loop.call_soon_threadsafe(intake.settle, batch, results)
+
+        self._queue.put(write)
 
     def _run(self) -> None:
-        connection: sqlite3.Connection | None = None
-        going_on = True
-        while going_on:
-            jobs, going_on = self._take()
-            try:
-                connection = connection or self._connect()
-                self._check_file()
-                results = _do_together(connection, [job[0] for job in jobs], self._write_many)
-            except Exception as error:  # noqa: BLE001  whatever it is, those who wait must hear of it
-                results = [error] * len(jobs)
-            if connection is not None and any(is_spoiling(result) for result in results):
-                connection.close()
-                connection = None
-            _deliver(jobs, [self._explain(result) for result in results])
-        if connection is not None:
-            connection.close()
+        while (write := self._queue.get()) is not None:
+            write()
+        self._disconnect()
 
-    def _take(self) -> tuple[list[_Job], bool]:
-        jobs: list[_Job] = []
-        job = self._queue.get()
-        while job is not None:
-            jobs.append(job)
-            if len(jobs) >= _MOST_PER_COMMIT or self._queue.empty():
-                return jobs, True
-            job = self._queue.get()
-        return jobs, False
+    def _write(self, jobs: Sequence[Job]) -> list[Any]:
+        """Return the jobs' results; see Intake.settle."""
+        try:
+            connection = self._connection = self._connection or self._connect()
+            self._check_file()
+            results = _do_together(connection, jobs)
+        except Exception as error:  # noqa: BLE001  whatever it is, those who wait must hear of it
+            results = [error] * len(jobs)
+        if any(is_spoiling(result) for result in results):
+            self._disconnect()
+        return [self._tell(job, result) for job, result in zip(jobs, results, strict=True)]
+
+    def _tell(self, job: Job, result: Any) -> Any:
+        if isinstance(job, Change) and isinstance(result, Exception):
+            return [self._explain(result) for _ in job.pile.writes]
+        return [self._explain(one) for one in result] if isinstance(result, list) else self._explain(result)
 
     def _explain(self, result: Any) -> Any:
         is_ours = not isinstance(result, Exception) or isinstance(result, GatewayError)
@@ -128,6 +127,11 @@ class Writer:
     def _check_file(self) -> None:
         if self._identity is not None:
             check_identity(self._path, self._identity)
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def _connect(self) -> sqlite3.Connection:
         self._check_file()  # what was there once is not made anew, empty
@@ -161,80 +165,50 @@ class Writer:
         connection.execute("PRAGMA foreign_keys = ON")
 
 
-def _do_together(
-    connection: sqlite3.Connection, works: Sequence[Work | Sharing], write_many: WriteMany
-) -> list[Any]:
+def _do_together(db: sqlite3.Connection, jobs: Sequence[Job]) -> list[Any]:
     """Do everything in one transaction; what raises is rolled back alone and its error is its result."""
-    if not works:
-        return []
     results: list[Any] = []
-    connection.execute("BEGIN IMMEDIATE")
+    db.execute("BEGIN IMMEDIATE")
     try:
-        for group in _group(works):
-            done = len(group) > 1 and _try(connection, _share(write_many, group)) is None
-            results += [None] * len(group) if done else [_try(connection, _get_call(work)) for work in group]
-        connection.execute("COMMIT")
+        for kind, group in groupby(jobs, type):
+            if kind is Change:
+                results += _write_changes(db, list(group))  # type: ignore[arg-type]  # they are
+            else:
+                results += [_try(db, act.work) for act in group]  # type: ignore[union-attr]  # likewise
+        db.execute("COMMIT")
     except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
+        if db.in_transaction:
+            db.execute("ROLLBACK")
         raise
     return results
 
 
-def _group(works: Sequence[Work | Sharing]) -> Iterator[list[Any]]:
-    """Yield neighbours that can be written together: each run once, so that the order among them is free."""
-    group: dict[str, Sharing] = {}
-    for work in works:
-        run_id = getattr(work, "run_id", None)
-        if group and (run_id is None or run_id in group):
-            yield list(group.values())
-            group = {}
-        if run_id is None:
-            yield [work]
-        else:
-            group[run_id] = work  # type: ignore[assignment]  # what has a run's id is Sharing
-    if group:
-        yield list(group.values())
+def _write_changes(db: sqlite3.Connection, changes: Sequence[Change]) -> Sequence[Any]:
+    """Write changes together; if that fails, run by run, and then change by change: the good ones stay."""
+    error = _try(db, lambda db: write_many(db, changes))
+    if error is None:
+        return [None] * len(changes)
+    if len(changes) > 1:
+        return [result for change in changes for result in _write_changes(db, [change])]
+    results: list[Any] = []
+    parts = changes[0].pile.split()
+    for part in parts if len(parts) > 1 else ():
+        one = Change(part)
+        refused = inherit(results[-1]) if results else None
+        results.append(refused or _try(db, lambda db: write_many(db, [one])))  # noqa: B023  it is called here only
+    return [results or error]
 
 
-def _share(write_many: WriteMany, group: Sequence[Sharing]) -> Work:
-    return lambda db: write_many(db, group)
-
-
-def _get_call(work: Any) -> Work:
-    call: Work = getattr(work, "write", work)
-    return call
-
-
-def _try(connection: sqlite3.Connection, work: Work) -> Any:
+def _try(db: sqlite3.Connection, work: Work) -> Any:
     """Return what the work returned, or the error that undid it."""
     result: Any
-    connection.execute("SAVEPOINT job")
+    db.execute("SAVEPOINT job")
     try:
-        result = work(connection)
+        result = work(db)
     except Exception as error:
-        if not connection.in_transaction:
+        if not db.in_transaction:
             raise  # SQLite gave the whole transaction up: a full disk, for one
-        connection.execute("ROLLBACK TO job")
+        db.execute("ROLLBACK TO job")
         result = error
-    connection.execute("RELEASE job")
+    db.execute("RELEASE job")
     return result
-
-
-def _deliver(jobs: list[_Job], results: list[Any]) -> None:
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
-    for (_, loop, future), result in zip(jobs, results, strict=True):
-        by_loop.setdefault(loop, []).append((future, result))
-    for loop, pairs in by_loop.items():
-        with suppress(RuntimeError):  # the loop was closed: nobody waits there any more
-            loop.call_soon_threadsafe(_resolve, pairs)
-
-
-def _resolve(pairs: list[tuple[asyncio.Future[Any], Any]]) -> None:
-    for future, result in pairs:
-        if future.done():
-            continue
-        if isinstance(result, Exception):
-            future.set_exception(result)
-        else:
-            future.set_result(result)

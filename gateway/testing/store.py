@@ -22,6 +22,7 @@ from gateway.testing.store_promises.archiving import Archiving
 from gateway.testing.store_promises.asking import Looking, Wishing
 from gateway.testing.store_promises.keeping import Keeping
 from gateway.testing.store_promises.owning import Owning
+from gateway.testing.store_promises.queueing import Queueing
 from gateway.testing.store_promises.samples import StoreMaker
 from gateway.testing.store_promises.shelving import Shelving
 from gateway.testing.store_promises.spending import Spending
@@ -29,7 +30,7 @@ from gateway.testing.store_promises.spending import Spending
 __all__ = ["StoreConformance", "StoreMaker"]
 
 
-class StoreConformance(Keeping, Owning, Wishing, Looking, Spending, Archiving, Shelving):
+class StoreConformance(Keeping, Queueing, Owning, Wishing, Looking, Spending, Archiving, Shelving):
     """Inherit it with one fixture: `make_store`."""
 
     pytestmark: ClassVar = [pytest.mark.anyio]

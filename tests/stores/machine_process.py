@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import ContextVar, copy_context
 from typing import Any, TypeVar
 
@@ -101,20 +101,42 @@ class OwnStore:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._process.store, name)
-        return self._guard(name, found) if inspect.iscoroutinefunction(found) else found
+        if name in ("create", "save"):
+            return self._guard_write(found)
+        return self._guard(found) if inspect.iscoroutinefunction(found) else found
 
-    def _guard(self, name: str, work: Callable[..., Any]) -> Callable[..., Any]:
-        is_write = name in ("create", "save")
-
+    def _guard(self, work: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
         async def guarded(*args: Any, **words: Any) -> Any:
-            await self._process.pass_gate(is_write=is_write)
+            await self._process.pass_gate()
             try:
                 with self._process.clock.hold():
                     return await work(*args, **words)
             finally:
-                await self._process.pass_gate(is_write=is_write)
+                await self._process.pass_gate()
 
         return guarded
+
+    def _guard_write(self, work: Callable[..., Awaitable[Any]]) -> Callable[..., Writing]:
+        async def write(*args: Any, **words: Any) -> Any:
+            await self._process.pass_gate(is_write=True)
+            with self._process.clock.hold():
+                return await work(*args, **words)
+
+        return lambda *args, **words: Writing(self._process, write(*args, **words))
+
+
+class Writing:
+    """A write that is under way, in the order of the calls; who waits for it passes the gate afterwards."""
+
+    def __init__(self, process: Process, work: Coroutine[Any, Any, Any]) -> None:
+        self._process, self._doing = process, asyncio.create_task(work)
+        self._doing.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        try:
+            return (yield from self._doing)
+        finally:
+            yield from self._process.pass_gate(is_write=True).__await__()
 
 
 class OwnAdapter(FakeAdapter):

@@ -49,7 +49,7 @@ async def hold_writer(store: SqliteStore, queued: int) -> AsyncIterator[None]:
     assert await asyncio.to_thread(holds.wait, 30)
     try:
         yield
-        while store._writer._queue.qsize() < queued:  # noqa: ASYNC110  a queue of threads tells nobody
+        while len(store._writer.intake.queued) < queued:  # noqa: ASYNC110  nothing tells of that
             await asyncio.sleep(0)
     finally:
         go_on.set()
@@ -71,7 +71,7 @@ async def test_what_waits_together_is_written_together(
     statements = await trace(store)
     async with hold_writer(store, runs):
         statements.clear()
-        work = [asyncio.create_task(store.create(make_run(), owner="me")) for _ in range(runs)]
+        work = [asyncio.ensure_future(store.create(make_run(), owner="me")) for _ in range(runs)]
     await asyncio.gather(*work)
     of_the_holder = 1
     assert statements.count("COMMIT") == of_the_holder + transactions
@@ -154,7 +154,7 @@ async def test_each_that_fails_gets_an_error_of_its_own(tmp_path: Path) -> None:
 async def test_closing_writes_what_is_queued(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "runs.db")
     await store.open()
-    work = [asyncio.create_task(store.create(make_run(), owner="me")) for _ in range(50)]
+    work = [asyncio.ensure_future(store.create(make_run(), owner="me")) for _ in range(50)]
     await asyncio.sleep(0)
     await store.aclose()
     assert await asyncio.gather(*work) == [1] * 50
@@ -163,7 +163,7 @@ async def test_closing_writes_what_is_queued(tmp_path: Path) -> None:
 
 
 async def test_who_comes_while_it_closes_is_refused_and_not_left_waiting(store: SqliteStore) -> None:
-    async with hold_writer(store, 1):
+    async with hold_writer(store, 0):
         closing = asyncio.create_task(store.aclose())
         await asyncio.sleep(0)
         async with asyncio.timeout(10):
@@ -187,7 +187,7 @@ async def test_nothing_works_before_open_and_after_close(tmp_path: Path) -> None
 async def test_who_gives_up_waiting_does_not_stop_the_write(store: SqliteStore) -> None:
     run = make_run()
     async with hold_writer(store, 1):
-        work = asyncio.create_task(store.create(run, owner="me"))
+        work = asyncio.ensure_future(store.create(run, owner="me"))
         await asyncio.sleep(0)
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)

@@ -19,7 +19,6 @@ from gateway.store.archive import Pruning
 from gateway.store.memory import MemoryStore
 from gateway.store.protocol import SCHEMA_VERSION, RunFilter
 from gateway.store.sqlite import SqliteStore
-from gateway.store.sqlite_writes import write_many
 from gateway.task import Task
 from gateway.testing.store_promises.samples import START_AT, after, make_end, make_event, make_run
 
@@ -242,7 +241,7 @@ async def test_one_unreadable_run_hides_no_other(tmp_path: Path) -> None:
 
 async def test_a_lock_that_stays_is_an_error_and_not_a_wait_for_ever(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "runs.db")
-    store._writer = writer.Writer(store.path, write_many, timeout_seconds=0.05)
+    store._writer = writer.Writer(store.path, timeout_seconds=0.05)
     await store.open()
     run = make_run()
     other = sqlite3.connect(store.path, isolation_level=None)

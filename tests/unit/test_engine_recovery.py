@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -25,17 +26,23 @@ class DyingStore(MemoryStore):
 
     def __init__(self, rows: MemoryStore, writes: int) -> None:
         super().__init__()
-        self._rows, self._beats = rows._rows, {}
+        self._rows, self._intake = rows._rows, rows._intake
         self.writes = writes
 
-    async def save(self, run: Run, **kwargs: Any) -> None:
+    def save(self, run: Run, **kwargs: Any) -> Awaitable[None]:
         if self.writes <= 0:
-            await asyncio.Event().wait()
+            return asyncio.get_running_loop().create_future()
         self.writes -= 1
-        await super().save(run, **kwargs)
+        return super().save(run, **kwargs)
 
     async def release(self, owner: str) -> None:
         """A dead process releases nothing."""
+
+
+def refuse(why: str) -> asyncio.Future[None]:
+    refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    refused.set_exception(StoreError(why))
+    return refused
 
 
 def make_gateway(adapter: FakeAdapter, store: MemoryStore, clock: FakeClock) -> AsyncGateway:
@@ -199,10 +206,8 @@ async def test_nothing_is_submitted_that_could_not_be_written_down() -> None:
     class FullStore(MemoryStore):
         full = False
 
-        async def save(self, run: Run, **kwargs: Any) -> None:
-            if self.full:
-                raise StoreError("no space left on device")
-            await super().save(run, **kwargs)
+        def save(self, run: Run, **kwargs: Any) -> Awaitable[None]:
+            return refuse("no space left on device") if self.full else super().save(run, **kwargs)
 
     clock = FakeClock()
     store = FullStore()
@@ -221,10 +226,10 @@ async def test_a_store_that_is_full_at_the_end_loses_no_result() -> None:
     class FullStore(MemoryStore):
         full = False
 
-        async def save(self, run: Run, **kwargs: Any) -> None:
+        def save(self, run: Run, **kwargs: Any) -> Awaitable[None]:
             if self.full and run.status.is_final:
-                raise StoreError("no space left on device")
-            await super().save(run, **kwargs)
+                return refuse("no space left on device")
+            return super().save(run, **kwargs)
 
     clock = FakeClock()
     store = FullStore()
@@ -291,7 +296,7 @@ async def test_what_was_claimed_while_the_store_failed_is_worked_on_when_it_is_b
     await die(gateway)
 
     away = GoneStore()
-    away._rows, away._beats = store._rows, store._beats
+    away._rows, away._beats, away._intake = store._rows, store._beats, store._intake
     second = FakeAdapter("a", clock=clock, backend=first.backend)
     later = make_gateway(second, away, clock)
     for _ in range(2):

@@ -11,18 +11,18 @@ import asyncio
 import logging
 import time
 import uuid
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import psycopg
 
 from gateway.errors import StoreError
+from gateway.store.changes import Change
+from gateway.store.intake import Act, Entry, Intake, Pile, inherit
 from gateway.store.postgres.address import Address, Connection, is_passing
-from gateway.store.postgres.batch import Act, Batch, Job, Save
+from gateway.store.postgres.batch import Batch, Job
 
 _log = logging.getLogger("gateway")
-_MOST_PER_COMMIT = 512
 _PATIENCE_SECONDS = 10.0
 _PAUSE_SECONDS = 0.2
 
@@ -38,8 +38,8 @@ class Lane:
         self.writer = uuid.uuid4().hex
         self._address = address
         self._channel = ""
-        self._jobs: deque[Job] = deque()
-        self._arrived = asyncio.Event()
+        self._batches: asyncio.Queue[list[Entry] | None] = asyncio.Queue()
+        self._intake: Intake | None = None
         self._connection: Connection | None = None
         self._number = 0
         self._writing: asyncio.Task[None] | None = None
@@ -48,59 +48,55 @@ class Lane:
     def start(self, channel: str) -> None:
         """Begin to write; what is committed is told on this channel."""
         self._channel, self._stopping = channel, False
-        self._writing = asyncio.create_task(self._run())
+        self._intake = Intake(self._address, self._batches.put_nowait, is_open=True)
+        self._writing = asyncio.create_task(self._run(self._intake))
 
-    async def put(self, job: Job) -> Any:
-        """Do a job and return its result once it is committed. Raises StoreError, and what the job raises."""
-        if self._writing is None or self._stopping:
-            raise StoreError(f"the store {self._address} is not open")
-        self._jobs.append(job)
-        self._arrived.set()
-        return await job.future
+    @property
+    def intake(self) -> Intake:
+        """Return what takes changes."""
+        return self._intake or Intake(self._address, self._batches.put_nowait, is_open=False)
 
     async def act(self, work: Callable[[Connection], Awaitable[Any]], *topics: str) -> Any:
-        """Do something that has statements of its own; see `put`."""
-        return await self.put(Act(work=work, topics=topics))
+        """Do something that has statements of its own; return its result once it is committed.
+
+        Raises StoreError, and what the work raises.
+        """
+        return await self.intake.act(work, *topics)
 
     async def stop(self) -> None:
         """Write what was put, then close."""
-        writing, self._stopping = self._writing, True
+        writing, self._writing = self._writing, None
         if writing is None:
             return
-        self._arrived.set()
+        self._stopping = True
+        await self.intake.close()
+        self._batches.put_nowait(None)
         await writing
-        self._writing = None
         await self._disconnect()
 
-    async def _run(self) -> None:
-        while True:
-            await self._arrived.wait()
-            jobs = self._take()
-            if not jobs and self._stopping:
-                return
-            if not jobs:
-                self._arrived.clear()
-                continue
-            for job, result in zip(jobs, await self._write(jobs), strict=True):
-                if job.future.done():  # its caller was cancelled
-                    continue
-                if isinstance(result, Exception):
-                    job.future.set_exception(result)
-                else:
-                    job.future.set_result(result)
+    async def _run(self, intake: Intake) -> None:
+        while (batch := await self._batches.get()) is not None:
+            intake.settle(batch, await self._write_batch(batch))
 
-    def _take(self) -> list[Job]:
-        """Take from the queue's front until a run would be saved twice."""
-        jobs: list[Job] = []
-        runs: set[str] = set()
-        while self._jobs and len(jobs) < _MOST_PER_COMMIT:
-            job = self._jobs[0]
-            if isinstance(job, Save):
-                if job.run_id in runs:
-                    break
-                runs.add(job.run_id)
-            jobs.append(self._jobs.popleft())
-        return jobs
+    async def _write_batch(self, batch: Sequence[Entry]) -> list[Any]:
+        """Return the entries' results; see Intake.settle."""
+        jobs = [entry if isinstance(entry, Act) else Change(entry) for entry in batch]
+        refused: dict[Job, Any] = {job: job.error for job in jobs if isinstance(job, Change) and job.error}
+        good = [job for job in jobs if job not in refused]
+        results = refused | dict(zip(good, await self._write(good) if good else (), strict=True))
+        for job, result in results.items():
+            if isinstance(job, Change) and isinstance(result, Exception):
+                results[job] = await self._write_alone(job.pile, result)
+        return [results[job] for job in jobs]
+
+    async def _write_alone(self, pile: Pile, error: Exception) -> list[Any]:
+        """Write changes one by one that were refused together."""
+        results: list[Any] = []
+        for part in pile.split() if len(pile.writes) > 1 else ():
+            one = Change(part)
+            refused = (inherit(results[-1]) if results else None) or one.error
+            results += [refused] if refused else await self._write([one])
+        return results or [error]
 
     async def _write(self, jobs: list[Job]) -> list[Any]:
         """Write jobs together; if the database refuses that, one by one: only what is wrong shall fail."""

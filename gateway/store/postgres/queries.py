@@ -12,7 +12,7 @@ from gateway.lifecycle import Phase
 from gateway.policy.learning import Outcome
 from gateway.store.postgres.address import Connection
 from gateway.store.protocol import Claimed, RunFilter, Scope, Wish
-from gateway.store.rows import decode_run
+from gateway.store.rows import decode_run, get_time, parse_time
 from gateway.task import Event, Run
 
 Place: TypeAlias = tuple[float, int]
@@ -199,16 +199,6 @@ async def release_runs(connection: Connection, owner: str) -> None:
     """Give up what an owner holds, and forget it."""
     await connection.execute("UPDATE runs SET owner = NULL WHERE owner = %s AND phase = 'running'", (owner,))
     await connection.execute("DELETE FROM owners WHERE owner = %s", (owner,))
-
-
-def get_time(at: datetime | None) -> float | None:
-    """Return seconds since 1970."""
-    return None if at is None else at.timestamp()
-
-
-def parse_time(seconds: float | None) -> datetime | None:
-    """Read seconds since 1970."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 async def _execute(connection: Connection, query: str, values: Sequence[object]) -> Any:

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import datetime
 
 from gateway.policy.budget import Spend
 from gateway.policy.learning import Outcome
-from gateway.store.archive import Archive, get_end
+from gateway.store.archive import Archive
 from gateway.store.ledger import Ledger
 from gateway.store.news import WISHES, News
 from gateway.store.postgres import queries
 from gateway.store.postgres.address import Address
 from gateway.store.postgres.archive import PostgresArchive, PostgresLedger
-from gateway.store.postgres.batch import Create, Save
 from gateway.store.postgres.lane import Lane
 from gateway.store.postgres.listener import Listener
 from gateway.store.postgres.readers import Readers
 from gateway.store.postgres.schema import migrate
 from gateway.store.postgres.shelf import PostgresShelf
 from gateway.store.protocol import Claimed, RunFilter, Scope, Wish
-from gateway.store.rows import encode_attempt, encode_plan, encode_run, encode_task
 from gateway.store.shelf import Shelf
 from gateway.task import Event, Run
 
@@ -55,42 +53,15 @@ class PostgresStore:
             self._listener.start(channel)
             self._open = True
 
-    async def create(self, run: Run, *, owner: str) -> int:
+    def create(self, run: Run, *, owner: str) -> Awaitable[int]:
         """See Store."""
-        row = (
-            run.id,
-            run.created_at.timestamp(),
-            queries.get_time(run.cancel_requested_at),
-            run.status.value,
-            run.status.phase.value,
-            run.task.model,
-            owner,
-            run.parent,
-            run.idempotency_key,
-            run.api_key,
-            encode_task(run.task),
-            encode_plan(run),
-            encode_run(run),
-        )
-        fence: int = await self._lane.put(Create(run_id=run.id, key=run.idempotency_key, row=row))
-        return fence
+        return self._lane.intake.create(run, owner)
 
-    async def save(
+    def save(
         self, run: Run, *, fence: int, events: Sequence[Event] = (), spends: Sequence[Spend] = ()
-    ) -> None:
-        """See Store. Only the newest attempt is written: older ones never change again."""
-        place = (run.attempt.backend, run.attempt.address) if run.attempt else (None, None)
-        cancel = queries.get_time(run.cancel_requested_at)
-        job = Save(
-            topics=(run.id,) if events else (),
-            run_id=run.id,
-            fence=fence,
-            row=(run.status.value, run.status.phase.value, *place, encode_run(run), *get_end(run), cancel),
-            attempt=encode_attempt(run, run.attempt) if run.attempt else None,
-            events=[(run.id, event.seq, event.model_dump_json()) for event in events],
-            spends=spends,
-        )
-        await self._lane.put(job)
+    ) -> Awaitable[None]:
+        """See Store."""
+        return self._lane.intake.save(run, fence, events, spends)
 
     async def get(self, run_id: str) -> Run:
         """See Store."""
