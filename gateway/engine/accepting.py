@@ -8,9 +8,8 @@ from typing import Any, TypeAlias
 
 from gateway.adapter import Adapter, Landed, NotLanded
 from gateway.clock import Clock
-from gateway.engine.journal import Journal
+from gateway.engine.journal import Journal, get_attempt
 from gateway.engine.live import Live
-from gateway.engine.submission import get_attempt
 from gateway.engine.waits import keep_writing
 from gateway.errors import BackendError
 from gateway.observe.observer import calling

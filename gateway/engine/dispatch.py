@@ -13,10 +13,10 @@ from gateway.catalogue import Catalogue
 from gateway.clock import Clock
 from gateway.engine.gates import Gates
 from gateway.engine.health import Health
-from gateway.engine.journal import Journal, is_over
+from gateway.engine.journal import Journal, get_attempt, is_over
 from gateway.engine.live import Live
 from gateway.engine.planner import Planner
-from gateway.engine.submission import Sender, get_attempt
+from gateway.engine.submission import Sender
 from gateway.engine.waits import throw_retry_delay
 from gateway.errors import (
     BackendError,

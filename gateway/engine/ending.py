@@ -10,10 +10,9 @@ from typing import Any
 from gateway.adapter import Adapter, CancelOutcome
 from gateway.catalogue import Catalogue
 from gateway.clock import Clock
-from gateway.engine.journal import Journal, get_attempt_end, settle
+from gateway.engine.journal import Journal, get_attempt, get_attempt_end, settle
 from gateway.engine.live import Live
 from gateway.engine.planner import Planner
-from gateway.engine.submission import get_attempt
 from gateway.errors import BackendError, InvalidInput, NotSupported
 from gateway.lifecycle import AttemptStatus, Status, can_follow
 from gateway.observe.observer import calling

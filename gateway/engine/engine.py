@@ -41,9 +41,10 @@ from gateway.policy.quorum import Agreement
 from gateway.policy.routing import Plan, Selector
 from gateway.policy.settings import check_names, merge_limits
 from gateway.policy.stages import is_worth_waiting
-from gateway.store.protocol import Claimed, RunFilter, Scope, Store, Wish
+from gateway.store.protocol import FIRST_FENCE, Claimed, RunFilter, Scope, Store, Wish
 from gateway.store.shelf import ShelfNotebook
 from gateway.task import Event, Failure, FailureKind, Run, Task
+from gateway.types import JSON
 
 _log = logging.getLogger("gateway")
 _CLAIM_AT_ONCE = 500
@@ -73,6 +74,7 @@ class Engine:
         self._limits = limits
         self.cleaner = Cleaner(store, clock)
         self._laid: dict[str | None, tuple[Limits, Limits]] = {}
+        self._dumped: tuple[Plan | None, JSON] = (None, None)
         self._owner = make_owner()
         self._journal = Journal(store, clock, self._owner, accounting)
         self._journal.on_attempt_end = lambda attempt: gates.get(attempt.backend).leave(attempt.id)
@@ -134,7 +136,7 @@ class Engine:
             TaskError, NoBackend: nothing could run it, or no budget lets it; nothing was stored.
             StoreError: it could not be written down; nothing was submitted.
         """
-        task = replace(task, input=encode_files(task.input))
+        task = task.replace(input=encode_files(task.input))
         selector, limits = Selector.parse(backend), self.lay_limits(task)
         watch = Stopwatch()
         run = _make_run(task, backend, limits, self.clock.now(), key, api_key)
@@ -145,20 +147,37 @@ class Engine:
         if not is_worth_waiting(plan, limits):
             plan.require_best()
         children = choose_children(plan, limits, run.created_at) if plan.ranked else ()
-        run = replace(
-            run,
-            plan=plan.model_dump(),
+        run = run.replace(
+            plan=self._dump(plan),
             children=tuple(child for child, _ in children),
             children_at=tuple(place for _, place in children),
         )
+        live = Live(run=run, fence=FIRST_FENCE, selector=selector, limits=limits, plan=plan, watch=watch)
+        live.choose, live.agree = choose, agree
         try:
-            fence = await self._journal.create(run)
+            await self._begin(live)
         except RunExists as taken:  # by another process, just now
             return await _get_same(self.store, taken.run_id, run)
-        live = Live(run=run, fence=fence, selector=selector, limits=limits, plan=plan, watch=watch)
-        live.choose, live.agree = choose, agree
-        self._worker.take(live)
         return run
+
+    def _dump(self, plan: Plan) -> JSON:
+        """Return a plan as data; tasks in a row often have the same."""
+        if plan is not self._dumped[0]:
+            self._dumped = (plan, plan.model_dump())
+        return self._dumped[1]
+
+    async def _begin(self, live: Live) -> None:
+        """Begin to work on a new run and write it down.
+
+        Its first step prepares what is to be sent, which spends nothing, so that both are one commit. It is
+        taken first: its step then comes before the store's hand-over.
+        """
+        if live.run.children:  # they must not be there before it
+            await self._journal.create(live)
+            self._worker.take(live)
+        else:
+            self._worker.take(live)
+            await self._journal.create(live)
 
     def observe(self, observer: Observer) -> None:
         """Tell somebody what happens from now on."""
@@ -238,8 +257,8 @@ class Engine:
                 await self.store.aclose()
 
     async def _begin_child(self, run: Run, limits: Limits) -> None:
-        fence = await self._journal.create(run)
-        self._worker.take(Live(run=run, fence=fence, selector=Selector.parse(run.backend), limits=limits))
+        selector = Selector.parse(run.backend)
+        await self._begin(Live(run=run, fence=FIRST_FENCE, selector=selector, limits=limits))
 
     def lay_limits(self, task: Task, *, is_new: bool = True) -> Limits:
         """Lay a task's limits over its model's and the gateway's.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from time import perf_counter
 from typing import Any
 
 from gateway.clock import Clock
-from gateway.engine.live import Live
-from gateway.errors import CostOutcome, RunTakenOver
+from gateway.engine.live import NOBODYS, Live
+from gateway.errors import CostOutcome, RunTakenOver, StoreError
 from gateway.lifecycle import AttemptStatus, Status, advance_attempt, advance_run, can_follow
 from gateway.observe.observer import NOBODY, Observer
 from gateway.policy.budget import Accounting, Spend
@@ -34,17 +35,32 @@ class Journal:
         self.owner = owner
         self.is_believed: Callable[[], bool] = lambda: True
         self.on_attempt_end: Callable[[Attempt], None] | None = None
+        self.on_unwritten: Callable[[Live], None] = _ignore
         self.observer: Observer = NOBODY
 
     def now(self) -> datetime:
         """Return the time that is written down."""
         return self._clock.now()
 
-    async def create(self, run: Run) -> int:
-        """Write a new run down; returns its fence."""
-        fence = await self._store.create(run, owner=self.owner)
-        self.observer.note_change(None, run, None)
-        return fence
+    def create(self, live: Live) -> asyncio.Future[int]:
+        """Write a new run down, and what is saved of it meanwhile after it, or with it; await the result.
+
+        If it can't be written (RunExists, StoreError), `live` is dropped: nothing was sent for it.
+        """
+        run = live.run
+
+        def note_created(created: asyncio.Future[int]) -> None:
+            if created.cancelled():
+                return  # its caller went away; it was, or will be, written all the same
+            if created.exception() is None:
+                self.observer.note_change(None, run, None)
+            else:
+                live.fence = NOBODYS
+                live.drop()
+
+        created = asyncio.ensure_future(self._store.create(run, owner=self.owner))
+        created.add_done_callback(note_created)
+        return created
 
     async def save(
         self,
@@ -63,7 +79,60 @@ class Journal:
             BudgetExceeded: a budget has not enough left for `spends`; nothing has changed.
             StoreError: it could not be written; nothing has changed.
         """
-        run, before, now = live.run, live.run, self._clock.now()
+        before, (run, events) = live.run, self._change(live, status, attempt, snapshot, changes)
+        told = (*live.unwritten, *events)
+        began = perf_counter() if self.observer.times_commits else 0.0
+        try:
+            await self._store.save(run, fence=live.fence, events=told, spends=spends)
+        except RunTakenOver:
+            live.drop()
+            raise
+        if attempt is not None and attempt.status.is_final and self.on_attempt_end is not None:
+            self.on_attempt_end(attempt)
+        if began:
+            self.observer.note_commit(perf_counter() - began)
+        live.run = run
+        live.seq += len(events)
+        live.unwritten = ()
+        self._tell(live, before, run, told)
+        return run
+
+    def save_behind(self, live: Live, attempt: Attempt) -> None:
+        """Change a run's newest attempt now, and write it down without being waited for.
+
+        For what has happened at the backend already, and would be found there again after a crash. What is
+        saved after it goes after it. If it can't be written, `on_unwritten` is told, and the next change
+        that can be brings it along.
+        """
+        before, (run, events) = live.run, self._change(live, None, attempt, None, {})
+        live.run = run
+        live.seq += len(events)
+
+        def note_written(written: asyncio.Future[None]) -> None:
+            error = None if written.cancelled() else written.exception()
+            if error is None:
+                self._tell(live, before, run, events)
+            elif isinstance(error, StoreError):
+                live.unwritten = (*live.unwritten, *events)
+                self.on_unwritten(live)
+            elif not live.dropped:
+                live.drop()
+
+        written = asyncio.ensure_future(self._store.save(run, fence=live.fence, events=events))
+        written.add_done_callback(note_written)
+
+    def _change(
+        self,
+        live: Live,
+        status: Status | None,
+        attempt: Attempt | None,
+        snapshot: Snapshot | None,
+        changes: dict[str, Any],
+    ) -> tuple[Run, list[Event]]:
+        """Return a run as it is after a change, and what is told of it. Raises RunTakenOver if it is lost."""
+        if live.dropped:
+            raise RunTakenOver(f"run {live.run.id} is not ours any more", run_id=live.run.id)
+        run, now = live.run, self._clock.now()
         events: list[dict[str, Any]] = []
         status = run.status if status is None else advance_run(run.status, status)
         if attempt is not None:
@@ -75,25 +144,14 @@ class Journal:
             events.append({"kind": "end" if status.is_final else "status", "status": status})
             changes["passed"] = (*run.passed, (status, now))
         run = run.replace(status=status, updated_at=now, **changes)
-        stamped = [
+        return run, [
             Event(seq=live.seq + number, run_id=run.id, at=now, **event)
             for number, event in enumerate(events, start=1)
         ]
-        began = perf_counter() if self.observer.times_commits else 0.0
-        try:
-            await self._store.save(run, fence=live.fence, events=stamped, spends=spends)
-        except RunTakenOver:
-            live.drop()
-            raise
-        if attempt is not None and attempt.status.is_final and self.on_attempt_end is not None:
-            self.on_attempt_end(attempt)
-        if began:
-            self.observer.note_commit(perf_counter() - began)
-        live.run = run
-        live.seq += len(stamped)
+
+    def _tell(self, live: Live, before: Run, run: Run, events: Sequence[Event]) -> None:
         self.observer.note_change(before, run, live.watch)
-        live.publish(*stamped)
-        return run
+        live.publish(*events)
 
     async def confirm(self, live: Live) -> None:
         """Make sure that a run is still ours, after a pause in which it may have been taken over.
@@ -116,9 +174,7 @@ class Journal:
         **changes: Any,
     ) -> Attempt:
         """Change the newest attempt's status (by the table) and fields; `ends` are those of the run's end."""
-        attempt = live.run.attempt
-        if attempt is None:
-            raise RuntimeError(f"run {live.run.id} has no attempt to move to {status}")
+        attempt = get_attempt(live)
         if status is AttemptStatus.IN_DOUBT:
             changes["doubted"] = True
         if status.is_final:
@@ -161,6 +217,17 @@ class Journal:
         message = f"{attempt.status}{why}"
         told = {"attempt": attempt.number, "backend": attempt.backend, "message": message}
         return [{"kind": "attempt", **told}]
+
+
+def get_attempt(live: Live) -> Attempt:
+    """Return the newest attempt of a run that has one."""
+    if live.run.attempt is None:
+        raise RuntimeError(f"run {live.run.id} has no attempt")
+    return live.run.attempt
+
+
+def _ignore(_: Live) -> None:
+    """Nobody insists."""
 
 
 def get_attempt_end(snapshot: Snapshot) -> AttemptStatus:

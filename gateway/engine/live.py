@@ -16,6 +16,8 @@ from gateway.policy.routing import Plan, Selector
 from gateway.task import Answer, Event, Run
 
 _MOST_UNREAD_EVENTS = 10_000
+NOBODYS = 0
+"""The fence of a run that could not be written down: the store knows nothing of it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -27,7 +29,8 @@ class Live:
         fence: what the store knows us by.
         limits: the task's, the model's and the gateway's, merged.
         plan: where it may go; made again when that is used up.
-        seq: of the newest stored event.
+        seq: of the newest event.
+        unwritten: what happened and could not be written down yet.
         pieces_out: a part of the answer was handed out, so the run stays at its backend.
         following: somebody reads its events, so it need not be polled.
         resting: its driver waits for something that may take long, and may be stopped there at any time.
@@ -51,6 +54,7 @@ class Live:
     limits: Limits
     plan: Plan | None = None
     seq: int = 0
+    unwritten: tuple[Event, ...] = ()
     pieces_out: bool = False
     following: bool = False
     resting: bool = False

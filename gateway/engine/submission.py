@@ -12,12 +12,12 @@ from gateway.adapter import Adapter, Landed, NotLanded, Recovery
 from gateway.clock import Clock
 from gateway.engine.gates import Gates
 from gateway.engine.health import Health
-from gateway.engine.journal import Journal
+from gateway.engine.journal import Journal, get_attempt
 from gateway.engine.live import Live
 from gateway.engine.planner import Planner
-from gateway.engine.waits import ask_until_known, keep_writing
+from gateway.engine.waits import ask_until_known
 from gateway.errors import BackendError, CostOutcome, InDoubt, Throttled, Unavailable
-from gateway.lifecycle import AttemptStatus, Status
+from gateway.lifecycle import AttemptStatus, Status, advance_attempt
 from gateway.observe.observer import calling
 from gateway.policy.health import Operation
 from gateway.policy.retry import make_failure
@@ -53,7 +53,7 @@ class Sender:
         if isinstance(found, BackendError):
             live.watch.come_back()
             return await self._note_not_sent(live, found)
-        await self._note_landed(live, found)
+        self._note_landed(live, found)
         return None
 
     async def _submit(self, envelope: Envelope) -> Handle | BackendError:
@@ -70,25 +70,23 @@ class Sender:
                 backend=envelope.backend,
             )
 
-    async def _note_landed(self, live: Live, handle: Handle) -> None:
+    def _note_landed(self, live: Live, handle: Handle) -> None:
+        """Note where a job lives; its envelope is in the store, so that a crash here is no loss."""
         live.watch.leave()
-        # The envelope is in the store, so a crash here is no loss; but while we live we insist.
-        await keep_writing(
-            lambda: self.journal.move_attempt(
-                live,
-                AttemptStatus.SUBMITTED,
-                handle=handle,
-                submitted_at=self.clock.now(),
-                failure=None,  # of a doubt that is over
-            ),
-            self.clock,
+        attempt = get_attempt(live)
+        landed = attempt.replace(
+            status=advance_attempt(attempt.status, AttemptStatus.SUBMITTED),
+            handle=handle,
+            submitted_at=self.clock.now(),
+            failure=None,  # of a doubt that is over
         )
+        self.journal.save_behind(live, landed)
 
     async def _note_not_sent(self, live: Live, error: BackendError) -> BackendError | None:
         if error.landed is False:
             handle = await self._look_after_refusal(live, error)
             if handle is not None:
-                await self._note_landed(live, handle)
+                self._note_landed(live, handle)
                 return None
             await self._note_refused(live, error)
             return error
@@ -139,7 +137,7 @@ class Sender:
                 lambda: self._look_for(live, envelope), self.clock, self._make_give_up(live)
             )
         if isinstance(found, Landed):
-            await self._note_landed(live, found.handle)
+            self._note_landed(live, found.handle)
             return None
         if isinstance(found, NotLanded) and not found.final:
             await self.journal.move_attempt(live, AttemptStatus.PREPARED)
@@ -185,13 +183,6 @@ class Sender:
         wait = DEFAULT_DOUBT_WAIT if live.limits.doubt_wait is None else live.limits.doubt_wait
         until = live.run.deadline_at or (self.clock.now() + wait)
         return lambda: self.clock.now() >= until
-
-
-def get_attempt(live: Live) -> Attempt:
-    """Return the newest attempt of a run that has one."""
-    if live.run.attempt is None:
-        raise RuntimeError(f"run {live.run.id} has no attempt")
-    return live.run.attempt
 
 
 def get_envelope(attempt: Attempt) -> Envelope:

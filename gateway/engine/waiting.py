@@ -21,6 +21,9 @@ _LOOK_ALL_THE_SAME_SECONDS = 5.0  # where the store tells what happens: news may
 
 async def wait_for_end(engine: Engine, run_id: str, timeout: float | None) -> Run:
     """Return a run once it has ended. Raises RunNotFound, WaitTimeout, Unusable."""
+    here = engine.get_live(run_id)
+    if here is not None:  # as it nearly always is: nobody need be listened to
+        return await wait_for_live(engine, here, timeout)
     end = None if timeout is None else engine.clock.monotonic() + timeout
     with _look_at(engine, run_id) as looks:
         while True:
@@ -39,11 +42,14 @@ async def wait_for_end(engine: Engine, run_id: str, timeout: float | None) -> Ru
 
 async def wait_for_live(engine: Engine, live: Live, timeout: float | None) -> Run:
     """Return a run that this process works on once it has ended, here or, if it was taken over, elsewhere."""
-    try:
-        async with asyncio.timeout(timeout):
-            await live.ended.wait()
-    except TimeoutError:
-        raise _make_timeout(live.run) from None
+    if timeout is None:
+        await live.ended.wait()
+    else:
+        try:
+            async with asyncio.timeout(timeout):
+                await live.ended.wait()
+        except TimeoutError:
+            raise _make_timeout(live.run) from None
     if live.dropped and not live.run.status.is_final:
         return await wait_for_end(engine, live.run.id, timeout)
     return live.run

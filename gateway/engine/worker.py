@@ -17,7 +17,7 @@ from gateway.engine.ending import Ending
 from gateway.engine.gates import Gates
 from gateway.engine.health import Health
 from gateway.engine.journal import Journal
-from gateway.engine.live import Live
+from gateway.engine.live import NOBODYS, Live
 from gateway.engine.planner import Planner
 from gateway.engine.submission import Sender
 from gateway.engine.waits import keep_writing, repeat
@@ -60,6 +60,7 @@ class Worker:
         self._watchers: dict[str, Watcher] = {}
         self._driving: dict[asyncio.Task[None], Live] = {}
         self._watching: set[asyncio.Task[None]] = set()
+        journal.on_unwritten = self._insist
 
     def take(self, live: Live) -> None:
         """Begin, or go on, to work on a run. If another process had it meanwhile, what we knew is over."""
@@ -124,8 +125,11 @@ class Worker:
             # If the store fails, nothing was sent that is not in it: go on from there when it is back.
             await keep_writing(lambda: self._bring(live), self._clock)
         except RunTakenOver:
-            _log.warning("run %s was taken over by another process", live.run.id)
+            if live.fence != NOBODYS:
+                _log.warning("run %s was taken over by another process", live.run.id)
         except Exception as error:  # noqa: BLE001  it is logged, and becomes the run's failure
+            if live.fence == NOBODYS:
+                return  # it could not be written down: its caller was told why
             _log.exception("run %s met a defect of the gateway", live.run.id)
             attempt = live.run.attempt
             if attempt is not None and not attempt.status.is_final:
@@ -152,6 +156,22 @@ class Worker:
             await self._get_watcher(live.run.attempt.backend).add(live)
             if live.cancel.is_set():
                 await self.cancel(live)
+
+    def _insist(self, live: Live) -> None:
+        """Write down what has happened already, as soon as the store takes it."""
+
+        async def write() -> None:
+            async with live.changing:
+                if live.unwritten and not live.dropped:
+                    await self._journal.save(live)
+
+        async def insist() -> None:
+            with suppress(RunTakenOver):  # whoever has it now finds out by himself
+                await keep_writing(write, self._clock)
+
+        insisting = asyncio.create_task(insist())
+        self._watching.add(insisting)
+        insisting.add_done_callback(self._watching.discard)
 
     def _get_watcher(self, backend: str) -> Watcher:
         if backend not in self._watchers:

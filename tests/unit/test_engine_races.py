@@ -18,6 +18,7 @@ from gateway.engine.planner import Planner
 from gateway.lifecycle import AttemptStatus, Status
 from gateway.limits import Limits
 from gateway.policy.routing import Selector
+from gateway.store.protocol import FIRST_FENCE
 from gateway.store.sqlite import SqliteStore
 from gateway.task import Attempt, Handle, Run, Snapshot, Task
 from gateway.types import AttemptId, RunId
@@ -60,8 +61,9 @@ async def live(journal: Journal) -> Live:
         updated_at=now,
         attempts=(Attempt(**attempt),),
     )
-    fence = await journal.create(run)
-    return Live(run=run, fence=fence, selector=Selector.parse("auto"), limits=Limits())
+    live = Live(run=run, fence=FIRST_FENCE, selector=Selector.parse("auto"), limits=Limits())
+    await journal.create(live)
+    return live
 
 
 async def test_two_looks_at_once_are_both_written(live: Live, journal: Journal, store: SqliteStore) -> None:
