@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import sys
 import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
@@ -31,6 +32,7 @@ FILE_NAME = "gateway.toml"
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
+_USER_FOLDERS = {"config": ("XDG_CONFIG_HOME", ".config"), "state": ("XDG_STATE_HOME", ".local/state")}
 _DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)\s*")
 _RATE = re.compile(r"\s*([1-9][0-9]*)\s*/\s*(s|m|h|d)\s*")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -224,14 +226,25 @@ def find_config(env: Mapping[str, str] | None = None) -> Path:
         if not path.is_file():
             raise ConfigError(f"GATEWAY_CONFIG names {path}, which is not a file")
         return path
-    from platformdirs import user_config_path
-
-    places = [Path.cwd() / FILE_NAME, user_config_path(APP_NAME) / FILE_NAME]
+    places = [Path.cwd() / FILE_NAME, find_user_folder("config", env) / FILE_NAME]
     for path in places:
         if path.is_file():
             return path
     looked = " and ".join(str(path) for path in places)
     raise ConfigError(f"there is no configuration; looked for {looked} (or set GATEWAY_CONFIG)")
+
+
+def find_user_folder(
+    kind: Literal["config", "state"], env: Mapping[str, str] | None = None, platform: str = sys.platform
+) -> Path:
+    """Return where a user's files of that kind are by the rules of XDG, Apple or Microsoft."""
+    env = os.environ if env is None else env
+    home, (variable, by_default) = Path.home(), _USER_FOLDERS[kind]
+    if platform == "win32":
+        return Path(env.get("LOCALAPPDATA") or home / "AppData" / "Local") / APP_NAME / APP_NAME
+    if Path(named := env.get(variable, "")).is_absolute():  # XDG wants others ignored
+        return Path(named) / APP_NAME
+    return home / ("Library/Application Support" if platform == "darwin" else by_default) / APP_NAME
 
 
 def load(path: str | Path | None = None, env: Mapping[str, str] | None = None) -> Config:
@@ -283,9 +296,7 @@ def make_store_url(config: Config) -> str:
     """Return the store's URL with an absolute path: the configured one, or the user's state folder."""
     url = config.gateway.store
     if url is None:
-        from platformdirs import user_state_path
-
-        return f"sqlite:///{user_state_path(APP_NAME) / 'runs.db'}"
+        return f"sqlite:///{find_user_folder('state') / 'runs.db'}"
     path = url.removeprefix("sqlite:///")
     if path not in {url, ""} and not path.startswith("/"):
         return f"sqlite:///{config.folder / path}"

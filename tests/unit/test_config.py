@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from gateway import AsyncGateway
 from gateway.config import (
+    APP_NAME,
     Config,
     GatewaySettings,
     find_config,
+    find_user_folder,
     load,
     make_store_url,
     parse_duration,
@@ -237,16 +239,16 @@ def test_where_the_configuration_is_looked_for(tmp_path: Path, monkeypatch: pyte
     here, home = tmp_path / "here", tmp_path / "config"
     here.mkdir()
     monkeypatch.chdir(here)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(home))
+    env = {"XDG_CONFIG_HOME": str(home)}
     with pytest.raises(ConfigError, match="there is no configuration; looked for") as caught:
-        find_config({})
+        find_config(env)
     mine, users = here / "gateway.toml", home / "inference-gateway" / "gateway.toml"
     assert f"{mine} and {users} (or set GATEWAY_CONFIG)" in str(caught.value)
     users.parent.mkdir(parents=True)
     users.write_text("[gateway]\nstore = 'users'")
-    assert find_config({}) == users
+    assert find_config(env) == users
     mine.write_text("[gateway]\nstore = 'mine'")
-    assert find_config({}) == mine
+    assert find_config(env) == mine
     named = tmp_path / "named.toml"
     with pytest.raises(ConfigError, match=r"GATEWAY_CONFIG names .*named\.toml, which is not a file"):
         find_config({"GATEWAY_CONFIG": str(named)})
@@ -282,6 +284,26 @@ def test_without_a_word_the_store_is_in_the_state_folder(
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     assert make_store_url(load(write(""), {})) == f"sqlite:///{tmp_path}/state/inference-gateway/runs.db"
+
+
+@pytest.mark.parametrize(
+    ("platform", "env", "config", "state"),
+    [
+        ("linux", {}, "~/.config/{}", "~/.local/state/{}"),
+        ("linux", {"XDG_CONFIG_HOME": "/c", "XDG_STATE_HOME": "/s"}, "/c/{}", "/s/{}"),
+        ("linux", {"XDG_CONFIG_HOME": "c", "XDG_STATE_HOME": ""}, "~/.config/{}", "~/.local/state/{}"),
+        ("darwin", {}, "~/Library/Application Support/{}", "~/Library/Application Support/{}"),
+        ("darwin", {"XDG_STATE_HOME": "/s"}, "~/Library/Application Support/{}", "/s/{}"),
+        ("win32", {"LOCALAPPDATA": "/local"}, "/local/{0}/{0}", "/local/{0}/{0}"),
+        ("win32", {}, "~/AppData/Local/{0}/{0}", "~/AppData/Local/{0}/{0}"),
+    ],
+)
+def test_a_users_folders_are_where_the_platform_has_them(
+    platform: str, env: dict[str, str], config: str, state: str
+) -> None:
+    for kind, wanted in (("config", config), ("state", state)):
+        folder = Path(wanted.format(APP_NAME)).expanduser()
+        assert find_user_folder(kind, env, platform) == folder  # type: ignore[arg-type]  # one of the two
 
 
 @pytest.mark.parametrize(
