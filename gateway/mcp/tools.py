@@ -45,8 +45,7 @@ class Tools:
         return {"offers": offers, "not_possible": removed}
 
     async def _offer(self, model: str, input: JSON, candidate: Candidate) -> dict[str, JSON]:
-        quote = candidate.quote
-        free = quote.confidence == "free" if quote is not None else candidate.capabilities.free
+        quote, free = candidate.quote, candidate.is_free
         if not free and (quote is None or quote.upper is None):
             return {
                 "backend": candidate.backend,

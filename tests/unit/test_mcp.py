@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
+from gateway.adapter import Feature
 from gateway.client import AsyncGateway
-from gateway.errors import InvalidInput, RunNotFound
+from gateway.errors import InvalidInput, Misbehaved, RunNotFound
 from gateway.mcp.quotes import LASTS
 from gateway.mcp.tools import Tools
 from gateway.store.memory import MemoryStore
 from gateway.task import Task
 from gateway.testing import FakeAdapter, FakeClock
+from gateway.testing.adapter import DEFAULT_FEATURES
 from gateway.testing.backend import Fault
 from gateway.types import Money
 
@@ -56,6 +58,15 @@ async def test_a_quote_spends_nothing_and_one_id_is_one_run(place: Place) -> Non
         assert await place.tools.run(offer["quote_id"]) == first
     assert len(place.paid.accepted) == 1
     assert not place.free.accepted
+
+
+async def test_what_gave_no_quote_is_not_called_free(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_: object) -> None:
+        raise Misbehaved("no price today", backend="free")
+
+    monkeypatch.setattr(FakeAdapter, "features", DEFAULT_FEATURES | {Feature.QUOTE})
+    monkeypatch.setattr(place.free, "quote", refuse)
+    assert (await place.get_offer("free"))["quote_id"] is None
 
 
 async def test_a_quote_is_for_one_attempt_even_if_that_fails(place: Place) -> None:
