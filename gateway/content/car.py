@@ -43,7 +43,6 @@ class CarReader:
         self._left = max_bytes + max_bytes // 8 + (1 << 20)
         self._buffer = bytearray()
         self._has_header = False
-        self._has_other = False
         self._blocks: dict[Cid, bytes] = {}
 
     def feed(self, data: bytes) -> None:
