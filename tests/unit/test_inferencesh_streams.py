@@ -145,11 +145,9 @@ async def test_a_long_and_quiet_task_just_works(server: Server) -> None:
 
 
 async def test_heartbeats_alone_do_not_hide_the_end(server: Server, hasty: InferenceshAdapter) -> None:
-    quiet = [step for _ in range(200) for step in (HEARTBEAT, 0.05)]
+    quiet = [step for _ in range(2000) for step in (HEARTBEAT, 0.05)]  # for longer than is waited here
     server.scripts = [stream({"id": "t1", "status": 7}, end(server), *quiet)]
-    began = time.monotonic()
     assert get_statuses(await follow(hasty)) == [Status.RUNNING, Status.COMPLETED]
-    assert time.monotonic() - began < 8
 
 
 async def test_a_stream_without_a_first_snapshot_is_looked_up(
@@ -363,10 +361,8 @@ async def test_a_stream_that_is_over_gives_its_connection_back(
     assert server.connections == 1
 
 
-async def test_a_stream_that_is_over_and_does_not_end_is_not_waited_for(
-    server: Server, adapter: InferenceshAdapter
-) -> None:
+async def test_a_stream_that_is_over_and_does_not_end_is_not_waited_for(server: Server) -> None:
     server.scripts = [stream(end(server), part(status=10), then="hang")]
-    began = time.monotonic()
+    adapter = make_adapter(server, heartbeat_seconds=3600)  # no silence makes it leave the stream
     assert get_last(await follow(adapter)).status is Status.COMPLETED
-    assert time.monotonic() - began < 1  # less than the silence after which a stream is left
+    await adapter.aclose()
