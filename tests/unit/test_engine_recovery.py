@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable
 from dataclasses import replace
 from datetime import timedelta
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 from engine_setup import make_task, open_gateway
 
-from gateway import AsyncGateway, Event, FailureKind, Run, RunFailed, Status
+from gateway import AsyncGateway, FailureKind, Run, RunFailed, Status
 from gateway.errors import RunTakenOver, StoreError
 from gateway.lifecycle import AttemptStatus
 from gateway.store.memory import MemoryStore
@@ -256,7 +255,10 @@ async def test_a_cancelled_wait_leaves_the_run_going() -> None:
     assert replace(run, attempts=()).id == run.id
 
 
-async def test_closing_lets_a_submission_land_and_waits_for_nothing_else() -> None:
+async def test_closing_lets_a_submission_land_and_waits_for_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.engine.worker._FINISH_SENDING_SECONDS", 3600.0)
     clock = FakeClock()
     store = MemoryStore()
     a = FakeAdapter("a", FakeConfig(latency_seconds=0.2), clock=clock)
@@ -271,42 +273,39 @@ async def test_closing_lets_a_submission_land_and_waits_for_nothing_else() -> No
     waiting = make_gateway(b, MemoryStore(), clock)
     await waiting.submit(make_task())
     await clock.sleep(5)
-    began = time.monotonic()
-    await waiting.aclose()
-    assert time.monotonic() - began < 5
+    async with asyncio.timeout(60):
+        await waiting.aclose()
 
 
 @pytest.mark.parametrize("fails_at", [1, 2])
 async def test_what_was_claimed_while_the_store_failed_is_worked_on_when_it_is_back(fails_at: int) -> None:
     class GoneStore(MemoryStore):
-        """A store that is away while a claimed run's events are read."""
+        """A store that is away while a claimed run is ended that can't go on."""
 
-        reads = 0
+        writes = 0
 
-        async def list_events(self, run_id: str, **words: Any) -> list[Event]:
-            self.reads += 1
-            if fails_at <= self.reads < fails_at + 2:
+        async def save(self, run: Run, **words: Any) -> None:
+            self.writes += 1
+            if fails_at <= self.writes < fails_at + 2:
                 raise StoreError("the database is away")
-            return await super().list_events(run_id, **words)
+            await super().save(run, **words)
 
     clock, store = FakeClock(), MemoryStore()
     first = FakeAdapter("a", clock=clock)
     gateway = make_gateway(first, DyingStore(store, 0), clock)
-    runs = [await gateway.submit(make_task(str(number))) for number in range(3)]
+    runs = [await gateway.submit(make_task(str(number), only=("a",))) for number in range(3)]
     await die(gateway)
 
     away = GoneStore()
     away._rows, away._beats, away._intake = store._rows, store._beats, store._intake
-    second = FakeAdapter("a", clock=clock, backend=first.backend)
-    later = make_gateway(second, away, clock)
+    later = make_later(FakeAdapter("a", clock=clock, backend=first.backend), away, clock)
     for _ in range(2):
         with pytest.raises(StoreError):
             await later._engine.start()
     async with later:
         await clock.sleep(120)
         found = [await later.get(run.id) for run in runs]
-    assert [run.status for run in found] == [Status.COMPLETED] * 3
-    assert len(first.accepted) == 3
+    assert [run.status for run in found] == [Status.FAILED] * 3
 
 
 async def leave_stored(store: MemoryStore, clock: FakeClock, **limits: Any) -> Run:
