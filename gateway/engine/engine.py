@@ -290,8 +290,7 @@ class Engine:
         except InvalidInput as error:
             limits, wrong = Limits(max_attempts=max(1, len(run.attempts))), error
         live = Live(run=run, fence=claim.fence, selector=Selector.parse(run.backend), limits=limits)
-        events = await self.store.list_events(run.id)
-        live.seq = events[-1].seq if events else 0
+        live.seq = claim.seq
         live.patient_until = run.deadline_at or self.clock.now() + _PATIENCE
         if run.cancel_requested_at is not None:
             live.cancel.set()

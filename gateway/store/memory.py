@@ -113,7 +113,7 @@ class MemoryStore:
             if free and len(claimed) < limit and scope.covers(row.run):
                 row.owner = owner
                 row.fence += 1
-                claimed.append(Claimed(row.run, row.fence))
+                claimed.append(Claimed(row.run, row.fence, row.events[-1].seq if row.events else 0))
         return claimed
 
     async def beat(self, owner: str, *, until: datetime) -> None:

@@ -26,10 +26,11 @@ FIRST_FENCE = 1
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A run that is ours now, with the fence to write with."""
+    """A run that is ours now, with the fence to write with, and the number of its newest event."""
 
     run: Run
     fence: int
+    seq: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,7 +132,11 @@ class SqliteStore:
 
         def work(db: sqlite3.Connection) -> list[Claimed]:
             rows = db.execute(query, values).fetchall()
-            return [Claimed(load_run(db, run_id), fence) for _, run_id, fence in sorted(rows)]
+            newest = "SELECT coalesce(max(seq), 0) FROM events WHERE run_id = ?"
+            return [
+                Claimed(load_run(db, run_id), fence, db.execute(newest, (run_id,)).fetchone()[0])
+                for _, run_id, fence in sorted(rows)
+            ]
 
         return await self._writer.call(work)
 

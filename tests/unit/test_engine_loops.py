@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from engine_setup import make_task, open_gateway
 
-from gateway import Run, Status
+from gateway import Limits, Run, Status, Task
 from gateway.adapter import CancelOutcome
 from gateway.engine.cleaning import Cleaner
+from gateway.engine.engine import Engine
 from gateway.store.archive import Pruning
 from gateway.store.memory import MemoryStore
 from gateway.store.protocol import Wish
-from gateway.task import Event, Handle
+from gateway.task import Handle
 from gateway.testing import FakeAdapter, FakeClock
 
 pytestmark = pytest.mark.anyio
@@ -27,7 +28,6 @@ class BrokenStore(MemoryStore):
     """A store with a defect: it raises what no store may raise, when it is told to."""
 
     breaks: frozenset[str] = frozenset()
-    poisoned = ""
 
     def _meet(self, name: str) -> None:
         if name in self.breaks:
@@ -40,10 +40,6 @@ class BrokenStore(MemoryStore):
     async def list_wishes(self, owner: str) -> list[Wish]:
         self._meet("list_wishes")
         return await super().list_wishes(owner)
-
-    async def list_events(self, run_id: str, **words: Any) -> list[Event]:
-        self._meet(run_id)
-        return await super().list_events(run_id, **words)
 
 
 async def leave_landed(store: MemoryStore, clock: FakeClock, count: int) -> tuple[FakeAdapter, list[Run]]:
@@ -93,11 +89,18 @@ async def test_one_wish_that_can_not_be_carried_out_is_no_matter_for_the_others(
 
 
 async def test_one_run_that_can_not_be_taken_over_is_no_matter_for_the_others(
-    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    clock, store = FakeClock(), BrokenStore()
+    lay_limits = Engine.lay_limits
+
+    def stumble(self: Engine, task: Task, **words: Any) -> Limits:
+        if task.input == {"text": "0"}:
+            raise ValueError("what limits?")
+        return lay_limits(self, task, **words)
+
+    clock, store = FakeClock(), MemoryStore()
     first, runs = await leave_landed(store, clock, 3)
-    store.breaks = frozenset({runs[0].id})
+    monkeypatch.setattr(Engine, "lay_limits", stumble)
     again = FakeAdapter("a", clock=clock, backend=first.backend)
     async with open_gateway(again, clock=clock, store=store) as gateway:
         for run in runs[1:]:

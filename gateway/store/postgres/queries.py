@@ -183,7 +183,10 @@ async def claim_runs(
     await connection.execute(_FORGET_OWNERS, (now.timestamp() - _A_DAY_SECONDS,))
     query = f"{_RUN} WHERE id = ANY(%s) ORDER BY created_at, place"
     rows = await (await _execute(connection, query, (ids,))).fetchall()
-    return [Claimed(_decode(row), row[-1]) for row in rows]
+    newest = "SELECT run_id, max(seq) FROM events WHERE run_id = ANY(%s) GROUP BY run_id"
+    seqs: dict[str, int] = dict(await (await connection.execute(newest, (ids,))).fetchall())
+    runs = [(_decode(row), row[-1]) for row in rows]
+    return [Claimed(run, fence, seqs.get(run.id, 0)) for run, fence in runs]
 
 
 async def note_beat(connection: Connection, owner: str, until: datetime) -> None:

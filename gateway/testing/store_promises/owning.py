@@ -66,6 +66,17 @@ class Owning:
         (claimed,) = await store.claim("you", HERE, now=START_AT, limit=9)
         expect(claimed.run == run, f"{run} was claimed as {claimed.run}")
 
+    async def test_a_claim_tells_the_newest_event(self, store: Store) -> None:
+        """So that its new owner goes on counting there."""
+        silent, told = make_run(), make_run()
+        await store.create(silent, owner="gone")
+        fence = await store.create(told, owner="gone")
+        await store.save(told, fence=fence, events=[make_event(told, 1), make_event(told, 2)])
+        await store.release("gone")
+        claimed = await store.claim("you", HERE, now=START_AT, limit=9)
+        found = {one.run.id: one.seq for one in claimed}
+        expect(found == {silent.id: 0, told.id: 2}, f"the newest events were told as {found}")
+
     async def test_nobodys_run_is_free(self, store: Store) -> None:
         """A run without an owner goes to the first that asks, once, and even back to who gave it up."""
         (run_id,) = await leave(store, make_run())
