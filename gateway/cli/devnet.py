@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gateway.cli.arguments import make_count, parse_port
 from gateway.cli.exits import DONE
-from gateway.cli.parser import Parser
+from gateway.cli.parser import Parser, add_global_options
 from gateway.cli.tables import format_table, get_width
 from gateway.cli.words import format_json
 from gateway.devnet.faults import Fault, Operation
@@ -47,6 +47,7 @@ def add_arguments(_name: str, parser: argparse.ArgumentParser) -> None:
         if order in ("status", "journal"):
             one.add_argument("--json", action="store_true", help="print JSON")
         _add_more(order, one)
+        add_global_options(one, config=order != "up")
 
 
 def _add_more(order: str, parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,9 @@ from dataclasses import asdict, is_dataclass
 from enum import Enum
 from typing import Any
 
+from gateway.cli.arguments import make_count
 from gateway.cli.exits import DONE, UsageError
+from gateway.cli.parser import add_global_options
 from gateway.cli.words import format_json
 from gateway.clock import SystemClock
 from gateway.config import load
@@ -68,8 +70,11 @@ def add_arguments(_name: str, parser: argparse.ArgumentParser) -> None:
         if word == "set-agent":
             one.add_argument("--revoke", action="store_true", help="no longer")
         if word == "watch":
-            one.add_argument("--since", type=int, metavar="BLOCK", help="from that block on; default: now")
+            one.add_argument(
+                "--since", type=make_count(0), metavar="BLOCK", help="from that block on; default: now"
+            )
         one.add_argument("--backend", help="which, if several OGPU backends are configured")
+        add_global_options(one)
     parser.set_defaults(call=call)
 
 

@@ -24,12 +24,16 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{_improve(message)} (see `{self.prog} --help`)")
 
 
-def add_global_options(parser: argparse.ArgumentParser) -> None:
-    """Take them before and after the command."""
+def add_global_options(parser: argparse.ArgumentParser, *, config: bool = True) -> None:
+    """Take them before and after a command, and after its orders; without `config` where it means another."""
     group = parser.add_argument_group("for every command")
-    group.add_argument(
-        "--config", metavar="PATH", default=argparse.SUPPRESS, help="the configuration (default: as searched)"
-    )
+    if config:
+        group.add_argument(
+            "--config",
+            metavar="PATH",
+            default=argparse.SUPPRESS,
+            help="the configuration (default: as searched)",
+        )
     group.add_argument(
         "--debug", action="store_true", default=argparse.SUPPRESS, help="show where an error came from"
     )

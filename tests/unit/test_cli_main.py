@@ -205,6 +205,13 @@ def test_config_may_stand_before_and_after_the_command(
         assert "mood" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("order", ["keys list", "ogpu balances", "devnet status", "devnet up"])
+def test_an_order_of_a_command_takes_them_too(order: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*order.split(), "--config", "other.toml", "--debug", "--help"]) == 0
+    told = capsys.readouterr().out
+    assert all(f"  --{option} " in told.replace("\n", " ") for option in ("config PATH", "debug"))
+
+
 def test_no_backend_is_status_3(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "node1: http://127.0.0.1:9" in fail(capsys, "run", "sentiment", "--text", "x", status=3)
 
