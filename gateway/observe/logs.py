@@ -51,7 +51,8 @@ class TextLines(logging.Formatter):
         ids = "".join(f" {name}={value}" for name, value in find_ids().items())
         error = record.exc_info[1] if record.exc_info else None
         why = f": {type(error).__name__}: {error}" if error is not None else ""
-        message = f"{record.getMessage()}{why}".replace("\n", " ")
+        told = f"{record.getMessage()}{why}"
+        message = "".join(c if c.isprintable() else " " for c in told)  # a backend's words stay words
         line = f"{time} {record.levelname} {record.name}: {message}{ids}"
         if self._with_traceback and record.exc_info:
             line += "\n" + self.formatException(record.exc_info)

@@ -120,7 +120,7 @@ async def test_lines_of_the_log_have_the_ids_of_what_they_are_about() -> None:
     async with open_gateway(FakeAdapter("a"), clock=FakeClock()) as gateway:
         run = await run_to_end(gateway, make_task())
 
-    error = ValueError("bad\nnews")
+    error = ValueError("bad\n\x1b[2Jnews")
     record = logging.LogRecord(
         "gateway", logging.WARNING, "x.py", 1, "run %s", ("ran",), (ValueError, error, None)
     )
@@ -134,9 +134,9 @@ async def test_lines_of_the_log_have_the_ids_of_what_they_are_about() -> None:
     assert "run_id" not in bare
     assert (line["run_id"], line["attempt_id"], line["backend"]) == (run.id, run.attempts[0].id, "a")
     assert (line["level"], line["message"], line["error"]) == ("warning", "run ran", "ValueError")
-    assert "bad\nnews" in line["traceback"]
+    assert "bad\n\x1b[2Jnews" in line["traceback"]
     assert text.endswith(
-        f"run ran: ValueError: bad news run_id={run.id} attempt_id={run.attempts[0].id} backend=a"
+        f"run ran: ValueError: bad  [2Jnews run_id={run.id} attempt_id={run.attempts[0].id} backend=a"
     )
 
 
