@@ -7,9 +7,9 @@ may, a lost answer is InDoubt; where not, it is Unavailable, and one stale keep-
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from gateway.errors import InDoubt, Misbehaved, Unavailable
 from gateway.http.answer import Answer, encode_json
@@ -20,7 +20,9 @@ from gateway.types import JSON, RateLimit
 if TYPE_CHECKING:
     import httpx2
 
+    from gateway.http.direct import Arriving, Direct
     from gateway.http.prepared import Prepared
+
 
 # Names of errors of httpx and httpx2 that are raised before the first byte of a request has left.
 _NEVER_SENT = frozenset(
@@ -44,16 +46,17 @@ _HEADERS_FOR_ALL = frozenset(
 class StreamAnswer:
     """An HTTP answer whose body is still coming."""
 
-    def __init__(self, response: httpx2.Response, backend: str) -> None:
-        self._response = response
+    def __init__(
+        self, status: int, headers: Mapping[str, str], arriving: Arriving | httpx2.Response, backend: str
+    ) -> None:
+        self.status, self.headers = status, headers
+        self._arriving = arriving
         self._backend = backend
-        self.status: int = response.status_code
-        self.headers: Mapping[str, str] = _lower_headers(response)
 
     async def aiter_bytes(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes; chunk borders mean nothing. Raises Unavailable if it breaks off."""
         try:
-            async for chunk in self._response.aiter_bytes():
+            async for chunk in self._arriving.aiter_bytes():
                 if chunk:
                     yield chunk
         except _transport_errors() as error:
@@ -66,7 +69,10 @@ class StreamAnswer:
 
     async def aclose(self) -> None:
         """Hang up."""
-        await self._response.aclose()
+        await self._arriving.aclose()
+
+
+AnswerT = TypeVar("AnswerT", Answer, StreamAnswer)
 
 
 class HttpClient:
@@ -128,12 +134,16 @@ class HttpClient:
         `json` that is bytes is sent as it stands. Raises Unavailable (nothing landed), InDoubt (`lands` and
         the answer is lost) or Misbehaved (the answer can't be read).
         """
+        content, headers, seconds = self._complete(json, headers, timeout_seconds)
 
-        def make() -> httpx2.Request:
-            return self._make_request(method, path, json, params, headers, timeout_seconds)
+        async def send() -> Answer:
+            direct = self._find_direct()
+            if direct is not None:
+                return await direct.request(method, path, content, params, headers, seconds)
+            request = self._make_request(method, path, content, params, headers, seconds)
+            return _read_answer(await self._get_client().send(request, follow_redirects=False))
 
-        response = await self._send(make, f"{method} {path}", lands=lands)
-        return Answer(response.status_code, _lower_headers(response), response.content)
+        return await self._send(send, method, path, lands=lands)
 
     @asynccontextmanager
     async def stream(
@@ -166,21 +176,27 @@ class HttpClient:
         timeout_seconds: float | None = None,
     ) -> StreamAnswer:
         """As `stream`, for an answer that outlives the call; the caller closes it."""
+        content, headers, seconds = self._complete(json, headers, timeout_seconds)
 
-        def make() -> httpx2.Request:
-            return self._make_request(method, path, json, None, headers, timeout_seconds)
+        async def send() -> StreamAnswer:
+            direct = self._find_direct()
+            if direct is not None:
+                found = await direct.open(method, path, content, headers, seconds)
+                return StreamAnswer(found.status, found.headers, found, self.backend)
+            request = self._make_request(method, path, content, None, headers, seconds)
+            response = await self._get_client().send(request, stream=True, follow_redirects=False)
+            return StreamAnswer(response.status_code, _lower_headers(response), response, self.backend)
 
-        response = await self._send(make, f"{method} {path}", lands=lands, stream=True)
-        return StreamAnswer(response, self.backend)
+        return await self._send(send, method, path, lands=lands)
 
     async def put_elsewhere(self, url: str, body: bytes, *, content_type: str) -> Answer:
         """PUT bytes to a URL on another host (a presigned upload), with no header of ours but the type."""
 
-        def make() -> httpx2.Request:
-            return self._make_upload(url, body, content_type)
+        async def send() -> Answer:
+            request = self._make_upload(url, body, content_type)
+            return _read_answer(await self._get_client().send(request, auth=None, follow_redirects=False))
 
-        response = await self._send(make, "the upload", lands=False, auth=None)
-        return Answer(response.status_code, _lower_headers(response), response.content)
+        return await self._send(send, "the", "upload", lands=False)
 
     async def aclose(self) -> None:
         """Close the connections, if they are ours."""
@@ -189,37 +205,40 @@ class HttpClient:
             self._client = None
 
     async def _send(
-        self, make: Callable[[], httpx2.Request], what: str, *, lands: bool, **options: Any
-    ) -> httpx2.Response:
-        """Send what `make` makes; a read that meets a stale socket is made and sent a second time."""
-        options["follow_redirects"] = False  # whatever an injected client does by itself
+        self, send: Callable[[], Awaitable[AnswerT]], method: str, path: str, *, lands: bool
+    ) -> AnswerT:
+        """Do what `send` does; a read that meets a stale socket is sent a second time."""
         try:
             try:
-                response = await self._get_client().send(make(), **options)
+                found = await send()
             except _transport_errors() as error:
                 if lands or _name(error) not in _STALE_SOCKET:
                     raise
-                response = await self._get_client().send(make(), **options)
+                found = await send()
         except _transport_errors() as error:
-            self._raise_translated(error, what, lands=lands)
-        found: httpx2.Response = response
+            self._raise_translated(error, f"{method} {path}", lands=lands)
         if lands:
-            self.rate_limit = parse_rate_limit(_lower_headers(found))
+            self.rate_limit = parse_rate_limit(found.headers)
         return found
+
+    def _complete(
+        self, json: JSON, headers: Mapping[str, str] | None, timeout_seconds: float | None
+    ) -> tuple[bytes | None, Mapping[str, str] | None, float]:
+        """Return a request's content, its own headers with the trace's, and its time limit."""
+        if (trace := get_trace_headers()) is not None:
+            headers = {**trace, **(headers or {})}
+        content = None if json is None else json if isinstance(json, bytes) else encode_json(json)
+        return content, headers, self._timeout_seconds if timeout_seconds is None else timeout_seconds
 
     def _make_request(
         self,
         method: str,
         path: str,
-        json: JSON,
+        content: bytes | None,
         params: Any,
         headers: Mapping[str, str] | None,
-        timeout_seconds: float | None,
+        seconds: float,
     ) -> httpx2.Request:
-        if (trace := get_trace_headers()) is not None:
-            headers = {**trace, **(headers or {})}
-        content = None if json is None else json if isinstance(json, bytes) else encode_json(json)
-        seconds = self._timeout_seconds if timeout_seconds is None else timeout_seconds
         if self._own:
             return self._get_prepared().make_request(method, path, content, params, headers, seconds)
         kind = {} if content is None else {"content-type": "application/json"}
@@ -248,6 +267,10 @@ class HttpClient:
         for name in set(request.headers) - _HEADERS_FOR_ALL:  # an injected client may have its own key
             del request.headers[name]
         return request
+
+    def _find_direct(self) -> Direct | None:
+        """Return the way past httpx2's objects, where the client is our own and goes over our transport."""
+        return self._get_prepared().find_direct(self._get_client()) if self._own else None
 
     def _get_prepared(self) -> Prepared:
         if self._prepared is None:
@@ -298,6 +321,10 @@ def _make_timeout(seconds: float) -> tuple[float | None, ...]:
 
     timeout = make_timeout(seconds)
     return timeout.connect, timeout.read, timeout.write, timeout.pool
+
+
+def _read_answer(response: httpx2.Response) -> Answer:
+    return Answer(response.status_code, _lower_headers(response), response.content)
 
 
 def _lower_headers(response: httpx2.Response) -> dict[str, str]:

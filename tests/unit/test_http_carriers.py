@@ -1,4 +1,4 @@
-"""Both carriers, aiohttp and httpx2's own, must tell the same: what landed is judged by their errors."""
+"""Both carriers, httptools and httpx2's own, must tell the same: what landed is judged by their errors."""
 
 from __future__ import annotations
 
@@ -6,78 +6,26 @@ import asyncio
 import gc
 import socket
 import ssl
-import sys
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx2
 import pytest
+from http_listener import OK, Listener, answer, carrier, listener
 
 from gateway.errors import InDoubt, Unavailable
 from gateway.http import HttpClient
 from gateway.http.prepared import make_client
 
+__all__ = ["carrier", "listener"]  # fixtures
+
 pytestmark = pytest.mark.anyio
-
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
-
-
-@pytest.fixture(params=["aiohttp", "httpx2"], autouse=True)
-def carrier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run each test with aiohttp and as if it were not installed."""
-    if request.param == "httpx2":
-        monkeypatch.setitem(sys.modules, "aiohttp", None)
-        monkeypatch.delitem(sys.modules, "gateway.http.aiohttp_transport", raising=False)
-    return str(request.param)
-
-
-class Listener:
-    """A server that does what it is told, and remembers the heads of requests."""
-
-    def __init__(self) -> None:
-        self.heads: list[bytes] = []
-        self.ended = asyncio.Event()
-        self._writers: list[asyncio.StreamWriter] = []
-
-    async def start(self, after_head: Serve) -> str:
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            self._writers.append(writer)
-            try:
-                while True:
-                    self.heads.append(await reader.readuntil(b"\r\n\r\n"))
-                    await after_head(reader, writer)
-            except (asyncio.IncompleteReadError, ConnectionError):
-                self.ended.set()
-            finally:
-                writer.close()
-
-        self._server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-
-    async def stop(self) -> None:
-        self._server.close()
-        for writer in self._writers:
-            writer.transport.abort()
-        await self._server.wait_closed()
-
-
-@pytest.fixture
-async def listener() -> AsyncIterator[Listener]:
-    listener = Listener()
-    yield listener
-    await listener.stop()
-
-
-async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(OK)
 
 
 async def test_the_carrier_is_the_one_that_is_there(carrier: str) -> None:
     async with make_client(max_connections=1, keepalive_seconds=1) as client:
         name = type(client._transport).__name__
-    assert name == {"aiohttp": "AiohttpTransport", "httpx2": "AsyncHTTPTransport"}[carrier]
+    assert name == {"httptools": "HttptoolsTransport", "httpx2": "AsyncHTTPTransport"}[carrier]
 
 
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "https_proxy", "ALL_PROXY"])
@@ -303,9 +251,9 @@ async def test_nothing_is_left_open(listener: Listener) -> None:
 
 
 async def test_tls_is_checked_against_trusted_roots(carrier: str) -> None:
-    if carrier == "aiohttp":
-        from gateway.http.aiohttp_transport import AiohttpTransport
+    if carrier == "httptools":
+        from gateway.http.pool import Pool
 
-        context = AiohttpTransport(httpx2.Limits())._get_ssl()
+        context = Pool(httpx2.Limits()).get_ssl()
         assert context.verify_mode is ssl.CERT_REQUIRED
         assert context.check_hostname

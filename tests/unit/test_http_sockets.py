@@ -96,12 +96,13 @@ async def server() -> AsyncIterator[RawServer]:
     await server.stop()
 
 
-@pytest.fixture(params=["aiohttp", "httpx2"], autouse=True)
+@pytest.fixture(params=["httptools", "httpx2"], autouse=True)
 def carrier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run each test with aiohttp and as if it were not installed."""
+    """Run each test with httptools and as if it were not installed."""
     if request.param == "httpx2":
-        monkeypatch.setitem(sys.modules, "aiohttp", None)
-        monkeypatch.delitem(sys.modules, "gateway.http.aiohttp_transport", raising=False)
+        monkeypatch.setitem(sys.modules, "httptools", None)
+        for name in ("incoming", "connection", "pool", "httptools_transport", "direct"):
+            monkeypatch.delitem(sys.modules, f"gateway.http.{name}", raising=False)
     return str(request.param)
 
 

@@ -1,0 +1,177 @@
+"""One HTTP/1.1 connection: what is written goes to the socket at once, what comes is read as it comes.
+
+Every error is the one that httpx2's own transport would raise. Nothing is ever called "not sent" that may
+have been.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Callable
+from typing import cast
+
+import httpx2
+
+from gateway.http.incoming import Incoming
+
+_MOST_UNREAD_BYTES = 1 << 18  # of a body that is streamed; then the server has to wait
+_WRITTEN_AT_ONCE_BYTES = 1 << 18
+
+
+class Connection(asyncio.Protocol):
+    """One connection, for one exchange at a time: `send`, then `read_whole`, or `read_head` and `read`.
+
+    `seconds` is always the longest silence: between two reads of the socket, or until it takes more.
+
+    Attributes:
+        transport: asyncio's.
+        answer: what has come of the answer.
+        idle_since: when the last exchange was over, by the loop's clock.
+        lost: done once the connection is closed.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_lost: Callable[[Connection], None]) -> None:
+        self._loop, self._on_lost = loop, on_lost
+        self.answer = Incoming()
+        self._waiter: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+        self._error: httpx2.TransportError | None = None
+        self._is_paused = self._wants_whole = False
+        self._heard_at = self.idle_since = 0.0
+        self.lost: asyncio.Future[None] = loop.create_future()
+
+    @property
+    def is_reusable(self) -> bool:
+        """Say whether the exchange is over and another may follow."""
+        answer = self.answer
+        return answer.is_whole and answer.keeps and self._error is None and not self.transport.is_closing()
+
+    async def send(
+        self, head: bytes, body: bytes | AsyncIterable[bytes] | None, seconds: float | None
+    ) -> None:
+        """Begin an exchange: write a whole request. A body without known length is written as chunks."""
+        if self._error is not None:
+            raise httpx2.ConnectError("the server hung up before anything was sent")
+        self.answer.begin()
+        self._wants_whole = False
+        if body is None or (isinstance(body, bytes) and len(body) <= _WRITTEN_AT_ONCE_BYTES):
+            self.transport.write(head + body if body else head)
+            return
+        self.transport.write(head)
+        if isinstance(body, bytes):
+            for start in range(0, len(body), _WRITTEN_AT_ONCE_BYTES):
+                await self._write(body[start : start + _WRITTEN_AT_ONCE_BYTES], seconds)
+            return
+        is_chunked = b"content-length:" not in head.lower()
+        async for piece in body:
+            if piece:
+                await self._write(b"%x\r\n%b\r\n" % (len(piece), piece) if is_chunked else piece, seconds)
+        if is_chunked:
+            await self._write(b"0\r\n\r\n", seconds)
+
+    async def read_head(self, seconds: float | None) -> None:
+        """Wait until `answer` has its status and headers."""
+        self._heard_at = self._loop.time()
+        while not self.answer.has_head:
+            await self._wait(seconds)
+
+    async def read_whole(self, seconds: float | None) -> bytes:
+        """Return the body once it has come whole; `answer` has the rest then."""
+        self._wants_whole, self._heard_at = True, self._loop.time()
+        while not self.answer.is_whole:
+            await self._wait(seconds)
+        return self.answer.take()
+
+    async def read(self, seconds: float | None) -> bytes:
+        """Return what has come of the body, at least a byte; b"" at its end."""
+        self._heard_at = self._loop.time()
+        while not self.answer.chunks and not self.answer.is_whole:
+            await self._wait(seconds)
+        if self._is_paused:
+            self._is_paused = False
+            self.transport.resume_reading()
+        return self.answer.take()
+
+    async def _write(self, data: bytes, seconds: float | None) -> None:
+        if not self.answer.has_head:
+            self.transport.write(data)
+        if self._room is not None and not self.answer.has_head:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._room
+            except TimeoutError:
+                raise httpx2.WriteTimeout("the server does not read") from None
+        if self.answer.has_head:  # it has answered without reading all
+            self.answer.keeps = False
+        elif self._error is not None:
+            raise self._error
+
+    async def _wait(self, seconds: float | None) -> None:
+        if self._error is not None:
+            raise self._error
+        waiter = self._waiter = self._loop.create_future()
+        timer = None if seconds is None else self._loop.call_later(seconds, self._listen, waiter, seconds)
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+            if timer is not None:
+                timer.cancel()
+
+    def _listen(self, waiter: asyncio.Future[None], seconds: float) -> None:
+        """End a wait in which nothing was heard for so long."""
+        left = self._heard_at + seconds - self._loop.time()
+        if waiter.done():
+            return
+        if left > 0:
+            self._loop.call_later(left, self._listen, waiter, seconds)
+        else:
+            waiter.set_exception(httpx2.ReadTimeout(f"nothing came for {seconds:g} s"))
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep where to write."""
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
+
+    def data_received(self, data: bytes) -> None:
+        """Read what has come."""
+        self._heard_at = self._loop.time()
+        answer = self.answer
+        try:
+            answer.feed(data)
+        except httpx2.RemoteProtocolError as error:
+            self._error = error
+            self._wake()
+            self.transport.abort()
+            return
+        if answer.is_whole or (answer.has_head and not self._wants_whole):
+            self._wake()
+        if answer.unread_bytes > _MOST_UNREAD_BYTES and not (self._wants_whole or answer.is_whole):
+            self._is_paused = True
+            self.transport.pause_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever waits."""
+        if exc is None:
+            self.answer.end()
+            self._error = self._error or httpx2.RemoteProtocolError("the server closed the connection")
+        else:
+            self._error = self._error or httpx2.ReadError(f"the connection broke: {exc}")
+        self._wake()
+        self.resume_writing()
+        if not self.lost.done():
+            self.lost.set_result(None)
+        self._on_lost(self)
+
+    def pause_writing(self) -> None:
+        """Let whoever writes wait."""
+        self._room = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        """Let them go on."""
+        room, self._room = self._room, None
+        if room is not None and not room.done():
+            room.set_result(None)
