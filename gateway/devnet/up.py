@@ -137,26 +137,30 @@ async def serve(options: Options, say: Callable[[str], None]) -> None:
     """Run a devnet until SIGINT, SIGTERM or `gateway devnet down`; `say` gets the lines for the terminal.
 
     Raises:
-        ConfigError: one runs there already, somebody else's configuration is in the way, a port is taken.
+        ConfigError: one runs there already, somebody else's configuration is in the way, a port is taken,
+            or its files can't be written.
     """
     path = options.config.absolute()
     await _refuse_second(path.parent)
-    if not options.force:
-        check_replaceable(path)
+    with _using_files():
+        if not options.force:
+            check_replaceable(path)
     async with open_devnet(
         node_port=options.node_port,
         api_port=options.api_port,
         rate_limit=options.rate_limit,
         chain=options.chain,
     ) as devnet:
-        devnet.write_config(path)
+        with _using_files():
+            devnet.write_config(path)
         control = Control(devnet.network, options.control_port)
         try:
             state = await control.start(path)
         except OSError as error:
             raise ConfigError(f"the control page can't listen: {error.strerror or error}") from error
-        write_state(path.parent, state)
         try:
+            with _using_files():
+                write_state(path.parent, state)
             with _ending_on_signals(control.ended):
                 _greet(devnet, path, say)
                 await control.ended.wait()
@@ -193,6 +197,16 @@ async def _refuse_second(folder: Path) -> None:
     raise ConfigError(
         f"a devnet (process {state.pid}) runs in {folder} already; `gateway devnet down` ends it"
     )
+
+
+@contextmanager
+def _using_files() -> Iterator[None]:
+    """Raise ConfigError for a file that can't be had."""
+    try:
+        yield
+    except OSError as error:
+        told = f"{error.filename} can't be used: {error.strerror}; --folder names another place"
+        raise ConfigError(told) from error
 
 
 @contextmanager

@@ -242,6 +242,12 @@ def test_the_doctor_says_what_each_extra_lacks(
     assert "anyio" in found["packages"]["detail"]
 
 
+def test_a_devnet_that_can_write_no_files_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = fail(capsys, "devnet", "up", "--no-chain", "--folder", "gateway.toml/inside")
+    assert "gateway.toml/inside" in told
+    assert "can't be used: Not a directory; --folder names another place" in told
+
+
 def test_debug_shows_where_it_came_from(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "sentimnt", "--text", "x", "--debug"]) == 2
     assert "Traceback" in capsys.readouterr().err
