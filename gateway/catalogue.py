@@ -152,7 +152,7 @@ class Catalogue:
 
     def __init__(self, models: Mapping[str, ModelSettings], adapters: Mapping[str, Adapter[Any]]) -> None:
         """Check every target. Raises ConfigError that names the place."""
-        self._adapters = adapters
+        self.backends = adapters
         self.models = {name: self._make_model(name, settings) for name, settings in models.items()}
 
     def find_targets(self, task: Task, backends: tuple[str, ...] | None) -> list[Target]:
@@ -163,8 +163,8 @@ class Catalogue:
             InvalidInput: a task without model and target, or a target of its own without one named backend.
         """
         for name in backends or ():
-            if name not in self._adapters:
-                raise UnknownBackend(_unknown("backend", name, self._adapters))
+            if name not in self.backends:
+                raise UnknownBackend(_unknown("backend", name, self.backends))
         if task.target is not None:
             if backends is None or len(backends) != 1:
                 raise InvalidInput(
@@ -214,8 +214,8 @@ class Catalogue:
         )
 
     def _make_target(self, backend: str, table: Mapping[str, JSON], where: str) -> Target:
-        if backend not in self._adapters:
-            raise ConfigError(f"{where}: {_unknown('backend', backend, self._adapters)}")
+        if backend not in self.backends:
+            raise ConfigError(f"{where}: {_unknown('backend', backend, self.backends)}")
         words = dict(table)
         shapes = {side: words.pop(side, None) for side in ("input", "output")}
         mappers = {side: Mapper.parse(s, f"{where}.{side}") for side, s in shapes.items() if s is not None}
@@ -232,7 +232,7 @@ class Catalogue:
         self, backend: str, words: dict[str, JSON], kind: type[Exception], where: str | None = None
     ) -> dict[str, JSON]:
         try:
-            validate(self._adapters[backend].target_type, words, where or f"the target for {backend}")
+            validate(self.backends[backend].target_type, words, where or f"the target for {backend}")
         except ConfigError as error:
             raise kind(str(error)) from None
         return words

@@ -154,7 +154,7 @@ class AsyncGateway(Reading):
         from gateway.engine.waiting import wait_for_end
 
         await self._engine.start()
-        run = await self._engine.submit(task, backend, accept, idempotency_key, agree, api_key)
+        run = await self._engine.reception.submit(task, backend, accept, idempotency_key, agree, api_key)
         return _require_success(await wait_for_end(self._engine, run.id, timeout))
 
     async def submit(
@@ -169,7 +169,7 @@ class AsyncGateway(Reading):
     ) -> Run:
         """Give a task to the gateway and return its run at once, stored and on its way; see `run`."""
         await self._engine.start()
-        return await self._engine.submit(task, backend, accept, idempotency_key, agree, api_key)
+        return await self._engine.reception.submit(task, backend, accept, idempotency_key, agree, api_key)
 
     async def wait(self, run_id: str, *, timeout: float | None = None) -> Run:
         """Wait until a run has ended, wherever it is worked on. Raises as `run` does, and RunNotFound."""

@@ -99,6 +99,8 @@ def encode_files(value: JSON) -> JSON:
 def _check_text(text: object) -> str:
     if not isinstance(text, str):
         raise InvalidInput(f"the input is not JSON: it has {text!r} for a name, which is no text")
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError as error:

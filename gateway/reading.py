@@ -45,7 +45,8 @@ class Reading:
 
         `api_key` is whose run it would be: its budgets count.
         """
-        return await self._engine.plan(task, backend, api_key)
+        await self._engine.start(to_work=False)
+        return await self._engine.reception.plan(task, backend, api_key)
 
     async def replan(
         self, run: Run | str, *, backend: Selected | None = None, limits: Limits | None = None
@@ -66,7 +67,7 @@ class Reading:
         if isinstance(run, str):
             run = await self.get(run)
         task = run.task if limits is None else replace(run.task, limits=limits)
-        laid = self._engine.lay_limits(task)
+        laid = self._engine.reception.lay_limits(task)
         return replay_plan(run, backend or run.backend, laid, self._engine.rates)
 
     async def costs(
@@ -96,7 +97,7 @@ class Reading:
 
     async def quote(self, task: Task, backend: Selected = "auto") -> dict[str, Quote]:
         """Return what a task would cost, by backend. Raises NoBackend if nobody could run it."""
-        plan = await self._engine.plan(task, backend)
+        plan = await self.plan(task, backend)
         plan.require_best()
         return {c.backend: c.quote for c in plan.ranked if c.quote is not None}
 

@@ -290,7 +290,10 @@ def _get_best(plan: Plan, tried: Sequence[str], gates: Gates) -> Candidate | Non
     `tried` are the backends of the attempts so far, in order: one whose limit is used up for a moment is
     better than the last of them, which has just failed.
     """
-    full = [c.backend for c in plan.ranked if gates.get(c.backend).tell_held() is not None]
+    ranked = plan.ranked
+    if len(ranked) == 1 and not tried:
+        return ranked[0]
+    full = [c.backend for c in ranked if gates.get(c.backend).tell_held() is not None]
     best = plan.get_best([*tried, *full]) or plan.get_best(tried) or plan.get_best()
     if best is not None and best.backend in tried[-1:]:
         return next((c for c in plan.removed if c.removed_by == "rate"), best)

@@ -49,7 +49,7 @@ class Ending:
                 await self._complete(live, snapshot, cost)
             else:
                 await self._fail(live, status, snapshot, cost)
-            self.planner.learn_attempt(get_attempt(live), live.run.task.model)
+            self.planner.learnt.add_attempt(get_attempt(live), live.run.task.model)
 
     async def end_overdue(self, live: Live, adapter: Adapter[Any]) -> None:
         """End a run whose deadline has passed while its job goes on; cancel that where it is possible."""

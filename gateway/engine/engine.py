@@ -4,47 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
 from gateway.adapter import Adapter
 from gateway.catalogue import Catalogue
 from gateway.clock import Clock
-from gateway.engine.accepting import Chooser
 from gateway.engine.cleaning import Cleaner
 from gateway.engine.gates import Gates
 from gateway.engine.health import Health
-from gateway.engine.ids import make_run_id
 from gateway.engine.journal import Journal
 from gateway.engine.keeper import Keeper
-from gateway.engine.leading import Leading, choose_children
+from gateway.engine.leading import Leading
 from gateway.engine.lifetime import Lifetime
 from gateway.engine.live import Live
 from gateway.engine.owner import make_owner
 from gateway.engine.planner import Planner
+from gateway.engine.reception import Reception
 from gateway.engine.recovery import Recovered
 from gateway.engine.worker import Worker
-from gateway.errors import IdempotencyConflict, InvalidInput, RunExists, RunNotFound, StoreError
-from gateway.files import encode_files
+from gateway.errors import InvalidInput, RunNotFound, StoreError
 from gateway.lifecycle import Status
 from gateway.limits import Limits
-from gateway.observe.context import INCOMING
 from gateway.observe.observer import Observer
-from gateway.observe.stopwatch import Stopwatch
-from gateway.policy.budget import Accounting, Spender
+from gateway.policy.budget import Accounting
 from gateway.policy.capacity import Capacity
-from gateway.policy.quorum import Agreement
-from gateway.policy.routing import Plan, Selector
-from gateway.policy.settings import check_names, merge_limits
-from gateway.policy.stages import is_worth_waiting
-from gateway.store.protocol import FIRST_FENCE, Claimed, RunFilter, Scope, Store, Wish
+from gateway.policy.routing import Selector
+from gateway.store.protocol import Claimed, Scope, Store, Wish
 from gateway.store.shelf import ShelfNotebook
-from gateway.task import Event, Failure, FailureKind, Run, Task
-from gateway.types import JSON
+from gateway.task import Event, Failure, FailureKind, Run
 
 _log = logging.getLogger("gateway")
 _CLAIM_AT_ONCE = 500
@@ -71,18 +63,19 @@ class Engine:
         self.rates = accounting.rates
         gates = Gates(capacities or {}, clock)
         self.planner = Planner(adapters, catalogue, clock, accounting, health, gates, store.ledger)
-        self._limits = limits
         self.cleaner = Cleaner(store, clock)
-        self._laid: dict[str | None, tuple[Limits, Limits]] = {}
-        self._dumped: tuple[Plan | None, JSON] = (None, None)
         self._owner = make_owner()
         self._journal = Journal(store, clock, self._owner, accounting)
         self._journal.on_attempt_end = lambda attempt: gates.get(attempt.backend).leave(attempt.id)
         self._worker = Worker(
             adapters, catalogue, self.planner, self._journal, clock, accounting, health, gates
         )
+        self.reception = Reception(
+            catalogue, limits, store, clock, self.planner, self._journal, self._worker.take
+        )
+        begin, wait_for = self.reception.begin_child, partial(_wait_for, self)
         self._worker.lead = Leading(
-            self._journal, self._begin_child, store.get, partial(_wait_for, self), self.cancel, self.get_live
+            self._journal, begin, store.get, wait_for, self.cancel, self.get_live
         ).lead
         scope = Scope(
             frozenset((name, adapter.address) for name, adapter in adapters.items()),
@@ -108,76 +101,10 @@ class Engine:
                     adapter.lend(ShelfNotebook(self.store.shelf, "adapters"))
                 since = self.clock.now() - _LEARN_FROM
                 for backend, model, outcome in await self.store.list_outcomes(since):
-                    self.planner.learn(backend, model, outcome)
+                    self.planner.learnt.add(backend, model, outcome)
             if to_work and not self._keeper.is_working:
                 await self._keeper.start()
                 self.cleaner.start()
-
-    async def plan(self, task: Task, backend: str | Sequence[str], api_key: str | None = None) -> Plan:
-        """Return the plan for a task, with every quote; nothing is submitted, and no run is taken over."""
-        await self.start(to_work=False)
-        task = replace(task, input=encode_files(task.input))
-        selector, limits = Selector.parse(backend), self.lay_limits(task)
-        spender = _make_spender(_make_run(task, backend, limits, self.clock.now(), None, api_key))
-        return await self.planner.plan(task, selector, limits, quotes=True, spender=spender)
-
-    async def submit(
-        self,
-        task: Task,
-        backend: str | Sequence[str],
-        choose: Chooser | None = None,
-        key: str | None = None,
-        agree: Agreement | None = None,
-        api_key: str | None = None,
-    ) -> Run:
-        """Take a task in: planned and stored when this returns. With a key that was used, its run returns.
-
-        Raises:
-            TaskError, NoBackend: nothing could run it, or no budget lets it; nothing was stored.
-            StoreError: it could not be written down; nothing was submitted.
-        """
-        task = task.replace(input=encode_files(task.input))
-        selector, limits = Selector.parse(backend), self.lay_limits(task)
-        watch = Stopwatch()
-        run = _make_run(task, backend, limits, self.clock.now(), key, api_key)
-        if key is not None:
-            for known in await self.store.list_runs(RunFilter(idempotency_key=key, limit=1)):
-                return _require_same(known, run)
-        plan = await self.planner.plan(task, selector, limits, spender=_make_spender(run))
-        if not is_worth_waiting(plan, limits):
-            plan.require_best()
-        children = choose_children(plan, limits, run.created_at) if plan.ranked else ()
-        run = run.replace(
-            plan=self._dump(plan),
-            children=tuple(child for child, _ in children),
-            children_at=tuple(place for _, place in children),
-        )
-        live = Live(run=run, fence=FIRST_FENCE, selector=selector, limits=limits, plan=plan, watch=watch)
-        live.choose, live.agree = choose, agree
-        try:
-            await self._begin(live)
-        except RunExists as taken:  # by another process, just now
-            return await _get_same(self.store, taken.run_id, run)
-        return run
-
-    def _dump(self, plan: Plan) -> JSON:
-        """Return a plan as data; tasks in a row often have the same."""
-        if plan is not self._dumped[0]:
-            self._dumped = (plan, plan.model_dump())
-        return self._dumped[1]
-
-    async def _begin(self, live: Live) -> None:
-        """Begin to work on a new run and write it down.
-
-        Its first step prepares what is to be sent, which spends nothing, so that both are one commit. It is
-        taken first: its step then comes before the store's hand-over.
-        """
-        if live.run.children:  # they must not be there before it
-            await self._journal.create(live)
-            self._worker.take(live)
-        else:
-            self._worker.take(live)
-            await self._journal.create(live)
 
     def observe(self, observer: Observer) -> None:
         """Tell somebody what happens from now on."""
@@ -256,28 +183,6 @@ class Engine:
                 self._is_open = False
                 await self.store.aclose()
 
-    async def _begin_child(self, run: Run, limits: Limits) -> None:
-        selector = Selector.parse(run.backend)
-        await self._begin(Live(run=run, fence=FIRST_FENCE, selector=selector, limits=limits))
-
-    def lay_limits(self, task: Task, *, is_new: bool = True) -> Limits:
-        """Lay a task's limits over its model's and the gateway's.
-
-        Raises:
-            InvalidInput: they contradict each other.
-            UnknownBackend: a new task's name a backend that there is none of; an old run's may be gone since.
-        """
-        model = self.catalogue.models.get(task.model) if task.model is not None else None
-        layers = (task.limits, model.limits, self._limits) if model else (task.limits, self._limits)
-        known = self._laid.get(task.model)  # most tasks of a model set the same limits, or none
-        if known is not None and known[0] == task.limits and is_new:
-            return known[1]
-        limits = merge_limits(*layers)
-        if is_new:
-            check_names(limits, self.adapters)
-            self._laid[task.model] = (task.limits, limits)
-        return limits
-
     async def _take_over(self, claim: Claimed) -> None:
         """Go on where a run was left.
 
@@ -286,7 +191,7 @@ class Engine:
         """
         run, wrong = claim.run, None
         try:
-            limits = self.lay_limits(run.task, is_new=False)
+            limits = self.reception.lay_limits(run.task, is_new=False)
         except InvalidInput as error:
             limits, wrong = Limits(max_attempts=max(1, len(run.attempts))), error
         live = Live(run=run, fence=claim.fence, selector=Selector.parse(run.backend), limits=limits)
@@ -310,55 +215,6 @@ class Engine:
         live.run = replace(live.run, accept_answer=wish.accept_answer)
         if wish.cancel_at is not None:
             await self.cancel(wish.run_id)
-
-
-def _make_run(
-    task: Task,
-    backend: str | Sequence[str],
-    limits: Limits,
-    now: datetime,
-    key: str | None,
-    api_key: str | None,
-) -> Run:
-    return Run(
-        id=make_run_id(now),
-        task=task,
-        backend=backend if isinstance(backend, str) else tuple(backend),
-        status=Status.RECEIVED,
-        created_at=now,
-        updated_at=now,
-        passed=((Status.RECEIVED, now),),
-        deadline_at=now + limits.deadline if limits.deadline is not None else None,
-        idempotency_key=key,
-        api_key=api_key,
-        traceparent=INCOMING.get(),
-    )
-
-
-def _make_spender(run: Run) -> Spender:
-    day = run.created_at.date()
-    return Spender(run_id=run.id, backend="", model=run.task.model, key=run.api_key, day=day)
-
-
-async def _get_same(store: Store, run_id: str, asked: Run) -> Run:
-    try:
-        return _require_same(await store.get(run_id), asked)
-    except RunNotFound:
-        raise IdempotencyConflict(
-            f"the idempotency key {asked.idempotency_key!r} had run {run_id}, which has ended and was"
-            " pruned: its answer is gone, and the task is not run twice; use another key"
-        ) from None
-
-
-def _require_same(known: Run, asked: Run) -> Run:
-    """Return the run that an idempotency key has. Raises IdempotencyConflict if that is of another task."""
-    if known.api_key != asked.api_key:
-        raise IdempotencyConflict(f"the idempotency key {asked.idempotency_key!r} is another caller's")
-    if known.task.model_dump_json() != asked.task.model_dump_json() or known.backend != asked.backend:
-        raise IdempotencyConflict(
-            f"the idempotency key {asked.idempotency_key!r} has run {known.id}, which is of another task"
-        )
-    return known
 
 
 async def _wait_for(engine: Engine, run_id: str) -> Run:

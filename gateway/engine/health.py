@@ -10,6 +10,8 @@ from gateway.errors import BackendError
 from gateway.policy.health import Breaker, BreakerState, Operation, RetryBudget, is_breaking
 from gateway.policy.learning import Observed
 
+_CLOSED, _FULL = Breaker(), RetryBudget()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendHealth:
@@ -69,14 +71,14 @@ class Health:
 
     def note_first_try(self, backend: str) -> None:
         """Note a run's first try at a backend."""
-        self._retries[backend] = self._retries.get(backend, RetryBudget()).note_first_try()
+        self._retries[backend] = self._retries.get(backend, _FULL).note_first_try()
 
     def take_retry(self, backend: str) -> bool:
         """Take one retry from a backend's budget; False if there is none left."""
-        left = self._retries.get(backend, RetryBudget()).take()
+        left = self._retries.get(backend, _FULL).take()
         if left is not None:
             self._retries[backend] = left
         return left is not None
 
     def _get(self, backend: str, operation: Operation) -> Breaker:
-        return self._breakers.get((backend, operation), Breaker())
+        return self._breakers.get((backend, operation), _CLOSED)

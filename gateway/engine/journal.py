@@ -15,7 +15,7 @@ from gateway.lifecycle import AttemptStatus, Status, advance_attempt, advance_ru
 from gateway.observe.observer import NOBODY, Observer
 from gateway.policy.budget import Accounting, Spend
 from gateway.store.protocol import Store
-from gateway.task import Attempt, Cost, Event, Failure, FailureKind, Run, Snapshot
+from gateway.task import Attempt, Cost, Event, Failure, FailureKind, Handle, Run, Snapshot
 
 _ENDS = {
     Status.COMPLETED: AttemptStatus.SUCCEEDED,
@@ -97,14 +97,20 @@ class Journal:
         self._tell(live, before, run, told)
         return run
 
-    def save_behind(self, live: Live, attempt: Attempt) -> None:
-        """Change a run's newest attempt now, and write it down without being waited for.
+    def note_landed(self, live: Live, handle: Handle) -> None:
+        """Note where the job of the newest attempt lives, and write it down without being waited for.
 
-        For what has happened at the backend already, and would be found there again after a crash. What is
-        saved after it goes after it. If it can't be written, `on_unwritten` is told, and the next change
-        that can be brings it along.
+        It would be found at the backend again after a crash. What is saved after it goes after it. If it
+        can't be written, `on_unwritten` is told, and the next change that can be brings it along.
         """
-        before, (run, events) = live.run, self._change(live, None, attempt, None, {})
+        attempt = get_attempt(live)
+        landed = attempt.replace(
+            status=advance_attempt(attempt.status, AttemptStatus.SUBMITTED),
+            handle=handle,
+            submitted_at=self._clock.now(),
+            failure=None,  # of a doubt that is over
+        )
+        before, (run, events) = live.run, self._change(live, None, landed, None, {})
         live.run = run
         live.seq += len(events)
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from gateway.adapter import Adapter, Capabilities, Feature
@@ -14,6 +13,7 @@ from gateway.catalogue import Catalogue, Target
 from gateway.clock import Clock
 from gateway.engine.gates import Gates
 from gateway.engine.health import BackendHealth, Health
+from gateway.engine.learnt import Learnt
 from gateway.engine.purse import fetch_purse
 from gateway.engine.quotes import Quotes
 from gateway.engine.waits import listen
@@ -21,11 +21,11 @@ from gateway.errors import BackendError, GatewayError, InvalidInput
 from gateway.limits import Limits
 from gateway.policy.budget import Accounting, Spender
 from gateway.policy.health import Operation
-from gateway.policy.learning import MOST_OUTCOMES, Observed, Outcome, make_outcome, observe
+from gateway.policy.learning import Observed
 from gateway.policy.routing import Candidate, Plan, Selector
 from gateway.policy.stages import Setting, make_plan
 from gateway.store.ledger import Ledger
-from gateway.task import Attempt, Task
+from gateway.task import Task
 
 _ASK_SECONDS = 5.0
 _HEALTHY_FOR_SECONDS = 30.0
@@ -73,13 +73,11 @@ class Planner:
         self._clock = clock
         self._seen: dict[str, _Seen] = {}
         self._asking: dict[str, asyncio.Task[Capabilities]] = {}
-        self._accounting, self._ledger = accounting or Accounting(), ledger
+        self.accounting, self._ledger = accounting or Accounting(), ledger
         self._health = health or Health(clock)
         self._gates = gates or Gates({}, clock)
         self.quotes = Quotes(adapters, clock, self._health)
-        self._outcomes: dict[tuple[str, str], deque[Outcome]] = {}
-        self._observed: dict[tuple[str, str], tuple[datetime, Observed]] = {}
-        self._has_news: set[tuple[str, str]] = set()
+        self.learnt = Learnt(clock)
         self._alone: dict[tuple[str, str], _Alone] = {}
 
     async def plan(
@@ -99,18 +97,16 @@ class Planner:
             UnknownModel, UnknownBackend, InvalidInput: the task can't be planned at all.
         """
         targets = self._catalogue.find_targets(task, selector.backends)
-        money_matters = limits.max_cost is not None or bool(self._accounting.budgets)
+        money_matters = limits.max_cost is not None or bool(self.accounting.budgets)
         is_simple = len(targets) == 1 and not quotes and not money_matters
         known = self._recall(targets[0], task, selector, limits) if is_simple else None
         if known is not None:
             return known
         began = self._clock.monotonic()
-        setting = Setting(limits, selector, self._clock.now().date(), self._accounting.rates)
+        setting = Setting(limits, selector, self._clock.now().date(), self.accounting.rates)
         if spender is not None and self._ledger is not None:
             names = [target.backend for target in targets]
-            setting = replace(
-                setting, purse=await fetch_purse(self._ledger, self._accounting, spender, names)
-            )
+            setting = replace(setting, purse=await fetch_purse(self._ledger, self.accounting, spender, names))
         quotes = quotes or money_matters or len(targets) > 1
         candidates = await asyncio.gather(*(self._make_candidate(t, task, quotes) for t in targets))
         plan = make_plan(candidates, task, setting)
@@ -171,44 +167,20 @@ class Planner:
         """Note that a backend just failed to answer, so that the next run does not wait for it."""
         self._note(backend, Capabilities(healthy=False, reason=reason))
 
-    def learn_attempt(self, attempt: Attempt, model: str | None) -> None:
-        """Learn from an attempt that has ended; one that did not land teaches nothing."""
-        outcome = make_outcome(attempt)
-        if outcome is not None:
-            self.learn(attempt.backend, model, outcome)
-
-    def learn(self, backend: str, model: str | None, outcome: Outcome) -> None:
-        """Learn from an outcome of an earlier process."""
-        outcomes = self._outcomes.setdefault((backend, model or ""), deque(maxlen=MOST_OUTCOMES))
-        outcomes.append(outcome)
-        self._has_news.add((backend, model or ""))
-
-    def get_observed(self, backend: str, model: str | None) -> Observed:
-        """Return what is known of a backend and a model now."""
-        return self._sum_up(backend, model).replace(running=self._gates.get(backend).running)
-
-    def _sum_up(self, backend: str, model: str | None) -> Observed:
-        """Return what the past says, news of it after 20 ms at most: where many runs end, not after each."""
-        key, now = (backend, model or ""), self._clock.now()
-        known = self._observed.get(key)
-        every = _SUM_UP_NEWS_EVERY if key in self._has_news else _SUM_UP_EVERY
-        if known is None or now - known[0] > every:
-            self._has_news.discard(key)
-            known = (now, observe(self._outcomes.get(key, ()), now))
-            self._observed[key] = known
-        return known[1]
-
     def _tell_blocked(self, backend: str) -> tuple[str, str] | None:
         return self._health.tell_blocked(backend) or self._gates.get(backend).tell_held()
 
+    def get_observed(self, backend: str, model: str | None) -> Observed:
+        """Return what is known of a backend and a model now."""
+        return self.learnt.sum_up(backend, model).replace(running=self._gates.get(backend).running)
+
     def get_health(self, backend: str) -> BackendHealth:
         """Return what this process knows of a backend, without asking it."""
-        models = sorted(model for name, model in self._outcomes if name == backend)
         return BackendHealth(
             breakers={operation: self._health.get_state(backend, operation) for operation in Operation},
             running=self._gates.get(backend).running,
             waiting=self._gates.get(backend).waiting,
-            models={model: self.get_observed(backend, model) for model in models},
+            models={model: self.get_observed(backend, model) for model in self.learnt.list_models(backend)},
         )
 
     def _forget_old_looks(self, backends: Sequence[str], since: float) -> bool:

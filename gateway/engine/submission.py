@@ -17,7 +17,7 @@ from gateway.engine.live import Live
 from gateway.engine.planner import Planner
 from gateway.engine.waits import ask_until_known
 from gateway.errors import BackendError, CostOutcome, InDoubt, Throttled, Unavailable
-from gateway.lifecycle import AttemptStatus, Status, advance_attempt
+from gateway.lifecycle import AttemptStatus, Status
 from gateway.observe.observer import calling
 from gateway.policy.health import Operation
 from gateway.policy.retry import make_failure
@@ -73,14 +73,7 @@ class Sender:
     def _note_landed(self, live: Live, handle: Handle) -> None:
         """Note where a job lives; its envelope is in the store, so that a crash here is no loss."""
         live.watch.leave()
-        attempt = get_attempt(live)
-        landed = attempt.replace(
-            status=advance_attempt(attempt.status, AttemptStatus.SUBMITTED),
-            handle=handle,
-            submitted_at=self.clock.now(),
-            failure=None,  # of a doubt that is over
-        )
-        self.journal.save_behind(live, landed)
+        self.journal.note_landed(live, handle)
 
     async def _note_not_sent(self, live: Live, error: BackendError) -> BackendError | None:
         if error.landed is False:
@@ -165,7 +158,7 @@ class Sender:
             ended = await self.journal.move_attempt(
                 live, AttemptStatus.UNRESOLVED, run_status=Status.QUEUED, failure=failure
             )
-            self.planner.learn_attempt(ended, live.run.task.model)
+            self.planner.learnt.add_attempt(ended, live.run.task.model)
             return InDoubt(message, backend=attempt.backend)
         ended = await self.journal.move_attempt(
             live,
@@ -174,7 +167,7 @@ class Sender:
             failure=failure,
             ends=self.journal.make_end(Status.FAILED, failure=failure),
         )
-        self.planner.learn_attempt(ended, live.run.task.model)
+        self.planner.learnt.add_attempt(ended, live.run.task.model)
         return None
 
     def _make_give_up(self, live: Live) -> Callable[[], bool]:

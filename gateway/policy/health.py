@@ -59,7 +59,7 @@ class Breaker:
     def note(self, now: float, *, failed: bool) -> Breaker:
         """Return it after an operation."""
         if not failed:
-            return Breaker()
+            return Breaker() if self.failures else self
         failures = self.failures + 1
         if self.open_until is None and failures < OPENS_AFTER:
             return replace(self, failures=failures)
@@ -83,7 +83,7 @@ class RetryBudget:
 
     def note_first_try(self) -> RetryBudget:
         """Return it after a run's first try at the backend."""
-        return RetryBudget(min(10.0, self.left + 0.2))
+        return self if self.left >= 10.0 else RetryBudget(min(10.0, self.left + 0.2))
 
     def take(self) -> RetryBudget | None:
         """Return it after a retry, or None if there is none left."""

@@ -224,5 +224,7 @@ def is_worth_waiting(plan: Plan, limits: Limits, *, is_promised: bool = False) -
     A run that is promised waits in any case: it was taken in before a restart, and backends may come up later
     than the gateway.
     """
+    if plan.ranked:
+        return False
     blocked = any(c.removed_by in ("breaker", "unhealthy") for c in plan.removed)
     return (is_promised or limits.when_all_open == "wait") and blocked and not plan.ranked

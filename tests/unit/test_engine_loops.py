@@ -12,7 +12,7 @@ from engine_setup import make_task, open_gateway
 from gateway import Limits, Run, Status, Task
 from gateway.adapter import CancelOutcome
 from gateway.engine.cleaning import Cleaner
-from gateway.engine.engine import Engine
+from gateway.engine.reception import Reception
 from gateway.store.archive import Pruning
 from gateway.store.memory import MemoryStore
 from gateway.store.protocol import Wish
@@ -91,16 +91,16 @@ async def test_one_wish_that_can_not_be_carried_out_is_no_matter_for_the_others(
 async def test_one_run_that_can_not_be_taken_over_is_no_matter_for_the_others(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    lay_limits = Engine.lay_limits
+    lay_limits = Reception.lay_limits
 
-    def stumble(self: Engine, task: Task, **words: Any) -> Limits:
+    def stumble(self: Reception, task: Task, **words: Any) -> Limits:
         if task.input == {"text": "0"}:
             raise ValueError("what limits?")
         return lay_limits(self, task, **words)
 
     clock, store = FakeClock(), MemoryStore()
     first, runs = await leave_landed(store, clock, 3)
-    monkeypatch.setattr(Engine, "lay_limits", stumble)
+    monkeypatch.setattr(Reception, "lay_limits", stumble)
     again = FakeAdapter("a", clock=clock, backend=first.backend)
     async with open_gateway(again, clock=clock, store=store) as gateway:
         for run in runs[1:]:
