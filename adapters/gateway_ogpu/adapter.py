@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from gateway.adapter import Adapter, CancelOutcome, Capabilities, Feature, Notebook, Recovery
+from gateway.chain.loading import begin_to_load, load
 from gateway.chain.nonces import NonceBook
 from gateway.chain.pool import Lagging
 from gateway.chain.rpc import request_many
 from gateway.clock import Clock
 from gateway.errors import BackendError, ConfigError, InvalidInput
-from gateway.task import Envelope, Handle, Quote, Snapshot, Task
+from gateway.task import Envelope, Event, Handle, Quote, Snapshot, Task
 from gateway.types import JSON, AttemptId
 from gateway_ogpu import confirming
 from gateway_ogpu.answers import Answers
@@ -22,6 +23,7 @@ from gateway_ogpu.config import OgpuConfig, OgpuTarget
 from gateway_ogpu.confirming import Acts
 from gateway_ogpu.connection import Connection
 from gateway_ogpu.following import Following
+from gateway_ogpu.news import follow
 from gateway_ogpu.publishing import Publishing
 from gateway_ogpu.sending import Sending
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from gateway_ogpu.client import OgpuClient
 
 _POLL_MANY = 1000
-_FEATURES = frozenset({Feature.QUOTE, Feature.CANCEL, Feature.ACCEPT, Feature.RECALL})
+_FEATURES = frozenset({Feature.EVENTS, Feature.QUOTE, Feature.CANCEL, Feature.ACCEPT, Feature.RECALL})
 
 
 class OgpuAdapter(Adapter[OgpuConfig]):
@@ -71,8 +73,9 @@ class OgpuAdapter(Adapter[OgpuConfig]):
         self._acts = Acts(self.connection, sending, self._following)
 
     def lend(self, notebook: Notebook) -> None:
-        """Keep nonces in the store, where all its processes find them."""
+        """Keep nonces in the store, where all its processes find them; begin to load what a chain needs."""
         self.connection.lend(notebook)
+        begin_to_load()
 
     @property
     def address(self) -> str:
@@ -85,6 +88,7 @@ class OgpuAdapter(Adapter[OgpuConfig]):
         connection = self.connection
         try:
             async with connection.named():
+                await load()
                 account = (await connection.unlock()).address
                 addresses = connection.contracts.model_dump().items()
                 _, codes = await asyncio.gather(  # in one request
@@ -129,6 +133,12 @@ class OgpuAdapter(Adapter[OgpuConfig]):
         """
         async with self.connection.named():
             return await self._following.look(handles)
+
+    async def events(self, handle: Handle, *, after: int | None = None) -> AsyncIterator[Event]:  # noqa: ARG002  every snapshot is whole
+        """Yield a job's snapshots as blocks bring them, to its end."""
+        async with self.connection.named():
+            async for snapshot in follow(self.connection, self._following, handle):
+                yield Event(kind="snapshot", snapshot=snapshot)
 
     async def recover(self, envelope: Envelope) -> Recovery:
         """Look the transaction up by its hash, and its nonce."""

@@ -99,7 +99,8 @@ class Following:
         )
         found = await self._find_tasks(pending, receipts, head)
         published = [job for job in jobs.values() if job.task is not None and job.handle.job_id not in found]
-        found |= await self._look_at(published, head)
+        if published:
+            found |= await self._look_at(published, head)
         self._forget_old()
         return {handle: found[handle.job_id] for handle in jobs if handle.job_id in found}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gateway.adapter import Landed, NotLanded, Recovery, Unknown
 from gateway.chain.gather import Shared
@@ -22,6 +22,7 @@ from gateway_ogpu.contracts import encode_call
 from gateway_ogpu.errors import (
     ExpiryRefused,
     NotAllowed,
+    OgpuRefused,
     PaymentTooLow,
     SourceInactive,
     SourceUnknown,
@@ -40,6 +41,7 @@ _WHAT = "publishing the task"
 _MOST_DRAFTS = 1000
 _FRESH_SECONDS = 2.0  # so old may an estimate be
 _CONFIRM_GAS = 300_000  # more than confirmResponse takes
+_LIKELY_SECONDS = 600.0  # so long a source is expected to be as it was; it is looked at all the same
 _MARGIN_SECONDS = 5  # what a block may be older than its successor, before an expiry is too long
 
 
@@ -53,6 +55,14 @@ class _Terms:
     head: Block
 
 
+class _Uploaded(NamedTuple):
+    """A config that others can read now, when its task will expire, and what to offer for publishing it."""
+
+    stored: Stored
+    expires_at: int
+    offer: Offer
+
+
 class Publishing:
     """The part of the seam before a task is on the chain."""
 
@@ -61,7 +71,7 @@ class Publishing:
         self._sending = sending
         self._drafts: dict[str, Envelope] = {}  # prepared here, and not submitted yet
         self._looks: dict[str, Shared[tuple[Block, Admission | None]]] = {}
-        self._clients: dict[str, str] = {}  # whose a source was when it was last looked at
+        self._seen: dict[str, tuple[float, Block, Admission | None]] = {}  # the last looks, and when
         self._likely_link = f"{connection.network.content_gateways[0]}/ipfs/Qm{'1' * 44}"
 
     async def prepare(self, task: Task, words: OgpuTarget, attempt_id: AttemptId) -> Envelope:
@@ -70,11 +80,8 @@ class Publishing:
         if draft is not None and self._sending.is_unsent(parse_prepared(draft.payload)):
             return draft
         wire.encode_config(words.function, _require_object(task.input), words.extra)
-        terms = await self._check(task, words)
-        data = await _upload_files(self._connection.content, task.input)
-        config = wire.encode_config(words.function, data, words.extra)
         with self._sending.muster.expect(attempt_id):
-            stored, expires_at, offer = await self._upload(config, terms)
+            terms, (stored, expires_at, offer) = await self._check_and_upload(task, words)
             call = self._make_call(terms, stored.uri, expires_at)
             prepared = await self._sending.prepare(call, owner=attempt_id, what=_WHAT, offer=offer)
         envelope = Envelope(
@@ -135,38 +142,48 @@ class Publishing:
             detail={"payment": str(terms.payment), "gas": gas, "max_fee": str(offer.fees.max_fee)},
         )
 
+    async def _check_and_upload(self, task: Task, words: OgpuTarget) -> tuple[_Terms, _Uploaded]:
+        """Check and upload: at the same time, where a look a moment ago lets expect that nothing is refused.
+
+        Raises as `_check` if that does, whatever became of the upload.
+        """
+        checking = asyncio.create_task(self._check(task, words))
+        likely = self._guess(task, words)
+        if likely is None:
+            await asyncio.wait([checking])
+            likely = checking.result()
+        uploading = asyncio.create_task(self._upload(task, words, likely))
+        try:
+            terms = await checking
+            if (terms.source, terms.payment) != (likely.source, likely.payment):
+                return terms, await self._upload(task, words, terms)
+            return terms, await uploading
+        finally:
+            checking.cancel()
+            uploading.cancel()
+            await asyncio.gather(checking, uploading, return_exceptions=True)
+
+    def _guess(self, task: Task, words: OgpuTarget) -> _Terms | None:
+        """Return what `_check` will, if all is as it was when the source was looked at a moment ago."""
+        seen_at, head, admission = self._seen.get(words.source, (0.0, None, None))
+        if head is None or self._connection.clock.monotonic() - seen_at > _LIKELY_SECONDS:
+            return None
+        try:
+            return _judge(task, words, head, admission, self._connection.signer.address)
+        except OgpuRefused:
+            return None
+
     async def _check(self, task: Task, words: OgpuTarget) -> _Terms:
         """Read the state that decides, so that each refusal has its own error. Raises OgpuRefused."""
         signer = (await self._connection.unlock()).address
         look = self._looks.setdefault(words.source, Shared(lambda: self._look(words.source, signer)))
         head, admission = await look.ask()
-        if admission is None:
-            raise SourceUnknown(f"the Nexus has no source {words.source}")
-        source = admission.source
-        if source.status is not SourceStatus.ACTIVE:
-            raise SourceInactive(f"the source {source.address} is inactive")
-        payment = source.min_payment if words.payment == "cheapest" else words.payment.amount
-        if payment < source.min_payment:
-            least = Money(source.min_payment, ASSET)
-            raise PaymentTooLow(
-                f"the source takes {least} at least, and the payment is {Money(payment, ASSET)}"
-            )
-        seconds = words.expires_in.total_seconds()
-        if task.limits.deadline is not None:
-            seconds = min(seconds, task.limits.deadline.total_seconds())
-        if not 1 <= seconds <= source.max_expiry_seconds - _MARGIN_SECONDS:
-            longest = source.max_expiry_seconds - _MARGIN_SECONDS
-            raise ExpiryRefused(f"a task may expire in 1 to {longest} s here, not in {seconds:g} s")
-        if not admission.is_allowed:
-            raise NotAllowed(f"{source.address} is {source.client}'s, and {signer} is no agent of theirs")
-        if admission.balance < payment:
-            has, wants = Money(admission.balance, ASSET), Money(payment, ASSET)
-            raise VaultTooLow(f"{source.client} has {has} in the vault, and the task takes {wants}")
-        return _Terms(source, payment, int(seconds), head)
+        self._seen[words.source] = self._connection.clock.monotonic(), head, admission
+        return _judge(task, words, head, admission, signer)
 
     async def _look(self, source: str, signer: str) -> tuple[Block, Admission | None]:
         """Look at a source and its client in one request, once for all who ask at the same moment."""
-        connection = self._connection
+        connection, (*_, seen) = self._connection, self._seen.get(source, (None,))
         head, admission = await asyncio.gather(
             connection.heads.fetch(),
             fetch_admission(
@@ -174,20 +191,20 @@ class Publishing:
                 connection.contracts,
                 source,
                 signer,
-                likely_client=self._clients.get(source, signer),
+                likely_client=signer if seen is None else seen.source.client,
             ),
         )
-        if admission is not None:
-            self._clients[source] = admission.source.client
         return head, admission
 
-    async def _upload(self, config: bytes, terms: _Terms) -> tuple[Stored, int, Offer]:
+    async def _upload(self, task: Task, words: OgpuTarget, terms: _Terms) -> _Uploaded:
         """Upload, and find out at the same time what to offer; return both, and the expiry.
 
         Gas depends on the link's length alone, and links of one service are equally long. If this one is not,
         or if the upload took its time, the question is put again.
         """
         connection = self._connection
+        data = await _upload_files(connection.content, task.input)
+        config = wire.encode_config(words.function, data, words.extra)
         began, link, expires_at = connection.clock.monotonic(), self._likely_link, self._choose_expiry(terms)
         estimating = asyncio.create_task(self._estimate(terms, link, expires_at))
         try:
@@ -203,7 +220,7 @@ class Publishing:
         if len(stored.uri) != len(link) or connection.clock.monotonic() - began > _FRESH_SECONDS:
             expires_at = self._choose_expiry(replace(terms, head=await connection.heads.fetch()))
             offer = await self._estimate(terms, stored.uri, expires_at)
-        return stored, expires_at, offer
+        return _Uploaded(stored, expires_at, offer)
 
     async def _estimate(self, terms: _Terms, link: str, expires_at: int) -> Offer:
         """Ask what to offer, once for all tasks of a moment that differ in nothing but their config."""
@@ -219,6 +236,31 @@ class Publishing:
     def _make_call(self, terms: _Terms, link: str, expires_at: int) -> Call:
         data = encode_call("publishTask", (terms.source.address, link, expires_at, terms.payment))
         return Call(self._connection.contracts.controller, data)
+
+
+def _judge(task: Task, words: OgpuTarget, head: Block, admission: Admission | None, signer: str) -> _Terms:
+    """Say under which terms a task can be published as things are. Raises OgpuRefused."""
+    if admission is None:
+        raise SourceUnknown(f"the Nexus has no source {words.source}")
+    source = admission.source
+    if source.status is not SourceStatus.ACTIVE:
+        raise SourceInactive(f"the source {source.address} is inactive")
+    payment = source.min_payment if words.payment == "cheapest" else words.payment.amount
+    if payment < source.min_payment:
+        least = Money(source.min_payment, ASSET)
+        raise PaymentTooLow(f"the source takes {least} at least, and the payment is {Money(payment, ASSET)}")
+    seconds = words.expires_in.total_seconds()
+    if task.limits.deadline is not None:
+        seconds = min(seconds, task.limits.deadline.total_seconds())
+    longest = source.max_expiry_seconds - _MARGIN_SECONDS
+    if not 1 <= seconds <= longest:
+        raise ExpiryRefused(f"a task may expire in 1 to {longest} s here, not in {seconds:g} s")
+    if not admission.is_allowed:
+        raise NotAllowed(f"{source.address} is {source.client}'s, and {signer} is no agent of theirs")
+    if admission.balance < payment:
+        has, wants = Money(admission.balance, ASSET), Money(payment, ASSET)
+        raise VaultTooLow(f"{source.client} has {has} in the vault, and the task takes {wants}")
+    return _Terms(source, payment, int(seconds), head)
 
 
 def parse_prepared(payload: Mapping[str, JSON]) -> Prepared:

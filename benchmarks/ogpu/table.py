@@ -26,9 +26,10 @@ blocks, the same for every client. While one publishes, everybody else rests and
 finished. *HTTP requests* are those to the chain's RPC; each client makes {TASKS} uploads beside them. *Last
 block* counts from the newest one at the start.
 
-Ours take three requests until all tasks are sent: a look at the source, its client and the newest block; an
-estimate, while the configs are uploaded; and the transactions. Then each look asks for the newest block and
-all receipts in one.
+Ours take two requests until all tasks are sent: a look at the source, its client and the newest block
+together with an estimate, while the configs are uploaded; and the transactions. (From a cold start the health
+check and the look come first, one after the other.) Then each look asks for the newest block and all receipts
+in one, when the next block is expected.
 """
 
 

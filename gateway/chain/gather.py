@@ -94,10 +94,16 @@ class Shared(Generic[ResultT]):
         self._run = run
         self._asking: asyncio.Task[ResultT] | None = None
 
+    @property
+    def is_asking(self) -> bool:
+        """Say whether it is under way."""
+        asking = self._asking
+        return not (asking is None or asking.done() or asking.get_loop() is not asyncio.get_running_loop())
+
     async def ask(self) -> ResultT:
         """Return the answer. Raises what `run` raises."""
         asking = self._asking
-        if asking is None or asking.done() or asking.get_loop() is not asyncio.get_running_loop():
+        if asking is None or not self.is_asking:
             asking = self._asking = asyncio.create_task(self._run())
             asking.add_done_callback(_take_error)
         return await asyncio.shield(asking)

@@ -8,11 +8,14 @@ from datetime import timedelta
 from typing import Any
 
 from gateway.chain.gather import Shared
+from gateway.chain.rhythm import Rhythm
 from gateway.chain.rpc import Asks, request
 from gateway.clock import Clock, SystemClock
 from gateway.errors import Misbehaved
 
 _REMEMBERED = 1024
+_LONGEST_STEP_SECONDS = 3.0
+_STEP_SECONDS = 0.25  # while it is not known when blocks come
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +63,15 @@ class Heads:
         self._newest: Block | None = None
         self._hashes: OrderedDict[int, str] = OrderedDict()
         self._asking = Shared(self._ask)
+        self._rhythm = Rhythm()
 
     @property
     def is_due(self) -> bool:
-        """Say whether `fetch` would ask now."""
+        """Say whether `fetch` would ask now, or wait for who has."""
         asked = self._asked_at_seconds
-        return asked is None or self._clock.monotonic() - asked >= self._fresh_seconds
+        return (
+            self._asking.is_asking or asked is None or self._clock.monotonic() - asked >= self._fresh_seconds
+        )
 
     async def fetch(self) -> Block:
         """Return the newest block that is known. Raises as `rpc.request`.
@@ -76,10 +82,24 @@ class Heads:
             return self._newest
         return await self._asking.ask()
 
+    def get_wait(self, at_least: float = 0.0) -> float:
+        """Return the seconds until the first new block is expected that comes after so many.
+
+        Blocks that come rarely, or when they like, are asked for every few seconds all the same.
+        """
+        now = self._clock.monotonic()
+        following = self._rhythm.get_next(now + at_least)
+        if following is None:
+            return max(at_least, _STEP_SECONDS)
+        asked = self._asked_at_seconds
+        soonest = now if asked is None else asked + self._fresh_seconds
+        return min(max(following, soonest) - now, at_least + _LONGEST_STEP_SECONDS)
+
     async def _ask(self) -> Block:
         now = self._clock.monotonic()
         block = Block.parse(await request(self._rpc, "eth_getBlockByNumber", ["latest", False]))
         self._asked_at_seconds = now
+        self._rhythm.note(block.number, block.timestamp, now)
         if self._newest is None or not self._is_behind(block, self._newest):
             self._newest = block
             self._remember(block)

@@ -14,7 +14,7 @@ import anyio
 from gateway.adapter import Adapter, Feature
 from gateway.errors import BackendError
 from gateway.lifecycle import Status
-from gateway.task import Envelope, Handle, Snapshot, Task
+from gateway.task import Envelope, Event, Handle, Snapshot, Task
 from gateway.types import JSON, AttemptId
 
 T = TypeVar("T")
@@ -152,6 +152,16 @@ async def look(adapter: AnyAdapter, case: ConformanceCase, *handles: Handle) -> 
     """Poll once."""
     with case.patience("poll"):
         return await adapter.poll(handles)
+
+
+async def read_events(adapter: AnyAdapter, handle: Handle) -> AsyncIterator[Event]:
+    """Yield a job's events, and accept its first answer once there are any, as the engine does."""
+    is_accepted = False
+    async for event in adapter.events(handle):
+        yield event
+        if event.snapshot is not None and event.snapshot.answers and not is_accepted:
+            is_accepted = True
+            await adapter.submit(await adapter.accept(handle, event.snapshot))
 
 
 async def follow(

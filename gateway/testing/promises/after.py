@@ -12,6 +12,7 @@ from gateway.testing.case import (
     look,
     need,
     prepare,
+    read_events,
     start,
 )
 
@@ -117,7 +118,7 @@ class AfterSubmit:
         need(features & {Feature.EVENTS, Feature.STREAM} or None, "adapter with events")
         handle = await start(adapter, case, case.good)
         with case.patience("events"):
-            seen = [event async for event in adapter.events(handle)]
+            seen = [event async for event in read_events(adapter, handle)]
         kinds = {event.kind for event in seen}
         expect(kinds <= {"snapshot", "piece"}, f"an adapter's events are snapshots and pieces, not {kinds}")
         snapshots = [event.snapshot for event in seen if event.snapshot is not None]
