@@ -8,7 +8,7 @@ from gateway.errors import InvalidInput
 from gateway.policy.budget import Spend
 from gateway.store.archive import get_end
 from gateway.store.intake import Pile
-from gateway.store.rows import encode_attempt, encode_plan, encode_run, encode_task, get_time, refuse
+from gateway.store.rows import encode_attempt, encode_events, encode_plan, encode_run, encode_task, get_time
 from gateway.task import Run
 
 Row = tuple[Any, ...]
@@ -24,7 +24,7 @@ class Change:
         state: status, phase, backend, address, state, ended_at, unresolved, cancel_requested_at.
         beginning: of a new run: created_at, model, owner, parent, idempotency_key, api_key, task, plan.
         attempts: rows as of `encode_attempt`.
-        events: run_id, seq, event.
+        events: run_id, the last one's seq, all of them; None if nothing happened.
         error: why it can't be written as a whole.
     """
 
@@ -32,16 +32,20 @@ class Change:
 
     def __init__(self, pile: Pile) -> None:
         """Encode it."""
-        run = pile.run
-        self.pile, self.run_id, self.fence = pile, run.id, pile.fence
+        writes = pile.writes
+        run, owner = writes[-1].run, writes[0].owner
+        self.pile, self.run_id, self.fence = pile, run.id, writes[0].fence
         self.error: InvalidInput | None = None
-        self.key = run.idempotency_key if pile.owner is not None else None
+        self.key = run.idempotency_key if owner is not None else None
+        events = writes[0].events if len(writes) == 1 else pile.events
         try:
-            with refuse(f"the new state of run {run.id}"):
-                self.state: Row = _make_state(run)
-                self.beginning = None if pile.owner is None else _make_beginning(run, pile.owner)
-                self.attempts = [encode_attempt(run, attempt, pile.kept) for attempt in pile.attempts]
-                self.events: list[Row] = [(run.id, e.seq, e.model_dump_json()) for e in pile.events]
+            self.state: Row = _make_state(run)
+            self.beginning = None if owner is None else _make_beginning(run, owner)
+            self.attempts = [encode_attempt(run, attempt, pile.kept) for attempt in pile.attempts]
+            self.events = (run.id, events[-1].seq, encode_events(events)) if events else None
+        except ValueError as error:
+            self.error = InvalidInput(f"the new state of run {run.id} is not JSON: {error}")
+            self.error.__cause__ = error
         except InvalidInput as error:
             self.error = error
 
@@ -52,16 +56,14 @@ class Change:
 
 
 def _make_state(run: Run) -> Row:
-    place = (run.attempt.backend, run.attempt.address) if run.attempt else (None, None)
+    attempt, status = run.attempt, run.status
+    backend, address = (attempt.backend, attempt.address) if attempt else (None, None)
     ended_at, unresolved = get_end(run)
-    return (
-        *(run.status.value, run.status.phase.value, *place, encode_run(run), ended_at),
-        *(None if unresolved is None else int(unresolved), get_time(run.cancel_requested_at)),
-    )
+    unknown = None if unresolved is None else int(unresolved)
+    cancel = get_time(run.cancel_requested_at)
+    return (int(status), status.phase.value, backend, address, encode_run(run), ended_at, unknown, cancel)
 
 
 def _make_beginning(run: Run, owner: str) -> Row:
-    return (
-        *(run.created_at.timestamp(), run.task.model, owner, run.parent),
-        *(run.idempotency_key, run.api_key, encode_task(run.task), encode_plan(run)),
-    )
+    task, plan, at = encode_task(run.task), encode_plan(run), run.created_at.timestamp()
+    return (at, run.task.model, owner, run.parent, run.idempotency_key, run.api_key, task, plan)

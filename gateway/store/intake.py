@@ -63,6 +63,8 @@ class Pile:
     @property
     def attempts(self) -> list[Attempt]:
         """Return the attempts that changed: each change is about the last one of its run."""
+        if len(self.writes) == 1:
+            return list(self.run.attempts[-1:])
         newest = {attempt.number: attempt for write in self.writes if (attempt := write.run.attempt)}
         return list(newest.values())
 

@@ -2,67 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
+from functools import cache, partial
+from operator import attrgetter
+from typing import TypeAlias
 
 from gateway.errors import InvalidInput
 from gateway.policy.learning import make_outcome
 from gateway.store.ledger import Entry
-from gateway.task import Attempt, Envelope, Run, Task
+from gateway.task import Attempt, Envelope, Event, Run, Task
 from gateway.value import Value
 
 _APART = frozenset({"task", "plan", "attempts", "envelope"})  # what has a column or a row of its own
 _NOTHING: dict[str, object] = {}
-_spare: dict[type, tuple[tuple[str, object], ...]] = {}
+_Fields: TypeAlias = tuple[tuple[str, ...], tuple[object, ...], Callable[[object], tuple[object, ...]]]
+_fields: dict[type, _Fields] = {}  # names, defaults, and what gets them, by kind of value
 
 
-def encode_sparse(value: Value, **more: object) -> bytes:
-    """Return a value as JSON without the fields that are None, False, 0 or empty as they are by default.
-
-    `model_validate_json` reads it back. Most fields of most values are so: it is a third of the bytes.
-    """
+@cache
+def get_to_json() -> Callable[[object], bytes]:
+    """Return what encodes all that is stored; pydantic is imported at the first call."""
     from pydantic_core import to_json
 
-    spare = _spare.get(type(value)) or _find_spare(type(value))
-    data = {name: here for name, default in spare if (here := getattr(value, name)) is not default}
-    return to_json(data | more, inf_nan_mode="constants", bytes_mode="base64")
+    return partial(to_json, inf_nan_mode="constants", bytes_mode="base64")
 
 
-def _find_spare(kind: type[Value]) -> tuple[tuple[str, object], ...]:
-    found = ((one.name, one.default) for one in fields(kind) if one.name not in _APART)  # type: ignore[arg-type]
-    _spare[kind] = tuple(found)
-    return _spare[kind]
+def drop_defaults(value: Value) -> dict[str, object]:
+    """Return a value's fields without those that are None, False, 0 or empty as they are by default.
+
+    `model_validate_json` reads them back. Most fields of most values are so: it is a third of the bytes.
+    """
+    names, defaults, get_fields = _fields.get(type(value)) or _find_fields(type(value))
+    found = zip(names, defaults, get_fields(value), strict=True)
+    return {name: here for name, default, here in found if here is not default}
+
+
+def _find_fields(kind: type[Value]) -> _Fields:
+    found = {one.name: one.default for one in fields(kind) if one.name not in _APART}  # type: ignore[arg-type]
+    _fields[kind] = tuple(found), tuple(found.values()), attrgetter(*found)
+    return _fields[kind]
 
 
 def encode_task(task: Task) -> bytes:
     """Return the part of a run that is written once. Raises InvalidInput if the task is not JSON."""
-    with refuse("the task"):
-        return encode_sparse(task)
-
-
-@contextmanager
-def refuse(what: str) -> Iterator[None]:
-    """Raise InvalidInput for what can't be encoded."""
-    from pydantic_core import PydanticSerializationError
-
     try:
-        yield
-    except PydanticSerializationError as error:
-        raise InvalidInput(f"{what} is not JSON: {error}") from error
+        return get_to_json()(drop_defaults(task))
+    except ValueError as error:
+        raise InvalidInput(f"the task is not JSON: {error}") from error
 
 
 def encode_run(run: Run) -> bytes:
     """Return the part of a run that changes, without its task, plan and attempts."""
-    return encode_sparse(run, task=_NOTHING)
+    state = drop_defaults(run)
+    state["task"] = _NOTHING
+    state["status"] = int(run.status)  # an enum takes as long as a whole value
+    state["passed"] = [(int(status), at) for status, at in run.passed]
+    return get_to_json()(state)
+
+
+def encode_events(events: Iterable[Event]) -> bytes:
+    """Return what happened at one time."""
+    return get_to_json()([drop_defaults(event) for event in events])
+
+
+def decode_events(rows: Iterable[tuple[bytes]], after: int) -> list[Event]:
+    """Return the events in some rows, in their order, that came after a number."""
+    return [event for (row,) in rows for event in _get_event_reader()(row) if event.seq > after]
+
+
+@cache
+def _get_event_reader() -> Callable[[bytes], list[Event]]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(list[Event]).validate_json
 
 
 def encode_plan(run: Run) -> bytes | None:
     """Return the plan of a run, which is written once."""
-    from pydantic_core import to_json
-
-    return None if run.plan is None else to_json(run.plan, inf_nan_mode="constants")
+    return None if run.plan is None else get_to_json()(run.plan)
 
 
 def require_end(run: Run) -> Run:
@@ -104,8 +123,15 @@ def encode_attempt(run: Run, attempt: Attempt, kept: Envelope | None = None) -> 
         attempt.created_at.timestamp(),
         *learnt,
         None if attempt.envelope is None or attempt.envelope is kept else attempt.envelope.model_dump_json(),
-        encode_sparse(attempt),
+        _encode_rest(attempt),
     )
+
+
+def _encode_rest(attempt: Attempt) -> bytes:
+    state = drop_defaults(attempt)
+    state["status"] = attempt.status.value
+    state["cost"] = drop_defaults(attempt.cost)
+    return get_to_json()(state)
 
 
 def decode_run(

@@ -13,7 +13,7 @@ from gateway.policy.learning import Outcome
 from gateway.store.archive import Archive
 from gateway.store.ledger import Ledger
 from gateway.store.protocol import Claimed, RunFilter, Scope, Wish
-from gateway.store.rows import parse_time
+from gateway.store.rows import decode_events, parse_time
 from gateway.store.shelf import Shelf
 from gateway.store.sqlite_archive import SqliteArchive, SqliteLedger
 from gateway.store.sqlite_listing import IS_OPEN, make_listing
@@ -79,7 +79,7 @@ class SqliteStore:
             rows = db.execute(
                 "SELECT event FROM events WHERE run_id = ? AND seq > ? ORDER BY seq", (run_id, after)
             )
-            return [Event.model_validate_json(event) for (event,) in rows]
+            return decode_events(rows, after)
 
         return await self._writer.call(work)
 

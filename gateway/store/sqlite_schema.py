@@ -72,6 +72,7 @@ CREATE TABLE IF NOT EXISTS shelf (
 ) WITHOUT ROWID;
 """
 
+_EVENTS_IN_LISTS = 5  # since this schema a row has all that happened at one time, by the last one's number
 _LATER_COLUMNS = ("api_key TEXT", "parent TEXT", "ended_at REAL", "unresolved INTEGER")  # than schema 1
 
 # What changes with every step of a run is in no index: an open run is in few, and enters the others once,
@@ -118,6 +119,8 @@ def migrate(db: sqlite3.Connection, path: Path) -> None:
     if known and "api_key" not in known:  # of schema 3: whose those were is not known any more
         db.execute("INSERT INTO pruned_costs SELECT day, backend, model, '', line FROM pruned_costs_3")
         db.execute("DROP TABLE pruned_costs_3")
+    if there and version < _EVENTS_IN_LISTS:
+        db.execute("UPDATE events SET event = CAST('[' || event || ']' AS BLOB)")
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 

@@ -53,7 +53,7 @@ def write_many(db: sqlite3.Connection, changes: Sequence[Change]) -> None:
         raise RunTakenOver(f"run {run_id} was taken over by another process", run_id=run_id)
     _spend(db, [spend for change in changes for spend in change.spends])
     _write_rows(db, _ATTEMPT, [row for change in changes for row in change.attempts])
-    _write_rows(db, _EVENT, [row for change in changes for row in change.events])
+    _write_rows(db, _EVENT, [change.events for change in changes if change.events])
 
 
 def _check_keys(db: sqlite3.Connection, keys: Sequence[str]) -> None:

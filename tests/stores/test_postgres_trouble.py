@@ -203,6 +203,20 @@ async def test_an_older_store_is_brought_up_to_date(store: PostgresStore, postgr
         assert [line.key for line in await newer.ledger.list_pruned(START_AT)] == ["team"]
 
 
+async def test_events_of_an_older_store_go_on(store: PostgresStore, postgres_url: str) -> None:
+    """Up to schema 4 each had a row of its own."""
+    fence = await store.create(run := make_run(), owner="me")
+    events = [make_event(run, seq) for seq in range(1, 6)]
+    with psycopg.connect(postgres_url, autocommit=True) as db:
+        rows = [(run.id, event.seq, event.model_dump_json()) for event in events[:3]]
+        db.cursor().executemany("INSERT INTO events VALUES (%s, %s, %s)", rows)
+        db.execute("UPDATE gateway_schema SET version = 4")
+    async with open_store(postgres_url) as newer:
+        await newer.save(run, fence=fence, events=events[3:])
+        for after_seq in range(6):
+            assert await newer.list_events(run.id, after=after_seq) == events[after_seq:]
+
+
 async def test_many_open_a_new_database_at_once(postgres_url: str) -> None:
     stores = [PostgresStore(postgres_url) for _ in range(6)]
     await asyncio.gather(*(store.open() for store in stores))

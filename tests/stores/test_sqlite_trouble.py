@@ -147,6 +147,26 @@ async def test_what_an_older_program_pruned_stays_on_the_bill(tmp_path: Path) ->
     await store.aclose()
 
 
+async def test_events_of_an_older_store_go_on(tmp_path: Path) -> None:
+    """Up to schema 4 each had a row of its own."""
+    path, run = tmp_path / "runs.db", make_run()
+    store = SqliteStore(path)
+    await store.open()
+    fence = await store.create(run, owner="me")
+    await store.aclose()
+    events = [make_event(run, seq) for seq in range(1, 6)]
+    with sqlite3.connect(path) as db:
+        rows = [(run.id, event.seq, event.model_dump_json()) for event in events[:3]]
+        db.executemany("INSERT INTO events VALUES (?, ?, ?)", rows)
+        db.execute("PRAGMA user_version = 4")
+    db.close()
+    await store.open()
+    await store.save(run, fence=fence, events=events[3:])
+    for after_seq in range(6):
+        assert await store.list_events(run.id, after=after_seq) == events[after_seq:]
+    await store.aclose()
+
+
 async def open_and_limit(path: Path, more_pages: int) -> SqliteStore:
     """Open a store whose file may grow by so many pages."""
 

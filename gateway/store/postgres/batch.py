@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
+import psycopg
+
 from gateway.errors import BudgetExceeded, GatewayError, RunExists, RunTakenOver, StoreError
-from gateway.store.changes import Change
+from gateway.store.changes import Change, Row
 from gateway.store.intake import Act
 from gateway.store.ledger import book
 from gateway.store.postgres.address import Connection
@@ -22,11 +24,29 @@ _MARK = (
     "INSERT INTO writers (writer, batch, at) VALUES (%s, %s, now())"
     " ON CONFLICT (writer) DO UPDATE SET batch = excluded.batch, at = excluded.at"
 )
+_STATE = (
+    "status::int4, phase::text, backend::text, address::text, state::bytea, ended_at::float8,"
+    " unresolved::int4, cancel_requested_at::float8"
+)
+_BEGINNING = (
+    "created_at::float8, model::text, owner::text, parent::text, idempotency_key::text, api_key::text,"
+    " task::bytea, plan::bytea"
+)
+
+
+def _make_rows(columns: str) -> str:
+    """Return rows called `new`, from an array for each of these columns (name::type)."""
+    pairs = [column.strip().split("::") for column in columns.split(",")]
+    arrays = ", ".join(f"%b::{kind}[]" for _, kind in pairs)
+    return f"unnest({arrays}) AS new ({', '.join(name for name, _ in pairs)})"
+
+
 _CREATE = (
-    "INSERT INTO runs (id, status, phase, backend, address, state, ended_at, unresolved, cancel_requested_at,"
+    "INSERT INTO runs (id, status, phase, backend, address, state, ended_at, unresolved, cancel_requested_at,"  # noqa: S608  our words
     " created_at, model, owner, parent, idempotency_key, api_key, task, plan)"
-    " VALUES (%b, %b, %b, %b, %b, %b, %b, %b::int4::bool, %b, %b, %b, %b, %b, %b, %b, %b, %b)"
-    " ON CONFLICT DO NOTHING RETURNING id"
+    " SELECT id, status, phase, backend, address, state, ended_at, unresolved::bool, cancel_requested_at,"
+    " created_at, model, owner, parent, idempotency_key, api_key, task, plan"
+    f" FROM {_make_rows(f'id::text, {_STATE}, {_BEGINNING}')} ON CONFLICT DO NOTHING RETURNING id"
 )
 _FIND_PRUNED = "SELECT key, run_id FROM pruned_keys WHERE key = ANY(%s)"
 _LOCK_RUNS = "SELECT id, fence FROM runs WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
@@ -36,20 +56,31 @@ _OPEN_ACCOUNTS = (
 )
 _LOCK_ACCOUNTS = "SELECT scope, used FROM accounts WHERE scope = ANY(%s) ORDER BY scope FOR NO KEY UPDATE"
 _SAVE = (
-    "UPDATE runs SET status = %b, phase = %b, backend = %b, address = %b, state = %b,"
-    " ended_at = %b, unresolved = %b::int4::bool,"
-    " cancel_requested_at = COALESCE(cancel_requested_at, %b) WHERE id = %b"
+    "UPDATE runs SET status = new.status, phase = new.phase, backend = new.backend, address = new.address,"  # noqa: S608  our words
+    " state = new.state, ended_at = new.ended_at, unresolved = new.unresolved::bool,"
+    " cancel_requested_at = COALESCE(runs.cancel_requested_at, new.cancel_requested_at)"
+    f" FROM {_make_rows(f'id::text, {_STATE}')} WHERE runs.id = new.id"
 )
-_SAVE_ATTEMPT = (
-    "INSERT INTO attempts (run_id, number, backend, model, created_at, ended_at, succeeded, doubted, seconds,"
-    " envelope, state) VALUES (%b, %b, %b, %b, %b, %b, %b::int4::bool, %b::int4::bool, %b, %b, %b)"
-    " ON CONFLICT (run_id, number) DO UPDATE SET ended_at = excluded.ended_at,"
+_SAVE_ATTEMPTS = (
+    "INSERT INTO attempts (run_id, number, backend, model, created_at, ended_at, succeeded, doubted, seconds,"  # noqa: S608  our words
+    " envelope, state) SELECT run_id, number, backend, model, created_at, ended_at, succeeded::bool,"
+    " doubted::bool, seconds, envelope, state FROM "
+    + _make_rows(
+        "run_id::text, number::int4, backend::text, model::text, created_at::float8, ended_at::float8,"
+        " succeeded::int4, doubted::int4, seconds::float8, envelope::bytea, state::bytea"
+    )
+    + " ON CONFLICT (run_id, number) DO UPDATE SET ended_at = excluded.ended_at,"
     " succeeded = excluded.succeeded, doubted = excluded.doubted, seconds = excluded.seconds,"
     " state = excluded.state, envelope = COALESCE(excluded.envelope, attempts.envelope)"
 )
-_SAVE_EVENT = "INSERT INTO events (run_id, seq, event) VALUES (%b, %b, %b)"
-_SAVE_ACCOUNT = "UPDATE accounts SET used = %s WHERE scope = %s"
-_TELL = "SELECT pg_notify(%s, %s)"
+_SAVE_EVENTS = (
+    f"INSERT INTO events (run_id, seq, event) SELECT * FROM {_make_rows('run_id::text, seq::int4, x::bytea')}"  # noqa: S608  our words
+)
+_SAVE_ACCOUNTS = (
+    "UPDATE accounts SET used = new.used::numeric"  # noqa: S608  our words
+    f" FROM {_make_rows('scope::text, used::text')} WHERE accounts.scope = new.scope"
+)
+_TELL = f"SELECT pg_notify(channel, told) FROM {_make_rows('channel::text, told::text')}"  # noqa: S608  our words
 _MOST_TOLD_BYTES = 7900  # of 8000 that PostgreSQL takes in one notification
 
 
@@ -88,7 +119,7 @@ class Batch:
             await connection.execute(_MARK, (writer, number))
             if self._creates:
                 rows = [(job.run_id, *job.state, *(job.beginning or ())) for job in self._creates]
-                await created.executemany(_CREATE, rows, returning=True)
+                await _execute(created, _CREATE, rows)
             if keys:  # behind the insert: from then on no key can be pruned any more
                 await pruned.execute(_FIND_PRUNED, (keys,))
             if self._saves:
@@ -99,8 +130,8 @@ class Batch:
         if scopes:
             self._accounts = {scope: int(used) for scope, used in await accounts.fetchall()}
         if self._creates:
-            found = [await result.fetchone() async for result in created.results()]
-            await self._decide_creates(connection, found, dict(await pruned.fetchall()) if keys else {})
+            there = {run_id for (run_id,) in await created.fetchall()}
+            await self._decide_creates(connection, there, dict(await pruned.fetchall()) if keys else {})
         if self._saves:
             self._decide_saves(dict(await runs.fetchall()))
         for act in self._acts:
@@ -109,11 +140,9 @@ class Batch:
             except GatewayError as error:
                 self._results[act] = error
 
-    async def _decide_creates(
-        self, connection: Connection, rows: Sequence[object], pruned: dict[str, str]
-    ) -> None:
-        for job, row in zip(self._creates, rows, strict=True):
-            if row is None:
+    async def _decide_creates(self, connection: Connection, there: set[str], pruned: dict[str, str]) -> None:
+        for job in self._creates:
+            if job.run_id not in there:
                 self._results[job] = await _tell_taken(connection, job)
                 continue
             has_run = pruned.get(job.key or "")
@@ -144,17 +173,17 @@ class Batch:
         """Write what may be written, and commit. Raises psycopg's errors."""
         saves = [job for job in self._saves if self._results[job] is None]
         written = [*saves, *(job for job in self._creates if self._results[job] is None)]
-        writes: list[tuple[str, list[Any]]] = [
-            (_SAVE, [(*job.state, job.run_id) for job in saves]),
-            (_SAVE_ATTEMPT, [attempt for job in written for attempt in job.attempts]),
-            (_SAVE_EVENT, [event for job in written for event in job.events]),
-            (_SAVE_ACCOUNT, [(self._accounts[scope], scope) for scope in sorted(self._changed)]),
+        writes: list[tuple[str, list[Row]]] = [
+            (_SAVE, [(job.run_id, *job.state) for job in saves]),
+            (_SAVE_ATTEMPTS, [attempt for job in written for attempt in job.attempts]),
+            (_SAVE_EVENTS, [job.events for job in written if job.events]),
+            (_SAVE_ACCOUNTS, [(scope, str(self._accounts[scope])) for scope in sorted(self._changed)]),
             (_TELL, [(channel, text) for text in self._make_news()]),
         ]
         async with connection.pipeline():
             for query, rows in writes:
                 if rows:
-                    await connection.cursor().executemany(query.encode(), rows)
+                    await _execute(connection.cursor(), query, rows)
             await connection.execute("COMMIT")
 
     def _make_news(self) -> Iterator[str]:
@@ -167,6 +196,11 @@ class Batch:
             text = f"{text} {topic}" if text else topic
         if text:
             yield text
+
+
+async def _execute(cursor: psycopg.AsyncCursor[Any], query: str, rows: Sequence[Row]) -> None:
+    """Write rows in one statement, prepared: its parameters are their columns."""
+    await cursor.execute(query.encode(), [list(column) for column in zip(*rows, strict=True)], prepare=True)
 
 
 def _get_topics(job: Job) -> Sequence[str]:

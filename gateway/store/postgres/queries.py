@@ -12,7 +12,7 @@ from gateway.lifecycle import Phase
 from gateway.policy.learning import Outcome
 from gateway.store.postgres.address import Connection
 from gateway.store.protocol import Claimed, RunFilter, Scope, Wish
-from gateway.store.rows import decode_run, get_time, parse_time
+from gateway.store.rows import decode_events, decode_run, get_time, parse_time
 from gateway.task import Event, Run
 
 Place: TypeAlias = tuple[float, int]
@@ -106,7 +106,7 @@ async def fetch_events(connection: Connection, run_id: str, after: int) -> list[
         found = await _execute(connection, "SELECT 1 FROM runs WHERE id = %s", (run_id,))
         if await found.fetchone() is None:
             raise RunNotFound(f"there is no run {run_id}", run_id=run_id)
-    return [Event.model_validate_json(event) for (event,) in rows]
+    return decode_events(rows, after)
 
 
 async def fetch_wishes(connection: Connection, owner: str) -> list[Wish]:
