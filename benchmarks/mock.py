@@ -24,9 +24,11 @@ CHAT = {
     ],
     "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
 }
-_INFO = {
+INFO = {
     "chain": {"address": "", "enabled": False},
-    "containers": [{"description": "", "external": True, "id": "echo", "image": "echo"}],
+    "containers": [
+        {"description": "", "external": True, "id": name, "image": name} for name in ("echo", "speaker")
+    ],
     "pending": {"offchain": 0, "onchain": []},
     "version": "1.4.0",
 }
@@ -35,7 +37,7 @@ _INFO = {
 _FIXED = {
     "/v1/chat/completions": CHAT,
     "/health": {"status": "healthy"},
-    "/info": _INFO,
+    "/info": INFO,
     "/resources": {},
 }
 

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.environments import PLACE, Environment, NotInstalledError
@@ -36,9 +36,13 @@ targets = {{ node = {{ containers = ["echo"] }} }}
 openai = {{ chat = {{ input = {{ text = "$.messages[-1].content" }}, output = "$.text" }} }}
 
 [models.speaker]
-targets = {{ api = {{ app = "acme/speaker@1", cost = "0 USD" }} }}
+targets = {{ node = {{ containers = ["speaker"] }} }}
+openai = {{ chat = {{}} }}
 
-[models.speaker.openai.chat]
+[models.teller]
+targets = {{ api = {{ app = "acme/teller@1", cost = "0 USD" }} }}
+
+[models.teller.openai.chat]
 input = {{ text = "$.messages[-1].content" }}
 output = "$.response"
 piece = "$.response"
@@ -85,15 +89,15 @@ class Contestant:
         label: in the table.
         start: says how it is run, given an empty folder, the mock's URL and a free port; installs it first.
             Raises NotInstalledError.
-        floor: how many times as many calls a second this gateway has to carry.
         prefix: of its paths.
+        speaker: its model that streams.
         headers: that its clients send, given the mock's URL.
     """
 
     label: str
     start: Callable[[Path, str, int], Started]
-    floor: float | None = None
     prefix: str = ""
+    speaker: str = "speaker"
     headers: Callable[[str], Mapping[str, str]] = lambda _: {"authorization": "Bearer none"}
 
 
@@ -149,11 +153,11 @@ def _start_nginx(folder: Path, upstream: str, port: int) -> Started:
 
 
 OURS = Contestant("this gateway, SQLite store", _start_ours, prefix="/openai")
-LITELLM = Contestant("LiteLLM proxy 1.106.2", _start_litellm, 60)
+OURS_TELLING = replace(OURS, label="this gateway, from inference.sh's lines", speaker="teller")
+LITELLM = Contestant("LiteLLM proxy 1.106.2", _start_litellm)
 PORTKEY_GATEWAY = Contestant(
     f"Portkey gateway {PORTKEY}",
     _start_portkey,
-    5,
     headers=lambda upstream: {
         "authorization": "Bearer none",
         "x-portkey-provider": "openai",

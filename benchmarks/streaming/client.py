@@ -23,9 +23,9 @@ class Read:
     first_ms: float
 
 
-async def read_stream(url: str, headers: Mapping[str, str], events: int) -> Read:
+async def read_stream(url: str, headers: Mapping[str, str], model: str, events: int) -> Read:
     """Read one stream on a connection of its own. Raises RuntimeError if it is not as it was asked for."""
-    parts, body = urlsplit(url), make_body("speaker", str(events), stream=True)
+    parts, body = urlsplit(url), make_body(model, str(events), stream=True)
     sent = {"host": parts.netloc, "content-type": "application/json", **headers, "connection": "close"}
     lines = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
     head = f"POST {parts.path} HTTP/1.1\r\n{lines}content-length: {len(body)}\r\n\r\n".encode()
@@ -54,19 +54,21 @@ def count_events(answer: bytes) -> int:
     return len(_EVENT.findall(_SEAM.sub(b"", answer)))
 
 
-async def read_many(url: str, headers: Mapping[str, str], events: int, streams: int, at_once: int) -> float:
+async def read_many(
+    url: str, headers: Mapping[str, str], model: str, events: int, streams: int, at_once: int
+) -> float:
     """Read so many streams, some at a time, and return the events a second."""
     left = iter(range(streams))
 
     async def read_on() -> None:
         for _ in left:
-            await read_stream(url, headers, events)
+            await read_stream(url, headers, model, events)
 
     began = time.perf_counter()
     await asyncio.gather(*(read_on() for _ in range(at_once)))
     return events * streams / (time.perf_counter() - began)
 
 
-async def read_alone(url: str, headers: Mapping[str, str], times: int) -> list[float]:
+async def read_alone(url: str, headers: Mapping[str, str], model: str, times: int) -> list[float]:
     """Read short streams one after the other and return the ms until each first event."""
-    return [(await read_stream(url, headers, 2)).first_ms for _ in range(times)]
+    return [(await read_stream(url, headers, model, 2)).first_ms for _ in range(times)]

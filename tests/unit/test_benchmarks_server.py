@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.server.__main__ import DIRECT, Found, find_misses, format_part
+from benchmarks.server.__main__ import Found, make_comparison
+from benchmarks.server.comparing import DIRECT, get_median
 from benchmarks.server.contestants import LITELLM, OURS, PORTKEY_GATEWAY, make_body
 from benchmarks.server.load import Load, make_script, parse_wrk, read_answer
 from benchmarks.server.running import read_stat
@@ -74,15 +75,21 @@ def test_a_process_tells_its_session_and_its_use() -> None:
 def test_missed_floors_are_named() -> None:
     direct, ours = Found(9000, 0, 0.1, 0), Found(600, 1.0, 0.5, 0)
     found = {DIRECT: direct, OURS.label: ours, LITELLM.label: Found(10, 9, 9, 0)}
-    assert find_misses(found) == []
+    comparison = make_comparison(1)
+    assert comparison.find_misses(found) == []
     found |= {LITELLM.label: Found(11, 9, 9, 0), PORTKEY_GATEWAY.label: Found(121, 1, 1, 2)}
     found |= {OURS.label: Found(600, 1.0, 0.6, 0)}
-    assert [miss.partition(" instead")[0] for miss in find_misses(found)] == [
+    assert [miss.partition(" instead")[0] for miss in comparison.find_misses(found)] == [
         "54.5 times LiteLLM proxy 1.106.2",
-        "5.0 times Portkey gateway 1.15.2",
+        "4.96 times Portkey gateway 1.15.2",
         "0.50 ms added to a lone call",
         "2 calls failed at Portkey gateway 1.15.2",
     ]
+
+
+def test_a_turn_without_an_answer_counts_for_nothing() -> None:
+    turns = [Found(600, 1.0, 0.0, 0), Found(700, 2.0, 0.5, 3), Found(500, 3.0, 0.7, 0)]
+    assert get_median(turns) == Found(600, 2.0, 0.6, 3)
 
 
 def test_the_table_tells_how_many_times_and_what_is_added() -> None:
@@ -93,7 +100,7 @@ def test_the_table_tells_how_many_times_and_what_is_added() -> None:
     }
     cells = [
         [cell.strip() for cell in line.split("|")[1:-1]]
-        for line in format_part(found, []).splitlines()
+        for line in make_comparison(1).format_part(found, []).splitlines()
         if line.startswith("| LiteLLM")
     ]
     assert cells == [["LiteLLM proxy 1.106.2", "10", "60", "60", "9.00", "9", "9.00", "8.90"]]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.server.comparing import DIRECT
 from benchmarks.server.contestants import LITELLM, NGINX, OURS
 from benchmarks.server.load import Load
 from benchmarks.soak.__main__ import find_misses as find_soak_misses
 from benchmarks.soak.__main__ import get_quarters
-from benchmarks.streaming.__main__ import DIRECT, Found, find_misses
+from benchmarks.streaming.__main__ import Found, make_comparison
 from benchmarks.streaming.client import count_events
 from benchmarks.streaming.mock import Api, make_chunk, make_sse
 
@@ -32,6 +33,9 @@ async def test_the_mock_tells_in_the_end_what_it_streams() -> None:
     task = api._make_answer(["apps", "run"], {"input": {"text": "12"}})
     found = api._make_answer(["tasks", task["id"]], {})
     assert found["output"]["response"].count("word ") == 12
+    job = api._make_answer(["api", "jobs"], {"id": "1"})
+    (told,) = api._make_answer(["api", "jobs"], {"ids": [job["id"], "another"]})
+    assert told["result"]["output"]["output"].endswith("[DONE]\n\n")
 
 
 def test_missed_floors_of_streams_are_named() -> None:
@@ -41,9 +45,10 @@ def test_missed_floors_of_streams_are_named() -> None:
         LITELLM.label: Found(100, 1, 1),
         NGINX.label: Found(10_000, 1, 1),
     }
-    assert find_misses(found) == []
+    comparison = make_comparison(1)
+    assert comparison.find_misses(found) == []
     found |= {NGINX.label: Found(10_001, 1, 1), OURS.label: Found(7999, 1, 0.7)}
-    assert [miss.split(" instead of ")[1] for miss in find_misses(found)] == ["80", "0.8", "0.5"]
+    assert [miss.split(" instead of ")[1] for miss in comparison.find_misses(found)] == ["80", "0.8", "0.5"]
 
 
 def test_growth_of_the_memory_is_named() -> None:
