@@ -35,11 +35,11 @@ first event is the median from the request on when there is one stream at a time
 itself.
 
 All pass on chunks that are OpenAI's already: this gateway, nginx and Starlette as bytes, LiteLLM after
-reading each. This gateway does more: the chunks come from a container of an Infernet node, as a job that is on disk,
-with fsync, before it is sent, that is looked up when its stream is over, and whose whole output is stored
-then. "From inference.sh's lines" is the same where the backend speaks another protocol: a task is begun, its
-lines of JSON are followed, and each becomes a chunk. Pieces of output are kept for a minute for readers that
-come again. The others keep nothing.
+reading each. This gateway does more: the chunks come from a container of an Infernet node, as a job that is
+on disk, with fsync, before it is sent, that is looked up when its stream is over, and whose whole output is
+stored then. "From inference.sh's lines" is the same where the backend speaks another protocol: a task is
+begun, its lines of JSON are followed, and each becomes a chunk. Pieces of output are kept for a minute for
+readers that come again. The others keep nothing.
 """
 
 
