@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from gateway.task import Task
 from gateway.types import JSON, Money
 
 if TYPE_CHECKING:
-    from jsonpath import JSONPath
+    from jsonpath import CompoundJSONPath, JSONPath
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,23 +24,15 @@ class Mapper:
     """Reshapes JSON: a text that begins with "$" is a JSONPath, all else is built as it stands."""
 
     shape: JSON
-    paths: Mapping[str, JSONPath] = field(default_factory=dict)
+    paths: Mapping[str, JSONPath | CompoundJSONPath] = field(default_factory=dict)
     steps: Mapping[str, tuple[str | int, ...]] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, shape: JSON, where: str) -> Mapper:
         """Compile every path. Raises ConfigError that names the place."""
-        import jsonpath
-
-        paths: dict[str, Any] = {}
-        for text in _list_paths(shape):
-            try:
-                paths[text] = jsonpath.compile(text)
-            except (jsonpath.JSONPathError, ValueError) as error:
-                why = str(error).partition("\n")[0]
-                raise ConfigError(f"{where}: {text!r} is not a JSONPath: {why}") from error
-        steps = {text: found for text in paths if (found := parse_steps(text)) is not None}
-        return cls(shape, paths, steps)
+        texts = _list_paths(shape)
+        steps = {text: found for text in texts if (found := parse_steps(text)) is not None}
+        return cls(shape, {text: _compile(text, where) for text in texts if text not in steps}, steps)
 
     def apply(self, value: JSON) -> JSON:
         """Return the reshaped value. Raises InvalidInput if a path finds nothing."""
@@ -52,17 +43,34 @@ class Mapper:
             return {name: self._build(item, value) for name, item in shape.items()}
         if isinstance(shape, list):
             return [self._build(item, value) for item in shape]
-        if not (isinstance(shape, str) and shape in self.paths):
+        if not isinstance(shape, str):
             return shape
-        steps = self.steps.get(shape)
-        if steps is not None:
-            with suppress(LookupError, TypeError):  # then it counts what the library makes of it
-                return _walk(value, steps)
+        if shape in self.steps:
+            try:
+                return _walk(value, self.steps[shape])
+            except (LookupError, TypeError):
+                raise InvalidInput(f"there is nothing at {shape} in {_shorten(value)}") from None
+        if shape not in self.paths:
+            return shape
         container = isinstance(value, dict | list)
         found = self.paths[shape].findall(value) if container else []
         if not found:
             raise InvalidInput(f"there is nothing at {shape} in {_shorten(value)}")
         return found[0] if len(found) == 1 else found
+
+
+def _compile(text: str, where: str) -> JSONPath | CompoundJSONPath:
+    """Return a path that is more than names and places. Raises ConfigError."""
+    try:
+        import jsonpath
+    except ImportError:
+        message = f"{where}: {text!r} needs python-jsonpath: pip install 'inference-gateway[jsonpath]'"
+        raise ConfigError(message) from None
+    try:
+        return jsonpath.compile(text)
+    except (jsonpath.JSONPathError, ValueError) as error:
+        why = str(error).partition("\n")[0]
+        raise ConfigError(f"{where}: {text!r} is not a JSONPath: {why}") from error
 
 
 _STEP = re.compile(r"\.([A-Za-z_][A-Za-z0-9_]*)|\[(0|-?[1-9][0-9]*)\]")

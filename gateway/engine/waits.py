@@ -1,4 +1,4 @@
-"""Asking again until it is known: on our clock, at the backend's own pace."""
+"""Asking again until it is known, as tenacity does it: on our clock, at the backend's own pace."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NoReturn, TypeVar
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, retry_if_result
+from tenacity.wait import wait_base
 
 from gateway.adapter import Recovery, Unknown
 from gateway.clock import Clock
@@ -46,6 +49,13 @@ def throw_retry_delay(previous_seconds: float, error: BaseException | None) -> f
     return get_retry_delay(previous_seconds, random.random(), retry_after)  # noqa: S311  jitter is no secret
 
 
+class _Wait(wait_base):
+    def __call__(self, retry_state: RetryCallState) -> float:
+        outcome = retry_state.outcome
+        error = outcome.exception() if outcome is not None and outcome.failed else None
+        return throw_retry_delay(retry_state.upcoming_sleep, error)
+
+
 async def sleep_or_hear(clock: Clock, seconds: float, bell: asyncio.Event) -> None:
     """Sleep so long, or until the bell rings."""
     waits = [asyncio.ensure_future(clock.sleep(seconds)), asyncio.ensure_future(bell.wait())]
@@ -61,30 +71,46 @@ async def ask_until_known(
     ask: Callable[[], Awaitable[Recovery]], clock: Clock, give_up: Callable[[], bool]
 ) -> Recovery:
     """Ask whether something landed until the answer is not Unknown, or until `give_up` says so."""
-    waited = 0.0
-    while True:
-        error: BackendError | None = None
-        try:
-            found = await ask()
-        except BackendError as unanswered:
-            found, error = Unknown(str(unanswered)), unanswered
-        if not isinstance(found, Unknown) or give_up():
-            return found
-        waited = throw_retry_delay(waited, error)
-        await clock.sleep(waited)
+
+    def tell_last(state: RetryCallState) -> Recovery:
+        outcome = state.outcome
+        error = outcome.exception() if outcome is not None else None
+        if outcome is None or error is not None:
+            return Unknown(str(error))
+        last: Recovery = outcome.result()
+        return last
+
+    retrying = AsyncRetrying(
+        sleep=clock.sleep,
+        wait=_Wait(),
+        stop=lambda _: give_up(),
+        retry=retry_if_exception_type(BackendError)
+        | retry_if_result(lambda found: isinstance(found, Unknown)),
+        retry_error_callback=tell_last,
+    )
+
+    async def ask_once() -> Recovery:  # tenacity awaits coroutine functions only, and `ask` may be a lambda
+        return await ask()
+
+    found: Recovery = await retrying(ask_once)
+    return found
 
 
 async def keep_writing(write: Callable[[], Awaitable[object]], clock: Clock) -> None:
     """Write down what has already happened, again and again until the store takes it."""
-    waited = 0.0
-    while True:
-        try:
-            await write()
-        except StoreError as error:
-            waited = throw_retry_delay(waited, error)
-        else:
-            return
-        await clock.sleep(waited)
+    try:
+        await write()  # as it nearly always is: tenacity costs more than all else that is done here
+    except StoreError as error:
+        await clock.sleep(throw_retry_delay(0.0, error))
+    else:
+        return
+
+    async def write_once() -> None:  # as above
+        await write()
+
+    await AsyncRetrying(sleep=clock.sleep, wait=_Wait(), retry=retry_if_exception_type(StoreError))(
+        write_once
+    )
 
 
 async def repeat(
