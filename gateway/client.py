@@ -8,6 +8,7 @@ from collections.abc import (
     Iterable,
     Mapping,
 )
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,7 +23,7 @@ from gateway.types import Money
 
 if TYPE_CHECKING:
     from gateway.catalogue import Model
-    from gateway.config import ModelSettings
+    from gateway.config import Config, ModelSettings
     from gateway.engine.accepting import Chooser
     from gateway.engine.engine import Engine
     from gateway.engine.recovery import Recovered
@@ -40,6 +41,7 @@ class AsyncGateway(Reading):
     Attributes:
         models: the catalogue, each alias with its targets.
         adapters: the backends by name, for what stands beside the seam.
+        hosting: what it does in this process, for who serves it to others.
         store: where its runs are kept; open after the first call.
     """
 
@@ -52,6 +54,7 @@ class AsyncGateway(Reading):
         limits: Limits | None = None,
         accounting: Accounting | None = None,
         capacities: Mapping[str, Capacity] | None = None,
+        retention: timedelta | None = None,
         clock: Clock | None = None,
     ) -> None:
         """Make a gateway in code, without I/O.
@@ -63,6 +66,7 @@ class AsyncGateway(Reading):
             limits: for tasks and models that set none.
             accounting: budgets, and rates between assets.
             capacities: by backend, how much it may be given at once.
+            retention: how long a run is kept after its end; for ever if absent.
             clock: the system's, unless a test says otherwise.
 
         Raises:
@@ -71,6 +75,7 @@ class AsyncGateway(Reading):
         from gateway.catalogue import Catalogue
         from gateway.config import ModelSettings, validate
         from gateway.engine.engine import Engine
+        from gateway.engine.hosting import Hosting
         from gateway.errors import ConfigError
         from gateway.store import make_store
 
@@ -94,6 +99,8 @@ class AsyncGateway(Reading):
             accounting,
             capacities,
         )
+        self._engine.cleaner.retention = retention
+        self.hosting = Hosting(self._engine)
         self.models: Mapping[str, Model] = self._engine.catalogue.models
         self.adapters: Mapping[str, Adapter[Any]] = by_name
         self.store: Store = self._engine.store
@@ -101,26 +108,33 @@ class AsyncGateway(Reading):
     @classmethod
     def from_config(cls, path: str | Path | None = None, *, clock: Clock | None = None) -> Self:
         """Make the gateway that a `gateway.toml` describes. Raises ConfigError."""
-        from gateway.config import load, make_store_url
+        from gateway.config import load
         from gateway.observe.making import make_traces
         from gateway.observe.observer import NOBODY
+
+        config = load(path)
+        gateway = cls.from_settings(config, clock=clock)
+        gateway.hosting.observe(make_traces(config.observability) or NOBODY)
+        return gateway
+
+    @classmethod
+    def from_settings(cls, config: Config, *, store: Store | None = None, clock: Clock | None = None) -> Self:
+        """Make the gateway of a configuration that was read, unobserved. Raises ConfigError."""
+        from gateway.config import make_store_url
         from gateway.registry import make_adapters
         from gateway.spending import make_accounting, make_capacities
 
-        config = load(path)
         clock = clock or SystemClock()
-        gateway = cls(
+        return cls(
             make_adapters(config.backends, clock).values(),
             config.models,
-            store=make_store_url(config),
+            store=store or make_store_url(config),
             limits=config.gateway.make_limits(),
             accounting=make_accounting(config),
             capacities=make_capacities(config),
+            retention=config.gateway.retention,
             clock=clock,
         )
-        gateway._engine.cleaner.retention = config.gateway.retention
-        gateway._engine.observe(make_traces(config.observability) or NOBODY)
-        return gateway
 
     async def run(
         self,

@@ -15,7 +15,8 @@ from gateway.cli.words import format_json
 
 if TYPE_CHECKING:
     from gateway.config import Config
-    from gateway.server.keys import ApiKey, KeyBudget
+    from gateway.engine.key_budgets import KeyBudget
+    from gateway.server.keys import ApiKey
     from gateway.types import JSON
 
 _SCOPES = ("read", "run", "admin")
@@ -84,7 +85,7 @@ def _load(args: argparse.Namespace) -> Config:
 
 
 def _read_budget(text: str, currency: str) -> KeyBudget:
-    from gateway.server.keys import parse_budget
+    from gateway.engine.key_budgets import parse_budget
 
     try:
         budget = parse_budget(text)

@@ -19,6 +19,7 @@ from gateway.engine.gates import Gates
 from gateway.engine.health import Health
 from gateway.engine.journal import Journal
 from gateway.engine.keeper import Keeper
+from gateway.engine.key_budgets import KeyBudgets
 from gateway.engine.leading import Leading
 from gateway.engine.lifetime import Lifetime
 from gateway.engine.live import Live
@@ -58,7 +59,9 @@ class Engine:
         capacities: Mapping[str, Capacity] | None = None,
     ) -> None:
         self.adapters, self.catalogue, self.store, self.clock = adapters, catalogue, store, clock
-        self.accounting = accounting = accounting or Accounting()
+        accounting = accounting or Accounting()
+        self.key_budgets = KeyBudgets(store, clock, accounting.rates.currency)
+        self.accounting = accounting = replace(accounting, get_more=self.key_budgets.get)
         health = Health(clock)
         self.rates = accounting.rates
         gates = Gates(capacities or {}, clock)
@@ -97,6 +100,7 @@ class Engine:
             if not self._is_open:
                 await self.store.open()
                 self._is_open = True
+                await self.key_budgets.start()
                 for adapter in self.adapters.values():
                     adapter.lend(ShelfNotebook(self.store.shelf, "adapters"))
                 since = self.clock.now() - _LEARN_FROM
@@ -109,6 +113,14 @@ class Engine:
     def observe(self, observer: Observer) -> None:
         """Tell somebody what happens from now on."""
         self._journal.observer = self.planner.quotes.observer = observer
+
+    def stop_claiming(self) -> None:
+        """Take over no more runs of other processes."""
+        self._keeper.claims = False
+
+    def count_live(self) -> int:
+        """Return how many runs this process works on."""
+        return len(self._worker.live)
 
     def get_live(self, run_id: str) -> Live | None:
         """Return a run that this process works on."""
@@ -167,6 +179,7 @@ class Engine:
         self.lifetime.refuse_calls()
         has_worked = await self._keeper.stop()
         await self.cleaner.stop()
+        await self.key_budgets.stop()
         await self._worker.aclose()
         self.lifetime.end()
         for live in [*self._worker.live.values()]:

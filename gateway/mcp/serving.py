@@ -13,12 +13,8 @@ from mcp.types import ToolAnnotations
 
 from gateway.client import AsyncGateway
 from gateway.clock import SystemClock
-from gateway.config import load, make_store_url
 from gateway.errors import GatewayError
 from gateway.mcp.tools import Tools
-from gateway.registry import make_adapters
-from gateway.spending import make_accounting, make_capacities
-from gateway.store import make_store
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,19 +27,9 @@ _INSTRUCTIONS = (
 
 async def serve(config_path: str | Path | None) -> None:
     """Serve the configuration's gateway on standard input and output until they end. Raises ConfigError."""
-    config, clock = load(config_path), SystemClock()
-    store = make_store(make_store_url(config))
-    gateway = AsyncGateway(
-        make_adapters(config.backends, clock).values(),
-        config.models,
-        store=store,
-        limits=config.gateway.make_limits(),
-        accounting=make_accounting(config),
-        capacities=make_capacities(config),
-        clock=clock,
-    )
-    async with gateway:
-        await make_server(Tools(gateway, store.shelf, clock)).run_stdio_async()
+    clock = SystemClock()
+    async with AsyncGateway.from_config(config_path, clock=clock) as gateway:
+        await make_server(Tools(gateway, gateway.store.shelf, clock)).run_stdio_async()
 
 
 def make_server(tools: Tools) -> MCPServer[Any]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.server.bodies import EventsQuery
 from gateway.server.callers import KeyScope
-from gateway.server.reloading import works_on
 from gateway.server.routes import Operation, Route
 from gateway.server.service import Service
 from gateway.server.stopping import Stopping
@@ -71,7 +70,7 @@ def read_batches(service: Service, run_id: str, after: Place) -> AsyncIterator[S
 
 def works_here(service: Service, run_id: str) -> bool:
     """Say whether this process works on a run, or has recorded it."""
-    return service.tapes.get(run_id) is not None or works_on(service.find_gateway(run_id), run_id)
+    return service.tapes.get(run_id) is not None or service.find_gateway(run_id).hosting.works_on(run_id)
 
 
 def read_batches_here(service: Service, run_id: str, after: Place) -> AsyncIterator[Sequence[Placed]]:

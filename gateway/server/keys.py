@@ -12,19 +12,17 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from gateway.config import parse_rate
+from gateway.engine.key_budgets import KIND, KeyBudget
 from gateway.errors import ConfigError, GatewayError
-from gateway.policy.budget import Budget, Per
 from gateway.server.callers import ANYBODY, Caller, KeyScope
 from gateway.server.problems import NO_KEY, TOO_MANY, Refusal
 from gateway.store.shelf import Note
-from gateway.types import Money
 from gateway.value import Value
 
 if TYPE_CHECKING:
     from gateway.clock import Clock
     from gateway.store.shelf import Shelf
 
-KIND = "api_key"
 LEARNT_EVERY_SECONDS = 2.0
 """How old what a process knows of the keys may be: a revoked one opens nothing any more after that."""
 
@@ -33,17 +31,6 @@ _PREFIX = "gw"
 _NAME_MOST = 100
 _DUMMY = hashlib.sha256(b"").hexdigest()
 _CHALLENGE = ((b"www-authenticate", b'Bearer realm="gateway"'),)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyBudget(Value):
-    """What runs of a key may cost: "5 USD/day"."""
-
-    limit: Money
-    per: Per = "day"
-
-    def __str__(self) -> str:
-        return f"{self.limit}/{self.per}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,16 +60,6 @@ class ApiKey(Value):
     def make_note(self) -> Note:
         """Return it for the shelf."""
         return Note(kind=KIND, id=self.id, body=self.model_dump_json())
-
-
-def parse_budget(text: str) -> KeyBudget:
-    """Read "5 USD/day", "5 USD/total" or "0.1 USD/run". Raises ValueError."""
-    amount, slash, per = text.rpartition("/")
-    if not slash or per.strip() not in ("run", "day", "total"):
-        raise ValueError(
-            f'"{text}" is not a budget; write it as "5 USD/day", "100 USD/total" or "0.1 USD/run"'
-        )
-    return KeyBudget(limit=Money.parse(amount), per=per.strip())  # type: ignore[arg-type]  # checked above
 
 
 async def create_key(
@@ -167,31 +144,21 @@ class KeyBook:
 
     Attributes:
         is_open: there has never been a key: whoever reaches the server may do everything.
-        budgets: of every key, as the engine takes them.
     """
 
-    def __init__(self, clock: Clock, currency: str, *, workers: int = 1) -> None:
-        """Make it empty. `currency` is the reporting currency, `workers`, how many processes share a rate."""
-        self._clock, self._currency = clock, currency
-        self._workers = workers
+    def __init__(self, clock: Clock, *, workers: int = 1) -> None:
+        """Make it empty; `workers` is how many processes share a rate."""
+        self._clock, self._workers = clock, workers
         self._keys: Mapping[str, tuple[ApiKey, Caller]] = {}
         self._buckets: dict[str, Bucket] = {}
         self.is_open = True
-        self.budgets: tuple[Budget, ...] = ()
 
     def learn(self, keys: Sequence[ApiKey]) -> None:
         """Take in what the store has."""
         live = [key for key in keys if key.revoked_at is None]
         self._keys = {key.id: (key, Caller(key.name, frozenset(key.scopes))) for key in live}
         self.is_open = not keys
-        self.budgets = tuple(self._make_budget(key, budget) for key in live for budget in key.budgets)
         self._buckets = {one: bucket for one, bucket in self._buckets.items() if one in self._keys}
-
-    def _make_budget(self, key: ApiKey, budget: KeyBudget) -> Budget:
-        """Return a budget as the engine takes it; in another than the reporting currency: nothing."""
-        fits = budget.limit.asset == self._currency
-        limit = budget.limit if fits else Money(0, self._currency)
-        return Budget(limit=limit, per=budget.per, key=key.name)
 
     def find_caller(self, text: str | None) -> Caller:
         """Return whose key this is; counts it against the key's rate.

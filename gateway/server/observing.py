@@ -27,37 +27,55 @@ if TYPE_CHECKING:
 OWN_TIME = b"x-gateway-overhead-ms"
 
 
+class Counting:
+    """The numbers of a server, since its start."""
+
+    def __init__(self) -> None:
+        self.registry = Registry()
+        self.engine = Metrics(self.registry)
+        self._requests = self.registry.make_counter(
+            "gateway_http_requests_total", "HTTP requests answered.", "face", "status"
+        )
+        self._request_seconds = self.registry.make_histogram(
+            "gateway_http_request_seconds", "Until the head of the answer is ready.", LONG, "face"
+        )
+
+    def note_request(self, face: str, answer: Answer | None, seconds: float) -> None:
+        """Count a request; None is for a caller that has gone away."""
+        self._requests.get(face, "gone" if answer is None else str(answer.status)).add()
+        self._request_seconds.get(face).observe(seconds)
+
+
 class Observing:
     """What a server tells of itself.
 
     Attributes:
         observer: hears from the engine of each configuration.
-        registry: the counters, where metrics are wanted.
+        counting: the numbers, where metrics are wanted.
     """
 
     def __init__(
-        self, *, metrics: bool = False, overhead_header: bool = False, traces: Observer | None = None
+        self,
+        *,
+        counting: Counting | None = None,
+        overhead_header: bool = False,
+        traces: Observer | None = None,
     ) -> None:
-        self.registry = Registry() if metrics else None
-        observers = [Metrics(self.registry)] if self.registry is not None else []
-        self.observer: Observer = Observers([*observers, *([traces] if traces is not None else [])])
-        self._traces, self._tells_time = traces is not None, overhead_header
-        if self.registry is not None:
-            self._requests = self.registry.make_counter(
-                "gateway_http_requests_total", "HTTP requests answered.", "face", "status"
-            )
-            self._request_seconds = self.registry.make_histogram(
-                "gateway_http_request_seconds", "Until the head of the answer is ready.", LONG, "face"
-            )
+        self.counting, self._traces, self._tells_time = counting, traces, overhead_header
+        engine = None if counting is None else counting.engine
+        self.observer: Observer = Observers([one for one in (engine, traces) if one is not None])
+
+    def trace(self, traces: Observer | None) -> Observing:
+        """Return the same with other traces, or with none; the numbers go on."""
+        return Observing(counting=self.counting, overhead_header=self._tells_time, traces=traces)
 
     async def answer(self, scope: AsgiScope, face: str, answering: Awaitable[Answer | None]) -> Answer | None:
         """Answer a request, seen: counted, timed and in its caller's trace."""
         began = perf_counter()
         with self._follow(scope) as watch:
             answer = await answering
-        if self.registry is not None:
-            self._requests.get(face, "gone" if answer is None else str(answer.status)).add()
-            self._request_seconds.get(face).observe(perf_counter() - began)
+        if self.counting is not None:
+            self.counting.note_request(face, answer, perf_counter() - began)
         if answer is None or not self._tells_time:
             return answer
         own = (OWN_TIME, b"%.3f" % (watch.get_own_seconds() * 1000))
@@ -67,7 +85,7 @@ class Observing:
     def _follow(self, scope: AsgiScope) -> Iterator[Stopwatch]:
         watch = Stopwatch()
         of_request = OF_REQUEST.set(watch if self._tells_time else None)
-        incoming = INCOMING.set(find_header(scope, b"traceparent") if self._traces else None)
+        incoming = INCOMING.set(find_header(scope, b"traceparent") if self._traces is not None else None)
         try:
             yield watch
         finally:
@@ -76,9 +94,9 @@ class Observing:
 
     async def write(self, service: Service) -> str:
         """Return the metrics as Prometheus reads them. Raises Refusal where they are not wanted."""
-        if self.registry is None:
+        if self.counting is None:
             raise _make_refusal()
-        return self.registry.write() + await _write_gauges(service)
+        return self.counting.registry.write() + await _write_gauges(service)
 
 
 async def _write_gauges(service: Service) -> str:
@@ -94,7 +112,7 @@ async def _write_gauges(service: Service) -> str:
             if gateway is service.gateway:
                 for operation, found in health.breakers.items():
                     states |= {(backend, operation, state): state is found for state in BreakerState}
-    at_work = sum(len(gateway._engine._worker.live) for gateway in gateways)  # noqa: SLF001  only its own server asks
+    at_work = sum(gateway.hosting.count_runs() for gateway in gateways)
     backend_only = ("backend",)
     return "".join(
         (
@@ -118,9 +136,8 @@ def make_observing(config: Config) -> Observing | None:
     traces, settings = make_traces(config.observability), config.server
     if traces is None and settings.metrics == "off" and not settings.overhead_header:
         return None
-    return Observing(
-        metrics=settings.metrics != "off", overhead_header=settings.overhead_header, traces=traces
-    )
+    counting = None if settings.metrics == "off" else Counting()
+    return Observing(counting=counting, overhead_header=settings.overhead_header, traces=traces)
 
 
 def get_observer(observing: Observing | None) -> Observer:

@@ -7,21 +7,18 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from gateway.client import AsyncGateway
 from gateway.config import Config, make_store_url
 from gateway.errors import ConfigError, GatewayError
+from gateway.observe.making import make_traces
+from gateway.server.observing import Observing, get_observer
 
 if TYPE_CHECKING:
-    from gateway.client import AsyncGateway
     from gateway.server.service import Service
 
 _log = logging.getLogger("gateway.server")
 _LOOK_SECONDS = 0.5
 _ONLY_AT_START = ("host", "port", "workers", "shutdown_timeout", "metrics", "overhead_header")
-
-
-def works_on(gateway: AsyncGateway, run_id: str) -> bool:
-    """Say whether a gateway of this process works on a run."""
-    return gateway._engine.get_live(run_id) is not None  # noqa: SLF001  only its own server asks this
 
 
 class Reloader:
@@ -31,15 +28,9 @@ class Reloader:
         config: the one in force.
     """
 
-    def __init__(
-        self,
-        service: Service,
-        config: Config,
-        load: Callable[[], Config],
-        make: Callable[[Config], AsyncGateway],
-    ) -> None:
-        """Make it; `load` reads the configuration anew, `make` makes its gateway. Both raise ConfigError."""
-        self._service, self._load, self._make = service, load, make
+    def __init__(self, service: Service, config: Config, load: Callable[[], Config]) -> None:
+        """Make it; `load` reads the configuration anew, and raises ConfigError."""
+        self._service, self._load = service, load
         self.config = config
         self._one_at_a_time = asyncio.Lock()
 
@@ -49,7 +40,10 @@ class Reloader:
             try:
                 config = await asyncio.to_thread(self._load)
                 self._check(config)
-                gateway = self._make(config)
+                observing = self._make_observing(config)
+                gateway = AsyncGateway.from_settings(
+                    config, store=self._service.make_store(), clock=self._service.clock
+                )
             except GatewayError as error:
                 _log.error("the configuration is not taken, the last good one stays: %s", error)
                 return False
@@ -59,7 +53,8 @@ class Reloader:
                 _log.error("the configuration is not taken, the last good one stays: %s", error)
                 await gateway.aclose()
                 return False
-            self._swap(config, gateway)
+            gateway.hosting.observe(get_observer(observing))
+            self._swap(config, gateway, observing)
             _log.warning("the configuration is taken; runs that are under way keep theirs")
             return True
 
@@ -71,16 +66,26 @@ class Reloader:
         for name in _ONLY_AT_START:
             if getattr(config.server, name) != getattr(self.config.server, name):
                 _log.warning("server.%s counts from the next start on", name)
+        if config.observability.logs != self.config.observability.logs:
+            _log.warning("observability.logs counts from the next start on")
 
-    def _swap(self, config: Config, gateway: AsyncGateway) -> None:
+    def _make_observing(self, config: Config) -> Observing | None:
+        """Return who watches from now on; what has been counted stays."""
+        observing = self._service.observing
+        if config.observability == self.config.observability:
+            return observing
+        return (observing or Observing()).trace(make_traces(config.observability))
+
+    def _swap(self, config: Config, gateway: AsyncGateway, observing: Observing | None) -> None:
         service, old = self._service, self._service.gateway
         service.gateway, service.settings, self.config = gateway, config.server, config
+        service.observing = observing
         service.retired.append(old)
-        old._engine._keeper.claims = False  # noqa: SLF001  what others left behind is for the new one
+        old.hosting.stop_claiming()  # what others left behind is for the new one
         service.begin(self._close_when_idle(old))
 
     async def _close_when_idle(self, old: AsyncGateway) -> None:
-        while old._engine._worker.live:  # noqa: ASYNC110, SLF001  nobody tells of the last run's end
+        while old.hosting.count_runs():  # noqa: ASYNC110  nobody tells of the last run's end
             await asyncio.sleep(_LOOK_SECONDS)
         self._service.retired.remove(old)
         await old.aclose()

@@ -11,7 +11,6 @@ from gateway.errors import RunNotFound
 from gateway.files import has_paths
 from gateway.server.keys import KeyBook, keep_learning, list_keys
 from gateway.server.problems import LOCAL_FILE, STOPPING, Refusal
-from gateway.server.reloading import works_on
 from gateway.server.stopping import Stopping
 from gateway.server.tapes import Tapes
 from gateway.server.webhooks import Webhooks
@@ -57,7 +56,7 @@ class Service:
     ) -> None:
         self.gateway, self.settings, self.clock = gateway, settings, clock
         self.retired: list[AsyncGateway] = []
-        self.keys = keys or KeyBook(clock, "USD")
+        self.keys = keys or KeyBook(clock)
         self.webhooks = Webhooks(self)
         self.tapes = Tapes()
         self.make_store: Callable[[], Store] = lambda: self.store
@@ -145,12 +144,11 @@ class Service:
 
     def find_gateway(self, run_id: str) -> AsyncGateway:
         """Return the gateway that works on a run here: an earlier configuration's, or that of now."""
-        return next((old for old in self.retired if works_on(old, run_id)), self.gateway)
+        return next((old for old in self.retired if old.hosting.works_on(run_id)), self.gateway)
 
     def find_stopwatch(self, run_id: str) -> Stopwatch | None:
         """Return the stopwatch of a run that this process works on."""
-        live = self.find_gateway(run_id)._engine.get_live(run_id)  # noqa: SLF001  only its own server asks
-        return None if live is None else live.watch
+        return self.find_gateway(run_id).hosting.get_stopwatch(run_id)
 
     async def aclose(self) -> None:
         """Finish what is being sent, give open runs back, close everything. Once is enough."""

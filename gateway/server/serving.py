@@ -17,8 +17,7 @@ from gateway.clock import SystemClock
 from gateway.config import Config, load
 from gateway.errors import ConfigError
 from gateway.server.app import App
-from gateway.server.making import make_gateway, make_service
-from gateway.server.observing import get_observer
+from gateway.server.making import make_service
 from gateway.server.reloading import Reloader
 from gateway.server.service import Service
 from gateway.server.siblings import Siblings
@@ -93,14 +92,7 @@ async def serve(
         await service.start()
         check_reach(listening, is_open=service.keys.is_open)
         server = make_server(App(service), service)
-        reloader = Reloader(
-            service,
-            config,
-            read,
-            lambda changed: make_gateway(
-                changed, service.make_store(), service.clock, service.keys, get_observer(service.observing)
-            ),
-        )
+        reloader = Reloader(service, config, read)
         if door is not None:
             service.siblings = Siblings(service, Path(door))
             await service.siblings.open()

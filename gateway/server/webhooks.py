@@ -23,7 +23,6 @@ from gateway.engine.waits import repeat
 from gateway.errors import ConfigError, InvalidInput, RunFailed, RunNotFound
 from gateway.http import parse_retry_after
 from gateway.server.outbound import check_url, pin, resolve
-from gateway.server.reloading import works_on
 from gateway.server.views import view, view_run
 from gateway.server.wire import encode
 from gateway.store.shelf import Note
@@ -124,7 +123,7 @@ class Webhooks:
     def _watch(self, note: Note) -> None:
         """Hear of a run's end at once, if this process works on it."""
         run_id, gateway = note.id, self._service.find_gateway(note.id)
-        if run_id in self._watched or not works_on(gateway, run_id):
+        if run_id in self._watched or not gateway.hosting.works_on(run_id):
             return
         self._watched.add(run_id)
 

@@ -27,7 +27,7 @@ MODELS = {
 async def main(store: str) -> None:
     clock, settings = SystemClock(), ServerSettings()
     gateway = AsyncGateway([FakeAdapter("fake", steps=QUICK)], MODELS, store=store)
-    service = Service(gateway, settings, clock, KeyBook(clock, "USD"))
+    service = Service(gateway, settings, clock, KeyBook(clock))
     listening = bind("127.0.0.1", 0)
     print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)  # noqa: T201  for who started it
     await make_server(App(service), service).serve([listening])

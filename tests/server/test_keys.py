@@ -8,7 +8,7 @@ import pytest
 
 from gateway.errors import ConfigError
 from gateway.server.callers import KeyScope
-from gateway.server.keys import KeyBook, create_key, list_keys, parse_budget, revoke_key
+from gateway.server.keys import KeyBook, create_key, list_keys, revoke_key
 from gateway.server.problems import NO_KEY, TOO_MANY, Refusal
 from gateway.server.service import Service
 from gateway.store.archive import Pruning
@@ -16,7 +16,6 @@ from gateway.store.memory import MemoryStore
 from gateway.store.protocol import RunFilter
 from gateway.store.shelf import MemoryShelf
 from gateway.testing import FakeClock
-from gateway.types import Money
 
 pytestmark = pytest.mark.anyio
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -134,7 +133,7 @@ async def test_an_idempotency_key_is_each_callers_own(service: Service, client: 
 
 async def test_a_rate_is_kept_and_says_when_there_is_room() -> None:
     clock, shelf = FakeClock(), MemoryShelf()
-    book = KeyBook(clock, "USD")
+    book = KeyBook(clock)
     key = await create_key(shelf, "team", now=NOW, rate="2/m")
     book.learn(await list_keys(shelf))
     for _ in range(2):
@@ -152,7 +151,7 @@ async def test_a_rate_is_kept_and_says_when_there_is_room() -> None:
 
 async def test_a_wrong_key_costs_nobodys_rate() -> None:
     clock, shelf = FakeClock(), MemoryShelf()
-    book = KeyBook(clock, "USD")
+    book = KeyBook(clock)
     key = await create_key(shelf, "team", now=NOW, rate="1/m")
     book.learn(await list_keys(shelf))
     for _ in range(3):
@@ -160,25 +159,6 @@ async def test_a_wrong_key_costs_nobodys_rate() -> None:
             book.find_caller(key[:-1])
         assert refused.value.kind is NO_KEY
     assert book.find_caller(key).key == "team"
-
-
-async def test_budgets_of_keys_are_the_engines(service: Service) -> None:
-    shelf = service.store.shelf
-    await create_key(shelf, "a", now=NOW, budgets=[parse_budget("5 USD/day"), parse_budget("0.1 USD/run")])
-    await create_key(shelf, "b", now=NOW, budgets=[parse_budget("1 ETH/total")])
-    service.keys.learn(await list_keys(shelf))
-    told = {(budget.key, str(budget.limit), budget.per) for budget in service.keys.budgets}
-    assert told == {("a", "5 USD", "day"), ("a", "0.1 USD", "run"), ("b", "0 USD", "total")}
-    await revoke_key(shelf, "a", now=NOW)
-    service.keys.learn(await list_keys(shelf))
-    assert {budget.key for budget in service.keys.budgets} == {"b"}
-
-
-@pytest.mark.parametrize("text", ["5 USD", "5 USD/week", "day", "/day", "x/day", "5 XYZ/day"])
-def test_what_is_no_budget_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"budget|asset|money"):
-        parse_budget(text)
-    assert parse_budget("5 USD / day").limit == Money.parse("5 USD")
 
 
 @pytest.mark.parametrize(("name", "more"), [("", {}), ("a/b", {}), ("x" * 101, {}), ("a", {"rate": "many"})])

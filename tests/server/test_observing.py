@@ -21,7 +21,7 @@ from gateway.observe.tracing import Traces
 from gateway.server.app import App
 from gateway.server.callers import KeyScope
 from gateway.server.keys import create_key, list_keys
-from gateway.server.observing import Observing
+from gateway.server.observing import Counting, Observing
 from gateway.server.service import Service
 from gateway.testing import FakeAdapter
 
@@ -39,7 +39,7 @@ async def open_client(
 ) -> AsyncIterator[tuple[httpx2.AsyncClient, Service]]:
     gateway = AsyncGateway([FakeAdapter("fake", steps=STEPS)], {"echo": {"targets": {"fake": {}}}})
     service = Service(gateway, ServerSettings(metrics=metrics), SystemClock())
-    service.observing = Observing(metrics=metrics != "off", **options)
+    service.observing = Observing(counting=Counting() if metrics != "off" else None, **options)
     gateway._engine.observe(service.observing.observer)
     await service.start()
     try:

@@ -1,0 +1,38 @@
+"""What a process that works for others wants of its gateway, beyond the face of the library."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.engine.engine import Engine
+    from gateway.observe.observer import Observer
+    from gateway.observe.stopwatch import Stopwatch
+
+
+class Hosting:
+    """What a gateway does in this process."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def works_on(self, run_id: str) -> bool:
+        """Say whether this process works on a run."""
+        return self._engine.get_live(run_id) is not None
+
+    def count_runs(self) -> int:
+        """Return how many runs this process works on."""
+        return self._engine.count_live()
+
+    def get_stopwatch(self, run_id: str) -> Stopwatch | None:
+        """Return the stopwatch of a run that this process works on."""
+        live = self._engine.get_live(run_id)
+        return None if live is None else live.watch
+
+    def observe(self, observer: Observer) -> None:
+        """Tell somebody what happens from now on."""
+        self._engine.observe(observer)
+
+    def stop_claiming(self) -> None:
+        """Take over no more runs of other processes: another gateway of this one does."""
+        self._engine.stop_claiming()

@@ -1,0 +1,107 @@
+"""A changed configuration takes the place of another, and one that is wrong changes nothing."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from gateway.clock import SystemClock
+from gateway.config import Config
+from gateway.observe.observer import NOBODY
+from gateway.observe.tracing import Traces
+from gateway.server.making import make_service
+from gateway.server.reloading import Reloader
+from gateway.server.service import Service
+
+pytestmark = pytest.mark.anyio
+
+COUNTED = '[server]\nmetrics = "open"\n'
+TRACED = f'{COUNTED}[observability]\ntraces = "console"\n'
+GATEWAY = '[gateway]\nretention = "30d"\nstore = "{store}"\n'
+
+
+def read(text: str, store: str = "memory:") -> Config:
+    return Config.model_validate(tomllib.loads(GATEWAY.format(store=store) + text))
+
+
+@asynccontextmanager
+async def open_service(text: str = "") -> AsyncIterator[tuple[Service, Any]]:
+    """Start what is configured so; gives it, and what reloads it with another text."""
+    given, first = [read(text)], read(text)
+    service = make_service(first, SystemClock())
+    reloader = Reloader(service, first, lambda: given[0])
+
+    async def reload(changed: Config) -> bool:
+        given[0] = changed
+        return await reloader.reload()
+
+    await service.start()
+    try:
+        yield service, reload
+    finally:
+        await service.aclose()
+
+
+def find_traces(service: Service) -> list[Traces]:
+    observer = service.observing.observer if service.observing is not None else NOBODY
+    assert service.gateway._engine._journal.observer is observer
+    return [one for one in getattr(observer, "_observers", ()) if isinstance(one, Traces)]
+
+
+async def test_traces_begin_and_end_with_the_configuration_and_what_was_counted_stays() -> None:
+    async with open_service(COUNTED) as (service, reload):
+        assert service.observing is not None
+        counting = service.observing.counting
+        assert find_traces(service) == []
+        assert await reload(read(TRACED))
+        (first,) = find_traces(service)
+        assert await reload(read(TRACED))
+        assert find_traces(service) == [first]
+        assert await reload(read(f'{TRACED}propagate = ["*"]'))
+        assert find_traces(service) not in ([], [first])
+        assert await reload(read(COUNTED))
+        assert find_traces(service) == []
+        assert service.observing.counting is counting is not None
+
+
+async def test_where_nothing_was_watched_traces_can_begin() -> None:
+    async with open_service() as (service, reload):
+        assert service.observing is None
+        assert await reload(read(TRACED.removeprefix(COUNTED)))
+        assert len(find_traces(service)) == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        (read("", store="sqlite:///other.db"), "gateway.store can't change"),
+        (read('[backends.a]\nadapter = "none-such"'), "none-such"),
+    ],
+)
+async def test_what_can_not_be_taken_changes_nothing(
+    changed: Config, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_service(COUNTED) as (service, reload):
+        before = service.gateway, service.settings, service.observing
+        assert not await reload(changed)
+        assert (service.gateway, service.settings, service.observing) == before
+    assert told in caplog.text
+
+
+async def test_what_counts_from_the_next_start_on_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    async with open_service() as (_, reload):
+        assert await reload(read('[server]\nport = 1\nmetrics = "open"\n[observability]\nlogs = "json"'))
+    for name in ("server.port", "server.metrics", "observability.logs"):
+        assert f"{name} counts from the next start on" in caplog.text
+
+
+async def test_the_gateways_of_a_server_forget_what_the_configuration_says() -> None:
+    async with open_service() as (service, reload):
+        assert await reload(read(COUNTED))
+        for gateway in (service.gateway, *service.retired):
+            assert gateway._engine.cleaner.retention == timedelta(days=30)

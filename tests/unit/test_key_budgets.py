@@ -1,0 +1,56 @@
+"""Budgets of API keys hold in every process that opens the store, whatever it was made for."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from gateway.client import AsyncGateway
+from gateway.engine.key_budgets import LEARNT_EVERY_SECONDS, KeyBudgets, parse_budget
+from gateway.errors import NoBackend
+from gateway.server.keys import create_key, revoke_key
+from gateway.store.memory import MemoryStore
+from gateway.task import Task
+from gateway.testing import FakeAdapter, FakeClock
+from gateway.types import Money
+
+pytestmark = pytest.mark.anyio
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("text", ["5 USD", "5 USD/week", "day", "/day", "x/day", "5 XYZ/day"])
+def test_what_is_no_budget_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"budget|asset|money"):
+        parse_budget(text)
+    assert parse_budget("5 USD / day").limit == Money.parse("5 USD")
+
+
+async def test_they_are_those_of_the_keys_that_open_something() -> None:
+    store, clock = MemoryStore(), FakeClock()
+    budgets = KeyBudgets(store, clock, "USD")
+    await create_key(
+        store.shelf, "a", now=NOW, budgets=[parse_budget("5 USD/day"), parse_budget("0.1 USD/run")]
+    )
+    await create_key(store.shelf, "b", now=NOW, budgets=[parse_budget("1 ETH/total")])
+    await create_key(store.shelf, "c", now=NOW)
+    await budgets.start()
+    told = {(budget.key, str(budget.limit), budget.per) for budget in budgets.get()}
+    assert told == {("a", "5 USD", "day"), ("a", "0.1 USD", "run"), ("b", "0 USD", "total")}
+    await revoke_key(store.shelf, "a", now=NOW)
+    await clock.sleep(2 * LEARNT_EVERY_SECONDS)
+    assert {budget.key for budget in budgets.get()} == {"b"}
+    await budgets.stop()
+
+
+async def test_a_gateway_of_the_library_keeps_to_them() -> None:
+    store, clock = MemoryStore(), FakeClock()
+    await create_key(store.shelf, "poor", now=NOW, budgets=[parse_budget("3 USD/day")])
+    adapter = FakeAdapter("a", clock=clock, price=Money.parse("2 USD"))
+    task = Task(model="m", input=1)
+    async with AsyncGateway([adapter], {"m": {"targets": {"a": {}}}}, store=store, clock=clock) as gateway:
+        await gateway.run(task, api_key="poor")
+        with pytest.raises(NoBackend, match="by poor"):
+            await gateway.run(task, api_key="poor")
+        await gateway.run(task, api_key="rich")
+    assert len(adapter.accepted) == 2
