@@ -53,10 +53,12 @@ class Batcher(Generic[ItemT, ResultT]):
 
         If the caller is cancelled while the item still waits, it is never sent.
         """
-        future: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, future))
-        self._start_sender()
+        (future,) = self._put([item])
         return await future
+
+    async def add_many(self, items: Sequence[ItemT]) -> list[ResultT | BaseException]:
+        """As `add` for many at once, and the errors are among the results, as with `asyncio.gather`."""
+        return await asyncio.gather(*self._put(items), return_exceptions=True)
 
     async def aclose(self) -> None:
         """Stop: what is under way is in doubt, what waits was never sent."""
@@ -68,9 +70,16 @@ class Batcher(Generic[ItemT, ResultT]):
         if senders:
             await asyncio.wait(senders)
 
+    def _put(self, items: Sequence[ItemT]) -> list[asyncio.Future[ResultT]]:
+        loop = asyncio.get_running_loop()
+        futures: list[asyncio.Future[ResultT]] = [loop.create_future() for _ in items]
+        self._waiting += zip(items, futures, strict=True)
+        self._start_sender()
+        return futures
+
     def _start_sender(self) -> None:
         if self._waiting and len(self._senders) == self._slow and self._slow < _MOST_REQUESTS:
-            sender = asyncio.create_task(self._send_all())
+            sender = asyncio.create_task(self._send_all())  # who is ready before it starts comes along
             self._senders.add(sender)
             sender.add_done_callback(self._end_sender)
 
@@ -79,7 +88,6 @@ class Batcher(Generic[ItemT, ResultT]):
         self._start_sender()
 
     async def _send_all(self) -> None:
-        await asyncio.sleep(0)  # those that are ready in this turn of the loop come along
         was_slow = False
         # Who was overtaken leaves the rest to who overtook it.
         while not (was_slow and len(self._senders) - 1 > self._slow):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -34,7 +33,7 @@ class Looker:
 
     async def look_at_many(self, wanted: Sequence[Wanted]) -> Mapping[str, wire.Look]:
         """Look at many. Raises only if there is news of none of them."""
-        results = await asyncio.gather(*map(self._batcher.add, wanted), return_exceptions=True)
+        results = await self._batcher.add_many(wanted)
         looks: dict[str, wire.Look] = {}
         failed: BackendError | None = None
         for one, result in zip(wanted, results, strict=True):

@@ -13,6 +13,8 @@ from gateway_infernet.wire import STATUS, Look
 STREAM_LIMIT_SECONDS = 60
 """A node cuts a stream after a minute, whatever its version, and leaves its job "running" for ever."""
 
+_FREE = Cost(outcome=CostOutcome.NOT_CHARGED, evidence="an Infernet node bills nothing for a job")
+
 
 def make_snapshot(handle: Handle, look: Look, *, price: Money | None) -> Snapshot | None:
     """Return what a look says about a job that had been accepted, None if it is no news."""
@@ -122,7 +124,7 @@ def _make_failure(
 
 def _make_cost(price: Money | None, *, ran: bool) -> Cost:
     if price is None:
-        return Cost(outcome=CostOutcome.NOT_CHARGED, evidence="an Infernet node bills nothing for a job")
+        return _FREE
     if not ran:
         return Cost(quoted=price, outcome=CostOutcome.UNKNOWN)
     return Cost(quoted=price, settled=price, outcome=CostOutcome.CHARGED, evidence="the configured price")
