@@ -65,6 +65,10 @@ class Lane:
                 await victim.wait()
         after = await self.kind.count()
         cell.submitted, cell.accepted = after[0] - before[0], after[1] - before[1]
+        found = ", ".join(cell.find_broken()) or "as promised"
+        print(
+            f"{cell.adapter}, {cell.store}, {cell.way}, {point.name}: {cell.told}: {found}", file=sys.stderr
+        )
         return cell
 
     async def _strike(self, orders: Orders, cell: Cell) -> Process:
