@@ -27,9 +27,10 @@ from gateway.task import Event, Run
 class SqliteStore:
     """Runs in one file. Several processes may share it; each run has one owner among them."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, timeout_seconds: float = 10.0) -> None:
+        """Make it without I/O; what another program locks is waited for as long as `timeout_seconds`."""
         self.path = Path(path)
-        self._writer = Writer(self.path)
+        self._writer = Writer(self.path, timeout_seconds=timeout_seconds)
         self.ledger: Ledger = SqliteLedger(self._writer)
         self.archive: Archive = SqliteArchive(self._writer)
         self.shelf: Shelf = SqliteShelf(self._writer)
@@ -58,7 +59,7 @@ class SqliteStore:
 
     async def get(self, run_id: str) -> Run:
         """See Store."""
-        return await self._writer.call(lambda db: load_run(db, run_id))
+        return await self._writer.read(lambda db: load_run(db, run_id))
 
     async def list_runs(self, which: RunFilter) -> list[Run]:
         """See Store."""
@@ -68,7 +69,7 @@ class SqliteStore:
             ids = db.execute(query, values).fetchall()
             return [load_run(db, run_id) for (run_id,) in ids]
 
-        return await self._writer.call(work)
+        return await self._writer.read(work)
 
     async def list_events(self, run_id: str, *, after: int = 0) -> list[Event]:
         """See Store."""
@@ -81,7 +82,7 @@ class SqliteStore:
             )
             return decode_events(rows, after)
 
-        return await self._writer.call(work)
+        return await self._writer.read(work)
 
     async def wish(self, wish: Wish) -> Run:
         """See Store."""
@@ -108,7 +109,7 @@ class SqliteStore:
             rows = db.execute(query, (owner,))
             return [Wish(run_id, parse_time(cancel), answer) for run_id, cancel, answer in rows]
 
-        return await self._writer.call(work)
+        return await self._writer.read(work)
 
     async def claim(
         self, owner: str, scope: Scope, *, now: datetime, limit: int, dead: Sequence[str] = ()
@@ -152,7 +153,7 @@ class SqliteStore:
     async def list_owners(self) -> list[str]:
         """See Store."""
         query = f"SELECT DISTINCT owner FROM runs WHERE {IS_OPEN} AND owner IS NOT NULL"  # noqa: S608
-        return await self._writer.call(lambda db: [owner for (owner,) in db.execute(query)])
+        return await self._writer.read(lambda db: [owner for (owner,) in db.execute(query)])
 
     async def release(self, owner: str) -> None:
         """See Store."""
@@ -181,7 +182,7 @@ class SqliteStore:
                 for backend, model, at, good, doubt, seconds in rows
             ]
 
-        return await self._writer.call(work)
+        return await self._writer.read(work)
 
     async def aclose(self) -> None:
         """See Store."""

@@ -64,13 +64,13 @@ class SqliteArchive:
             kinds = range(which.unresolved + 1)
             return sum(int(db.execute(query, (kind, before)).fetchone()[0]) for kind in kinds)
 
-        return await self._writer.call(work)
+        return await self._writer.read(work)
 
     async def export(self, *, since: datetime | None = None) -> AsyncIterator[Run]:
         """See Archive."""
         place = (since.timestamp() if since else 0.0, -1)
         while True:
-            runs, place = await self._writer.call(partial(_load_page, place=place))
+            runs, place = await self._writer.read(partial(_load_page, place=place))
             for run in runs:
                 yield run
             if len(runs) < _EXPORTED_AT_ONCE:
@@ -88,13 +88,13 @@ class SqliteLedger:
         everything = "SELECT scope, used FROM accounts"
         some = "SELECT scope, used FROM accounts WHERE scope IN (SELECT value FROM json_each(?))"
         ask = (everything, ()) if scopes is None else (some, (json.dumps([*scopes]),))
-        rows = await self._writer.call(lambda db: db.execute(*ask).fetchall())
+        rows = await self._writer.read(lambda db: db.execute(*ask).fetchall())
         return {scope: int(used) for scope, used in rows}
 
     async def list_entries(self, since: datetime, api_key: str | None = None) -> list[Entry]:
         """See Ledger."""
         values = (since.timestamp(), api_key)
-        rows = await self._writer.call(lambda db: db.execute(_ENTRIES, values).fetchall())
+        rows = await self._writer.read(lambda db: db.execute(_ENTRIES, values).fetchall())
         return [decode_entry(*row) for row in rows]
 
     async def reopen(self, run_id: str) -> Claimed:
@@ -110,7 +110,7 @@ class SqliteLedger:
     async def list_pruned(self, since: datetime, api_key: str | None = None) -> list[BillLine]:
         """See Ledger."""
         values = (since.astimezone(UTC).date().isoformat(), api_key)
-        rows = await self._writer.call(lambda db: db.execute(_PRUNED, values).fetchall())
+        rows = await self._writer.read(lambda db: db.execute(_PRUNED, values).fetchall())
         return [BillLine.model_validate_json(line) for (line,) in rows]
 
 

@@ -31,7 +31,7 @@ class SqliteShelf:
     async def list_notes(self, kind: str) -> list[Note]:
         """See Shelf."""
         query = "SELECT kind, id, body, due_at FROM shelf WHERE kind = ? ORDER BY id"
-        return await self._writer.call(lambda db: [_read(row) for row in db.execute(query, (kind,))])
+        return await self._writer.read(lambda db: [_read(row) for row in db.execute(query, (kind,))])
 
     async def claim(self, kind: str, *, now: datetime, until: datetime, limit: int) -> list[Note]:
         """See Shelf."""

@@ -1,4 +1,4 @@
-"""One thread that writes to SQLite, many changes to a transaction: group commit."""
+"""A thread that writes to SQLite, many changes to a transaction: group commit; and one that reads."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from queue import SimpleQueue
@@ -27,29 +28,41 @@ _STATEMENTS_KEPT = 256
 _LOCKED_PAUSE_SECONDS = 0.01
 
 
-class Writer:
-    """Does work on one connection in one thread, a batch to a transaction.
+@dataclass(slots=True)
+class _File:
+    """The file of both threads; `identity` tells it from another one of its name, while it is open."""
 
-    Between two statements the thread waits for Python's lock, for milliseconds when the event loop is busy.
-    So the event loop encodes, and changes of different runs share a few statements.
+    path: Path
+    timeout_seconds: float
+    identity: tuple[int, int] | None = None
 
-    Work that raises undoes only itself. What is called after `stop` was is refused, and not left waiting.
+    def check(self) -> None:
+        """Raise FileGone if it is not where it was."""
+        if self.identity is not None:
+            check_identity(self.path, self.identity)
+
+
+class Reader:
+    """Does work on one connection in one thread, a batch to a transaction. What raises undoes only itself.
+
+    What is called after `stop` was is refused, and not left waiting.
     """
 
-    def __init__(self, path: Path, *, timeout_seconds: float = 10.0) -> None:
-        self._path = path
-        self._timeout_seconds = timeout_seconds
+    _BEGIN = "BEGIN"
+    _NAME = "gateway-reader"
+
+    def __init__(self, file: _File) -> None:
+        self._file = file
         self._intakes: dict[asyncio.AbstractEventLoop, Intake] = {}
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._connection: sqlite3.Connection | None = None
-        self._identity: tuple[int, int] | None = None  # of the file, while it is open
 
     def start(self) -> None:
         """Start the thread, if it does not run; it opens the database itself."""
         if self._thread is not None:
             return
-        self._thread = threading.Thread(target=self._run, name="gateway-store", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=self._NAME, daemon=True)
         self._thread.start()
 
     @property
@@ -61,13 +74,13 @@ class Writer:
             for gone in [other for other in self._intakes if other.is_closed()]:
                 del self._intakes[gone]
             is_open = self._thread is not None
-            intake = Intake(self._path, lambda batch: self._hand_over(loop, batch), is_open=is_open)
+            intake = Intake(self._file.path, lambda batch: self._hand_over(loop, batch), is_open=is_open)
             if is_open:
                 self._intakes[loop] = intake
         return intake
 
     async def call(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do the work in the writer's thread and return what it returned, once it is committed.
+        """Do the work in the thread and return what it returned, once it is committed.
 
         Raises:
             StoreError: the database refused; nothing of this work was written.
@@ -85,7 +98,6 @@ class Writer:
         self._queue.put(None)
         while thread.is_alive():  # noqa: ASYNC110  at the interpreter's end no pool can join it for us
             await asyncio.sleep(0.001)
-        self._identity = None
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop, batch: list[Entry]) -> None:
         jobs = [entry if isinstance(entry, Act) else Change(entry) for entry in batch]
@@ -107,8 +119,8 @@ class Writer:
         """Return the jobs' results; see Intake.settle."""
         try:
             connection = self._connection = self._connection or self._connect()
-            self._check_file()
-            results = _do_together(connection, jobs)
+            self._file.check()
+            results = _do_together(connection, jobs, self._BEGIN)
         except Exception as error:  # noqa: BLE001  whatever it is, those who wait must hear of it
             results = [error] * len(jobs)
         if any(is_spoiling(result) for result in results):
@@ -122,11 +134,7 @@ class Writer:
 
     def _explain(self, result: Any) -> Any:
         is_ours = not isinstance(result, Exception) or isinstance(result, GatewayError)
-        return result if is_ours else explain(self._path, result)
-
-    def _check_file(self) -> None:
-        if self._identity is not None:
-            check_identity(self._path, self._identity)
+        return result if is_ours else explain(self._file.path, result)
 
     def _disconnect(self) -> None:
         if self._connection is not None:
@@ -134,25 +142,56 @@ class Writer:
             self._connection = None
 
     def _connect(self) -> sqlite3.Connection:
-        self._check_file()  # what was there once is not made anew, empty
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        file = self._file
+        file.check()  # what was there once is not made anew, empty
+        file.path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(
-            self._path,
-            timeout=self._timeout_seconds,
+            file.path,
+            timeout=file.timeout_seconds,
             isolation_level=None,
             check_same_thread=False,
             cached_statements=_STATEMENTS_KEPT,
         )
         try:
             self._set_up(connection)
-            self._identity = get_identity(self._path)
+            file.identity = get_identity(file.path)
         except BaseException:
             connection.close()
             raise
         return connection
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
-        until = time.monotonic() + self._timeout_seconds
+        connection.execute("PRAGMA query_only = ON")
+
+
+class Writer(Reader):
+    """Writes, and has a reader of its own beside it: reading waits for no writing.
+
+    Between two statements the thread waits for Python's lock, for milliseconds when the event loop is busy.
+    So the event loop encodes, and changes of different runs share a few statements.
+    """
+
+    _BEGIN = "BEGIN IMMEDIATE"
+    _NAME = "gateway-store"
+
+    def __init__(self, path: Path, *, timeout_seconds: float = 10.0) -> None:
+        super().__init__(_File(path, timeout_seconds))
+        self._reader = Reader(self._file)
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do what only reads, beside the writing: it sees all that was written before. Raises StoreError."""
+        if self._thread is not None:
+            self._reader.start()
+        return await self._reader.call(work)
+
+    async def stop(self) -> None:
+        """Write what is queued, then close."""
+        await self._reader.stop()
+        await super().stop()
+        self._file.identity = None
+
+    def _set_up(self, connection: sqlite3.Connection) -> None:
+        until = time.monotonic() + self._file.timeout_seconds
         while True:  # SQLite does not wait for its lock when two processes turn one new file to WAL at once
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
@@ -165,10 +204,10 @@ class Writer:
         connection.execute("PRAGMA foreign_keys = ON")
 
 
-def _do_together(db: sqlite3.Connection, jobs: Sequence[Job]) -> list[Any]:
+def _do_together(db: sqlite3.Connection, jobs: Sequence[Job], begin: str) -> list[Any]:
     """Do everything in one transaction; what raises is rolled back alone and its error is its result."""
     results: list[Any] = []
-    db.execute("BEGIN IMMEDIATE")
+    db.execute(begin)
     try:
         for kind, group in groupby(jobs, type):
             if kind is Change:

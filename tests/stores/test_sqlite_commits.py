@@ -191,7 +191,20 @@ async def test_who_gives_up_waiting_does_not_stop_the_write(store: SqliteStore) 
         await asyncio.sleep(0)
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
+    await store.beat("me", until=START_AT)  # behind it
     assert await store.get(run.id) == run
+
+
+async def test_reading_waits_for_no_writing(store: SqliteStore) -> None:
+    run = make_run()
+    fence = await store.create(run, owner="me")
+    async with hold_writer(store, 1), asyncio.timeout(30):
+        ending = store.save(make_end(run), fence=fence)
+        await asyncio.sleep(0)
+        assert await store.get(run.id) == run
+        assert await store.list_runs(RunFilter()) == [run]
+    await ending
+    assert await store.get(run.id) == make_end(run)
 
 
 def test_a_loop_that_is_gone_stops_nobody_else(tmp_path: Path) -> None:

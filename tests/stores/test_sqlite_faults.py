@@ -20,7 +20,6 @@ from gateway.errors import StoreError
 from gateway.lifecycle import AttemptStatus, Status
 from gateway.policy.budget import Accounting, Budget
 from gateway.store.sqlite import SqliteStore
-from gateway.store.writer import Writer
 from gateway.testing import FakeAdapter, FakeClock
 from gateway.types import Money
 
@@ -148,9 +147,7 @@ async def open_gateway(
 ) -> AsyncIterator[tuple[AsyncGateway, Hooked]]:
     clock = clock or FakeClock(settle_seconds=0.02)
     adapter = Hooked("a", clock=clock, price=PRICE)
-    store = SqliteStore(path)
-    store._writer = Writer(path, timeout_seconds=0.05)  # for a lock
-    store.ledger._writer = store._writer  # type: ignore[attr-defined]  # it has the other one
+    store = SqliteStore(path, timeout_seconds=0.05)
     budget = Budget(limit=Money.parse("100 USD"), per="total")
     gateway = AsyncGateway(
         [adapter],

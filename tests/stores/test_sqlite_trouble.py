@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import ConfigError, RunNotFound, StoreError, StoreTooNew
-from gateway.store import make_store, writer
+from gateway.store import make_store
 from gateway.store.archive import Pruning
 from gateway.store.memory import MemoryStore
 from gateway.store.protocol import SCHEMA_VERSION, RunFilter
@@ -260,8 +260,7 @@ async def test_one_unreadable_run_hides_no_other(tmp_path: Path) -> None:
 
 
 async def test_a_lock_that_stays_is_an_error_and_not_a_wait_for_ever(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "runs.db")
-    store._writer = writer.Writer(store.path, timeout_seconds=0.05)
+    store = SqliteStore(tmp_path / "runs.db", timeout_seconds=0.05)
     await store.open()
     run = make_run()
     other = sqlite3.connect(store.path, isolation_level=None)
