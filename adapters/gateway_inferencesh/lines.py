@@ -33,11 +33,15 @@ class LineSplitter:
         first, *more = chunk.split(b"\n")
         self._rest += first
         self._check(self._rest)
-        for piece in more:
-            if line := bytes(self._rest).rstrip(b"\r"):
-                yield line
+        if not more:
+            return
+        *whole, rest = more
+        for piece in (bytes(self._rest), *whole):
             self._check(piece)
-            self._rest = bytearray(piece)
+            if line := piece.rstrip(b"\r"):
+                yield line
+        self._rest = bytearray(rest)
+        self._check(rest)
 
     def flush(self) -> bytes:
         """Return what came after the last line end."""
@@ -82,11 +86,11 @@ def parse_line(line: bytes, job_id: str) -> Line | None:
         return None
     if not isinstance(value, dict):
         return None
-    if value.get("type") == "heartbeat":
-        return Heartbeat()
     event, data = value.get("event"), value.get("data")
     if event == "delta":
         return _parse_delta(data)
+    if value.get("type") == "heartbeat":
+        return Heartbeat()
     if isinstance(data, dict):
         fields = value.get("fields")
         known = event in (None, "tasks", "task") and data.get("id", job_id) == job_id

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
@@ -62,6 +62,7 @@ class TaskStream:
         self._options = options
         self._task: dict[str, JSON] = {"id": job_id}
         self._answer: dict[str, JSON] = {}
+        self._deltas: list[Mapping[str, JSON]] = []
         self._last_seq: dict[str, int] = {}
         self._told: tuple[JSON, JSON] | None = None
         self._news = False
@@ -94,13 +95,17 @@ class TaskStream:
         silence = self._options.heartbeat_seconds * SILENT_HEARTBEATS
         try:
             async with self._api.open_lines(self._job_id, silence_seconds=silence) as stream:
-                lines = self._cut_lines(stream)
+                lines = self._read_lines(stream)
                 async for line in lines:
-                    for event in await self._take(line):
+                    if isinstance(line, Delta):
+                        event = self._take_delta(line)
+                    else:
+                        event = await self._take(line)
+                        if self._has_ended():
+                            await _read_to_end(lines)
+                            return
+                    if event is not None:
                         yield event
-                    if self._has_ended():
-                        await _read_to_end(lines)
-                        return
         except Unavailable as error:
             if error.http_status is not None:  # refused, not cut
                 raise
@@ -114,40 +119,47 @@ class TaskStream:
                 job_id=self._job_id,
             ) from error
 
-    async def _cut_lines(self, stream: StreamAnswer) -> AsyncIterator[bytes]:
+    async def _read_lines(self, stream: StreamAnswer) -> AsyncIterator[Line]:
         splitter = LineSplitter(self._options.max_line_bytes)
         async for chunk in stream.aiter_bytes():
-            for line in splitter.feed(chunk):
-                yield line
-        yield splitter.flush()
+            for raw in splitter.feed(chunk):
+                if (line := parse_line(raw, self._job_id)) is not None:
+                    yield line
+        if (line := parse_line(splitter.flush(), self._job_id)) is not None:
+            yield line
 
-    async def _take(self, raw: bytes) -> list[Event]:
-        line: Line | None = parse_line(raw, self._job_id)
-        if isinstance(line, Heartbeat):
-            self._news = True
-            line = await self._look_up_if_quiet()
-        if isinstance(line, Delta):
-            return self._take_delta(line)
-        return self._take_part(line) if isinstance(line, Part) else []
+    async def _take(self, line: Part | Heartbeat) -> Event | None:
+        if isinstance(line, Part):
+            return self._take_part(line)
+        self._news = True
+        part = await self._look_up_if_quiet()
+        return None if part is None else self._take_part(part)
 
-    def _take_part(self, part: Part) -> list[Event]:
+    def _take_part(self, part: Part) -> Event | None:
         self._task = merge_part(self._task, part)
         snapshot = self._make_snapshot(self._task)
         if snapshot is None or snapshot.status.is_final or not self._is_new(snapshot):
-            return []  # the last snapshot comes from GET
+            return None  # the last snapshot comes from GET
         self._note_news()
         self._news = True
-        return [Event(kind="snapshot", snapshot=snapshot)]
+        return Event(kind="snapshot", snapshot=snapshot)
 
-    def _take_delta(self, delta: Delta) -> list[Event]:
+    def _take_delta(self, delta: Delta) -> Event | None:
         if delta.seq is not None:
             if delta.seq <= self._last_seq.get(delta.producer, -1):
-                return []  # said again after a reconnect
+                return None  # said again after a reconnect
             self._last_seq[delta.producer] = delta.seq
-        self._answer = merge_delta(self._answer, delta.delta)
+        self._deltas.append(delta.delta)
         self._note_news()
         self._news = True
-        return [Event(kind="piece", piece=dict(delta.delta))]
+        return Event(kind="piece", piece=delta.delta)
+
+    def _get_answer(self) -> Mapping[str, JSON]:
+        """Return all deltas put together, as far as they have come; only snapshots ask for it."""
+        for delta in self._deltas:
+            self._answer = merge_delta(self._answer, delta)
+        self._deltas.clear()
+        return self._answer
 
     def _is_new(self, snapshot: Snapshot) -> bool:
         """Say whether a snapshot tells something new, and take note of it.
@@ -155,15 +167,16 @@ class TaskStream:
         Output so far is told by pieces where there are any: saying all of it again with each would cost
         the square of its length.
         """
-        told = (snapshot.status, None if self._answer else snapshot.output)
+        told = (snapshot.status, None if self._get_answer() else snapshot.output)
         if told == self._told:
             return False
         self._told = told
         return True
 
     def _make_snapshot(self, task: dict[str, JSON]) -> Snapshot | None:
-        if self._answer and task.get("output") is None and not self._has_ended():
-            task = {**task, "output": self._answer}
+        answer = self._get_answer()
+        if answer and task.get("output") is None and not self._has_ended():
+            task = {**task, "output": answer}
         return make_snapshot(
             task, backend=self._api.backend, microcents_per_usd=self._options.microcents_per_usd
         )
@@ -207,7 +220,7 @@ class TaskStream:
         return random.uniform(longest / 2, longest)  # noqa: S311  jitter is no secret
 
 
-async def _read_to_end(lines: AsyncIterator[bytes]) -> None:
+async def _read_to_end(lines: AsyncIterator[Line]) -> None:
     """Read what is left of a stream that is over, so that its connection can be used again."""
     with suppress(TimeoutError):
         async with asyncio.timeout(ENDING_SECONDS):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 from gateway.task import Event
 
@@ -17,8 +17,7 @@ KEPT_SECONDS = 60.0
 _MOST_AT_ONCE = 256
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Place:
+class Place(NamedTuple):
     """Where an event stands in a run: after which stored event, and which piece since then (0: itself)."""
 
     seq: int

@@ -31,6 +31,7 @@ from gateway.types import JSON
 
 _ABOUT_THE_ANSWER = frozenset({"model", "stream", "stream_options"})
 _CHUNK = "chat.completion.chunk"
+_HOLE = "text"
 
 
 async def create_chat(request: Request) -> Answer:
@@ -137,6 +138,8 @@ class _Telling:
         self._has_spoken = self._is_whole = False
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._passing = Passing() if asked.shape.piece is None else None
+        begin, _, end = _encode(self._make_chunk({"content": _HOLE}, None)).rpartition(encode(_HOLE))
+        self._around = (begin, end)  # of a text: all else is the same in each chunk
 
     def tell_pieces(self, pieces: Sequence[JSON | bytes]) -> bytes:
         """Return the chunks of pieces of output; b"" while a character is not complete."""
@@ -163,11 +166,11 @@ class _Telling:
         return self._tell_text(text) if text else b""
 
     def _tell_text(self, text: str) -> bytes:
-        delta: dict[str, JSON] = {"content": text}
-        if not self._has_spoken:
-            delta = {"role": "assistant", **delta}
-            self._has_spoken = True
-        return _encode(self._make_chunk(delta, None))
+        if self._has_spoken:
+            begin, end = self._around
+            return b"%b%b%b" % (begin, encode(text), end)
+        self._has_spoken = True
+        return _encode(self._make_chunk({"role": "assistant", "content": text}, None))
 
     def _make_chunk(self, delta: JSON, finish: str | None) -> dict[str, JSON]:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
