@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from gateway.store.protocol import Store
 from gateway.task import Attempt, Event, Handle, Run, Snapshot
 
 _ResultT = TypeVar("_ResultT")
+_WRITING_SECONDS = 0.5
 
 
 class Strike:
@@ -29,9 +31,15 @@ class Strike:
         return self._point is not None and (self._point.at, self._point.write) == (at, write)
 
     def reach(self, at: At, write: Write | None = None) -> None:
-        """Strike, if this is the point. No handler runs, nothing is flushed."""
+        """Strike, if this is the point. No handler runs, nothing is flushed.
+
+        A process that is paused in the middle of a write keeps SQLite's lock from everybody, which is another
+        fault than this: so what its writer has in hand is let through before.
+        """
         if self.is_at(at, write):
             self._point = None
+            if self._signal is signal.SIGSTOP:
+                time.sleep(_WRITING_SECONDS)
             os.kill(os.getpid(), self._signal)
 
 

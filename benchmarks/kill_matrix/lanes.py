@@ -19,6 +19,7 @@ from benchmarks.kill_matrix.points import POINTS, Point
 from benchmarks.kill_matrix.process import READY, Orders, make_accounting
 from benchmarks.kill_matrix.proxy import wait_until_paused
 from benchmarks.kill_matrix.stores import Place
+from gateway.errors import StoreError
 from gateway.store import make_store
 from gateway.store.protocol import RunFilter, Store
 
@@ -59,6 +60,8 @@ class Lane:
                 cell.found = await look_up(self.store, key, make_accounting(self.kind.currency))
         except TimeoutError:
             cell.trouble = f"not over after {LIMIT_SECONDS:g} s"
+        except StoreError as error:
+            cell.trouble = str(error)
         finally:
             if victim is not None and victim.returncode is None:
                 victim.kill()
