@@ -34,9 +34,9 @@ class Environment:
     packages: tuple[str, ...]
     bare: tuple[str, ...] = ()
 
-    def install(self) -> str:
-        """Make it unless it is there, and return its Python. Raises NotInstalledError."""
-        place = PLACE / self.name
+    def install(self, folder: Path = PLACE) -> str:
+        """Make it below a folder unless it is there, and return its Python. Raises NotInstalledError."""
+        place = folder / self.name
         python = str(place / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
         mark, wanted = place / "installed", repr((self.packages, self.bare))
         if mark.is_file() and mark.read_text() == wanted:
@@ -60,6 +60,9 @@ class Environment:
 HTTPX = Environment("httpx", ("httpx==0.28.1",))
 LITELLM = Environment("litellm", ("litellm==1.106.2",))
 OPENAI = Environment("openai", ("openai==3.51.0",))
+FAL = Environment("fal_client", ("fal-client==1.0.3",))
+INFERENCESH = Environment("inferencesh", ("inferencesh==0.36.0",))
+OGPU = Environment("ogpu", ("ogpu==0.2.3",))
 INFERNET_CLIENT = Environment(
     "infernet_client",
     (

@@ -10,13 +10,12 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks.environments import PLACE, ROOT
 from benchmarks.lost_answer.cells import Row, find_broken
 from benchmarks.lost_answer.ours import KINDS, measure_ours
 from benchmarks.lost_answer.peers import measure_peers
 from benchmarks.lost_answer.place import read_place
 from benchmarks.lost_answer.table import format_page
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> int:
@@ -24,9 +23,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.lost_answer", description=__doc__)
     parser.add_argument("--ours", action="store_true", help="only this gateway; writes no page")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "lost_answer.md", help="the page")
-    parser.add_argument(
-        "--environments", type=Path, default=ROOT / ".venv" / "peers", help="where the peers are installed"
-    )
+    parser.add_argument("--environments", type=Path, default=PLACE, help="where the peers are installed")
     args = parser.parse_args()
     began = time.monotonic()
     rows = asyncio.run(_measure(None if args.ours else args.environments.resolve()))

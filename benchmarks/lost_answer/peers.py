@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
-import venv
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from benchmarks.environments import (
+    FAL,
+    INFERENCESH,
+    LITELLM,
+    OGPU,
+    OPENAI,
+    Environment,
+    NotInstalledError,
+    make_variables,
+)
 from benchmarks.lost_answer.cells import TIMEOUT_SECONDS, Cell, Row
 from benchmarks.lost_answer.chain_server import ChainServer
 from benchmarks.lost_answer.losses import IsSubmission, Loss, LossyProxy, is_post
@@ -31,8 +39,7 @@ class Peer:
 
     Attributes:
         label: "name, call".
-        place: the folder of its environment.
-        requirement: what is installed there.
+        environment: where it is installed.
         setup: how it is configured, in half a sentence.
         drive: the script that makes the call.
         make_server: what takes the jobs.
@@ -42,8 +49,7 @@ class Peer:
     """
 
     label: str
-    place: str
-    requirement: str
+    environment: Environment
     setup: str
     drive: str
     make_server: Callable[[], Server]
@@ -55,11 +61,7 @@ class Peer:
     def client(self) -> str:
         """The name with the version."""
         name, _, call = self.label.partition(", ")
-        return f"{name} {self.requirement.rpartition('==')[2]}, {call}"
-
-
-class NotInstalledError(Exception):
-    """A peer's environment could not be made; the text says why."""
+        return f"{name} {self.environment.packages[0].rpartition('==')[2]}, {call}"
 
 
 _is_openai = partial(is_post, r"/v1/(chat/completions|images/generations)")
@@ -76,8 +78,7 @@ def _is_transaction(_method: str, _path: str, body: bytes) -> bool:
 PEERS = (
     Peer(
         "OpenAI SDK, chat",
-        "openai",
-        "openai==3.51.0",
+        OPENAI,
         "default retries",
         "openai_sdk",
         OpenAiServer,
@@ -86,8 +87,7 @@ PEERS = (
     *(
         Peer(
             f"LiteLLM Router, {what}",
-            "litellm",
-            "litellm==1.106.2",
+            LITELLM,
             "default retries, one fallback deployment",
             "litellm_router",
             OpenAiServer,
@@ -99,8 +99,7 @@ PEERS = (
     ),
     Peer(
         "fal-client, subscribe",
-        "fal_client",
-        "fal-client==1.0.3",
+        FAL,
         "default retries; of 502s it repeats those that name nginx, which these don't",
         "fal_queue",
         FalServer,
@@ -108,8 +107,7 @@ PEERS = (
     ),
     Peer(
         "inferencesh SDK, run",
-        "inferencesh",
-        "inferencesh==0.36.0",
+        INFERENCESH,
         "defaults; it waits its own 30 s",
         "inferencesh_sdk",
         InferenceshServer,
@@ -117,8 +115,7 @@ PEERS = (
     ),
     Peer(
         "ogpu SDK, publish_task",
-        "ogpu",
-        "ogpu==0.2.3",
+        OGPU,
         "default retries; the wait is set from outside",
         "ogpu_sdk",
         ChainServer,
@@ -129,53 +126,29 @@ PEERS = (
 
 async def measure_peers(folder: Path) -> list[Row]:
     """Install what is missing below `folder`, then make one call per peer and loss; several at a time."""
-    reasons: dict[str, str] = {}
-    for peer in PEERS:
+    pythons: dict[Environment, str] = {}
+    reasons: dict[Environment, str] = {}
+    for environment in dict.fromkeys(peer.environment for peer in PEERS):
         try:
-            await install(peer, folder / peer.place)
+            pythons[environment] = await asyncio.to_thread(environment.install, folder)
         except NotInstalledError as error:
-            reasons[peer.place] = str(error)
+            reasons[environment] = str(error)
     slots = asyncio.Semaphore(_AT_ONCE)
 
     async def measure(peer: Peer, loss: Loss) -> Cell:
         async with slots:
-            return await measure_cell(peer, loss, folder / peer.place)
+            return await measure_cell(peer, loss, pythons[peer.environment])
 
     async def measure_row(peer: Peer) -> Row:
-        if peer.place in reasons:
-            return Row(peer.client, peer.setup, {}, f"not measured: {reasons[peer.place]}")
+        if peer.environment in reasons:
+            return Row(peer.client, peer.setup, {}, f"not measured: {reasons[peer.environment]}")
         found = await asyncio.gather(*(measure(peer, loss) for loss in Loss))
         return Row(peer.client, peer.setup, dict(zip(Loss, found, strict=True)))
 
     return list(await asyncio.gather(*(measure_row(peer) for peer in PEERS)))
 
 
-async def install(peer: Peer, place: Path) -> None:
-    """Make a peer's environment, unless it is there at the right version. Raises NotInstalledError."""
-    mark = place / "installed"
-    if mark.is_file() and mark.read_text() == peer.requirement:
-        return
-    print(f"installing {peer.requirement} in {place}", flush=True)
-    await asyncio.to_thread(venv.create, place, clear=True, with_pip=True, symlinks=os.name != "nt")
-    process = await asyncio.create_subprocess_exec(
-        *(get_python(place), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
-        peer.requirement,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    _, errors = await process.communicate()
-    if process.returncode:
-        lines = errors.decode(errors="replace").strip().splitlines() or ["pip failed"]
-        raise NotInstalledError(f"{peer.requirement} can't be installed ({lines[-1]})")
-    mark.write_text(peer.requirement)
-
-
-def get_python(place: Path) -> str:
-    """Return the Python of an environment."""
-    return str(place / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
-
-
-async def measure_cell(peer: Peer, loss: Loss, place: Path) -> Cell:
+async def measure_cell(peer: Peer, loss: Loss, python: str) -> Cell:
     """Let a peer make one call to servers that lose every answer to a submission."""
     async with AsyncExitStack() as stack:
         servers = [await stack.enter_async_context(peer.make_server()) for _ in range(peer.servers)]
@@ -184,7 +157,7 @@ async def measure_cell(peer: Peer, loss: Loss, place: Path) -> Cell:
             for server in servers
         ]
         began = time.monotonic()
-        told = await _drive(peer, place, urls)
+        told = await _drive(peer, python, urls)
         seconds = time.monotonic() - began
         accepted = sum(server.accepted for server in servers)
         if told is None:
@@ -194,19 +167,13 @@ async def measure_cell(peer: Peer, loss: Loss, place: Path) -> Cell:
         return Cell(accepted, told, seconds)
 
 
-async def _drive(peer: Peer, place: Path, urls: list[str]) -> str | None:
+async def _drive(peer: Peer, python: str, urls: list[str]) -> str | None:
     """Run a peer's script and return its last line; None if it had to be stopped."""
-    environment = {
-        **os.environ,
-        "NO_PROXY": "127.0.0.1",
-        "PYTHONPATH": "",
-        "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # or it fetches one from the internet first
-    }
     process = await asyncio.create_subprocess_exec(
-        *(get_python(place), str(_DRIVES / f"{peer.drive}.py"), str(TIMEOUT_SECONDS), *urls, *peer.words),
+        *(python, str(_DRIVES / f"{peer.drive}.py"), str(TIMEOUT_SECONDS), *urls, *peer.words),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env=environment,
+        env=make_variables(python),
     )
     try:
         output, errors = await asyncio.wait_for(process.communicate(), LIMIT_SECONDS)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.lost_answer.peers import PEERS, get_python, install
+from benchmarks.environments import OGPU, PLACE
 from benchmarks.lost_answer.place import Place, read_place
 from benchmarks.ogpu.drive import ROOT, Client
 from benchmarks.ogpu.floors import find_misses
@@ -21,7 +21,7 @@ from gateway.devnet.chain.anvil import Anvil
 from gateway.devnet.chain.chain import make_chain
 
 COMMAND = "python -m benchmarks.ogpu"
-_SDK = next(peer for peer in PEERS if peer.place == "ogpu")
+_SDK = OGPU.packages[0]
 
 
 def main() -> int:
@@ -30,9 +30,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=4, help="publications per client and delay")
     parser.add_argument("--waiting", type=int, default=1000, help="tasks that wait")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "ogpu_benchmark.md", help="the page")
-    parser.add_argument(
-        "--environments", type=Path, default=ROOT / ".venv" / "peers", help="where the SDK is installed"
-    )
+    parser.add_argument("--environments", type=Path, default=PLACE, help="where the SDK is installed")
     args = parser.parse_args()
     began = time.monotonic()
     found = asyncio.run(_measure(args.environments.resolve(), args.rounds, args.waiting))
@@ -49,11 +47,10 @@ def main() -> int:
 
 
 async def _measure(environments: Path, rounds: int, tasks: int) -> tuple[list[Row], list[Row], Waiting]:
-    place = environments / _SDK.place
-    await install(_SDK, place)
+    python = await asyncio.to_thread(OGPU.install, environments)
     ours = Client(f"this gateway {version('inference-gateway')}", "ours")
-    name = _SDK.requirement.replace("==", " SDK ")
-    sdk = Client(f"{name}, one after another", "sdk", get_python(place))
+    name = _SDK.replace("==", " SDK ")
+    sdk = Client(f"{name}, one after another", "sdk", python)
     threads = replace(sdk, name=f"{name}, {TASKS} threads", threads=TASKS)
     waiting = await measure_waiting(ours, tasks)
     plain = await measure_rounds(ours, [sdk, threads], delay=0.0, rounds=rounds)
@@ -65,7 +62,7 @@ def _read_place(command: str) -> Place:
     day, machine, versions, *_ = read_place(datetime.now(UTC).date()).lines
     evm = "anvil" if isinstance(make_chain(chain_id=1), Anvil) else "pyrevm"
     words = versions.partition(", httpx2")[0]
-    return Place(command, (day, machine, f"{words}, web3 {version('web3')}, {_SDK.requirement}; EVM: {evm}"))
+    return Place(command, (day, machine, f"{words}, web3 {version('web3')}, {_SDK}; EVM: {evm}"))
 
 
 if __name__ == "__main__":
