@@ -79,6 +79,13 @@ def encode_files(value: JSON) -> JSON:
 
     Raises InvalidInput for what is neither JSON nor a File.
     """
+    try:
+        return _encode(value)
+    except RecursionError:
+        raise InvalidInput("the input is not JSON that could be stored: it is nested too deep") from None
+
+
+def _encode(value: JSON) -> JSON:
     if isinstance(value, File):
         data = None if value.data is None else base64.b64encode(value.data).decode()
         path = None if value.path is None else str(Path(value.path).absolute())
@@ -86,9 +93,9 @@ def encode_files(value: JSON) -> JSON:
         fields |= {"filename": value.filename, "content_type": value.content_type}
         return {_MARK: {name: field for name, field in fields.items() if field is not None}}
     if isinstance(value, dict):
-        return {_check_text(name): encode_files(item) for name, item in value.items()}
+        return {_check_text(name): _encode(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [encode_files(item) for item in value]
+        return [_encode(item) for item in value]
     if isinstance(value, str):
         return _check_text(value)
     if value is None or isinstance(value, bool | int | float):

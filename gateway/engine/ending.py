@@ -45,10 +45,13 @@ class Ending:
             attempt = get_attempt(live)
             status = get_attempt_end(snapshot)
             cost = settle(attempt.cost, snapshot)
-            if snapshot.status is Status.COMPLETED:
-                await self._complete(live, snapshot, cost)
-            else:
-                await self._fail(live, status, snapshot, cost)
+            try:
+                if snapshot.status is Status.COMPLETED:
+                    await self._complete(live, snapshot, cost)
+                else:
+                    await self._fail(live, status, snapshot, cost)
+            except InvalidInput as error:
+                await self._end_without_answer(live, status, snapshot, cost, error)
             self.planner.learnt.add_attempt(get_attempt(live), live.run.task.model)
 
     async def end_overdue(self, live: Live, adapter: Adapter[Any]) -> None:
@@ -121,6 +124,23 @@ class Ending:
             snapshot=snapshot.replace(output=None) if target.output is None else snapshot,  # not twice
             ends=self.journal.make_end(status, output, failure),
             cost=cost,
+        )
+
+    async def _end_without_answer(
+        self, live: Live, status: AttemptStatus, snapshot: Snapshot, cost: Cost, error: InvalidInput
+    ) -> None:
+        """Write the end of a job down whose last words no store can keep: nested too deep, for one."""
+        attempt, told = get_attempt(live), snapshot.failure
+        message = f"job {_get_job_id(attempt)} at {attempt.backend} ended, but what it said can't be stored"
+        failure = _make_failure(FailureKind.OUTPUT_ERROR, f"{message}: {error}", attempt)
+        await self.journal.move_attempt(
+            live,
+            status,
+            run_status=Status.FAILED,
+            snapshot=Snapshot(status=snapshot.status, failure=told and failure),
+            ends=self.journal.make_end(Status.FAILED, failure=failure),
+            failure=told and failure,
+            cost=cost.replace(evidence=None),
         )
 
     async def _fail(self, live: Live, status: AttemptStatus, snapshot: Snapshot, cost: Cost) -> None:

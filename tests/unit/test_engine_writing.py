@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from engine_setup import make_task, open_gateway
 
-from gateway import Run, Status, Task
+from gateway import Failure, FailureKind, Run, RunFailed, Status, Task
 from gateway.errors import StoreError
 from gateway.lifecycle import AttemptStatus
+from gateway.store import make_store
 from gateway.store.memory import MemoryStore
-from gateway.task import Envelope
+from gateway.task import Envelope, Handle, Snapshot
 from gateway.testing import FakeAdapter, FakeClock
 from gateway.types import AttemptId
 
@@ -125,6 +127,31 @@ async def test_a_landing_that_could_not_be_written_is_written_when_the_store_is_
         seqs = [event.seq for event in await store.list_events(run.id)]
         assert seqs == list(range(1, len(seqs) + 1))
     assert (store.refused, len(a.accepted)) == (times, 1)
+
+
+@pytest.mark.parametrize("status", [Status.COMPLETED, Status.FAILED])
+async def test_a_job_whose_last_words_no_store_can_keep_ends_all_the_same(
+    status: Status, tmp_path: Path
+) -> None:
+    deep: Any = "the end"
+    for _ in range(400):
+        deep = [deep]
+    failure = Failure(kind=FailureKind.JOB, message="it broke", detail=deep)
+    last = Snapshot(status=status, output=deep, failure=failure if status is Status.FAILED else None)
+
+    class DeepAdapter(FakeAdapter):
+        async def poll(self, handles: Sequence[Handle]) -> Mapping[Handle, Snapshot]:
+            return dict.fromkeys(handles, last)
+
+    clock = FakeClock(settle_seconds=0.002)
+    store = make_store(f"sqlite:///{tmp_path / 'runs.db'}")
+    async with open_gateway(DeepAdapter("a", clock=clock), clock=clock, store=store) as gateway:
+        with pytest.raises(RunFailed, match="what it said can't be stored") as failed:
+            await gateway.run(make_task())
+        stored = await gateway.get(failed.value.run.id)
+    assert stored == failed.value.run
+    assert stored.failure is not None
+    assert (stored.status, stored.failure.kind) == (Status.FAILED, FailureKind.OUTPUT_ERROR)
 
 
 async def _list_messages(gateway: Any, run_id: str) -> list[str]:

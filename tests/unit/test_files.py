@@ -220,3 +220,11 @@ def test_an_input_that_is_no_json_is_refused(value: object) -> None:
 
 def test_tuples_are_lists() -> None:
     assert encode_files({"a": (1, File(data=b"x"))}) == {"a": [1, {"$file": {"data": "eA=="}}]}
+
+
+def test_an_input_that_is_nested_beyond_all_measure_is_refused() -> None:
+    deep: JSON = "the end"
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(InvalidInput, match="nested too deep"):
+        encode_files(deep)
