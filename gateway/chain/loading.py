@@ -20,6 +20,8 @@ async def load() -> None:
 
 @cache
 def _start() -> Thread:
+    import concurrent.futures.thread  # noqa: F401  web3 needs it, and at a process's end it can't be imported
+
     loading = Thread(target=_import, name="import of web3")
     loading.start()
     return loading
