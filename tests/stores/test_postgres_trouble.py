@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
@@ -162,6 +164,32 @@ async def test_a_server_that_is_away_is_said_and_comes_back(own_server: LocalPos
         await asyncio.to_thread(own_server.start)
         assert await store.get(run.id) == run
         await store.save(make_end(run), fence=fence)
+
+
+async def test_a_server_that_hangs_is_not_waited_for(
+    own_server: LocalPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it was asked is asked again, on another connection."""
+
+    async def get_pid(db: address.Connection) -> int:
+        (pid,) = await (await db.execute("SELECT pg_backend_pid()")).fetchone() or (0,)
+        return int(pid)
+
+    async with open_store(own_server.make_url("s")) as store:
+        fence = await store.create(run := make_run(), owner="me")
+        hanging = [await store._lane.act(get_pid), await store._readers.read(get_pid)]
+        monkeypatch.setattr(address, "_ANSWER_SECONDS", 0.5)
+        for pid in hanging:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            async with asyncio.timeout(60):
+                assert await store.get(run.id) == run
+                await store.save(make_end(run), fence=fence, spends=[Spend("a", 5)])
+        finally:
+            for pid in hanging:
+                os.kill(pid, signal.SIGCONT)
+        assert await store.get(run.id) == make_end(run)
+        assert await store.ledger.fetch_spent() == {"a": 5}
 
 
 @pytest.mark.usefixtures("impatient")

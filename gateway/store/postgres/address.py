@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, TypeAlias, TypeVar
 
 import psycopg
@@ -16,6 +19,7 @@ T = TypeVar("T")
 Connection: TypeAlias = psycopg.AsyncConnection[tuple[Any, ...]]
 
 _PATIENCE_SECONDS = 10.0  # a restart or a fail-over is shorter, as a rule
+_ANSWER_SECONDS = 30.0  # no statement of ours takes that long
 _PAUSE_SECONDS = (0.05, 1.0)  # between two tries to connect: at first, at most
 _DEFAULTS = {
     "application_name": "gateway",
@@ -41,6 +45,7 @@ _PASSING = {
 _SET_UP = """
 SELECT set_config('idle_in_transaction_session_timeout', '10s', false),
     set_config('lock_timeout', '5s', false),
+    set_config('statement_timeout', '30s', false),
     set_config('bytea_output', 'hex', false),
     CASE WHEN current_setting('synchronous_commit') = 'off'
         THEN set_config('synchronous_commit', 'on', false) END
@@ -109,6 +114,22 @@ class Address:
             )
         kind = "" if isinstance(error, psycopg.Error) else f"{type(error).__name__}: "
         return StoreError(f"the store {self} refused: {kind}{told}")
+
+
+@contextmanager
+def cut_off(connection: Connection) -> Iterator[None]:
+    """Cut the connection if its server hangs meanwhile: who waits for it gets psycopg's OperationalError."""
+    cutting = asyncio.get_running_loop().call_later(_ANSWER_SECONDS, _shut_down, connection)
+    try:
+        yield
+    finally:
+        cutting.cancel()
+
+
+def _shut_down(connection: Connection) -> None:
+    if not connection.closed:
+        with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as wire:
+            wire.shutdown(socket.SHUT_RDWR)
 
 
 def is_passing(error: psycopg.Error) -> bool:

@@ -19,7 +19,7 @@ import psycopg
 from gateway.errors import StoreError
 from gateway.store.changes import Change
 from gateway.store.intake import Act, Entry, Intake, Pile, inherit
-from gateway.store.postgres.address import Address, Connection, is_passing
+from gateway.store.postgres.address import Address, Connection, cut_off, is_passing
 from gateway.store.postgres.batch import Batch, Job
 
 _log = logging.getLogger("gateway")
@@ -119,9 +119,10 @@ class Lane:
             batch, asked = Batch(jobs), False
             try:
                 connection = self._connection = self._connection or await self._address.connect()
-                await batch.decide(connection, self.writer, self._number)
-                asked = True
-                await batch.commit(connection, self._channel)
+                with cut_off(connection):
+                    await batch.decide(connection, self.writer, self._number)
+                    asked = True
+                    await batch.commit(connection, self._channel)
                 return batch.results  # noqa: TRY300  what follows is about errors
             except psycopg.Error as error:
                 await self._disconnect()
@@ -145,7 +146,8 @@ class Lane:
         while True:
             try:
                 connection = self._connection = self._connection or await self._address.connect()
-                row = await (await connection.execute(query, (self.writer,))).fetchone()
+                with cut_off(connection):
+                    row = await (await connection.execute(query, (self.writer,))).fetchone()
             except psycopg.Error as error:
                 await self._disconnect()
                 _log.log(level, "%s; a commit's answer is lost, asking on", self._address.explain(error))

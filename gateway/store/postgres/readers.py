@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from gateway.errors import StoreError
-from gateway.store.postgres.address import Address, Connection
+from gateway.store.postgres.address import Address, Connection, cut_off
 
 T = TypeVar("T")
 _MOST_CONNECTIONS = 3
@@ -36,7 +36,8 @@ class Readers:
                 raise StoreError(f"the store {self._address} is not open")
             connection = self._idle.pop() if self._idle else await self._address.connect()
             try:
-                found = await work(connection)
+                with cut_off(connection):
+                    found = await work(connection)
             except BaseException:
                 await connection.close()
                 raise

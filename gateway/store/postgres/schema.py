@@ -100,6 +100,8 @@ ALTER TABLE pruned_costs ADD PRIMARY KEY (day, backend, model, api_key);
 async def migrate(connection: Connection, address: Address) -> None:
     """Make or change the tables, one process at a time. Raises StoreTooNew, and psycopg's errors."""
     async with connection.transaction():
+        for limit in ("lock_timeout", "statement_timeout"):  # a large store takes its time
+            await connection.execute(f"SET LOCAL {limit} = 0".encode())
         await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         found = await connection.execute("SELECT to_regclass('gateway_schema') IS NOT NULL")
         (is_there,) = await found.fetchone() or (False,)
