@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import asdict, is_dataclass
 from enum import Enum
 from typing import Any
@@ -11,13 +12,16 @@ from typing import Any
 from gateway.cli.arguments import make_count
 from gateway.cli.exits import DONE, UsageError
 from gateway.cli.parser import add_global_options
+from gateway.cli.stored import open_store
 from gateway.cli.words import format_json
 from gateway.clock import SystemClock
 from gateway.config import load
 from gateway.registry import make_adapters
+from gateway.store.shelf import ShelfNotebook
 from gateway.types import JSON, Money
 
 _ADAPTER = "ogpu"
+_READS = ("balances", "source", "task", "responses", "watch")  # these sign nothing
 _SPEC = {
     "name": "for people",
     "description": "for people",
@@ -80,8 +84,12 @@ def add_arguments(_name: str, parser: argparse.ArgumentParser) -> None:
 
 async def call(args: argparse.Namespace) -> int:
     """Do it, and print what came of it as JSON."""
-    client = _make_client(args.config, args.backend)
-    async with client:
+    adapter = _make_adapter(args.config, args.backend)
+    async with AsyncExitStack() as stack:
+        if args.word not in _READS:  # its nonces are those of the workers too
+            store = await stack.enter_async_context(open_store(args.config))
+            adapter.lend(ShelfNotebook(store.shelf))
+        client = await stack.enter_async_context(adapter.make_client())
         if args.word == "watch":
             async for event in client.watch(since=args.since):
                 print(format_json(_tell(event)), flush=True)
@@ -118,8 +126,8 @@ def _make_spec(args: argparse.Namespace) -> dict[str, str]:
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
-def _make_client(config: str | None, name: str | None) -> Any:
-    """Make the client of the one OGPU backend, or of the named one. Raises UsageError."""
+def _make_adapter(config: str | None, name: str | None) -> Any:
+    """Make the adapter of the one OGPU backend, or of the named one. Raises UsageError."""
     backends = load(config).backends
     known = [each for each, settings in backends.items() if settings.adapter == _ADAPTER]
     if name is None and len(known) != 1:
@@ -128,8 +136,7 @@ def _make_client(config: str | None, name: str | None) -> Any:
     chosen = known[0] if name is None else name
     if chosen not in known:
         raise UsageError(f"{chosen!r} is no backend of the adapter {_ADAPTER}; known: {', '.join(known)}")
-    adapter: Any = make_adapters({chosen: backends[chosen]}, SystemClock())[chosen]
-    return adapter.make_client()
+    return make_adapters({chosen: backends[chosen]}, SystemClock())[chosen]
 
 
 def _parse_amount(text: str) -> Money:

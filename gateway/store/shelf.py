@@ -54,9 +54,12 @@ class Shelf(Protocol):
 
 
 class ShelfNotebook:
-    """The notes of one kind, as adapters know them; see gateway.adapter.Notebook."""
+    """The notes of one kind, as adapters know them; see gateway.adapter.Notebook.
 
-    def __init__(self, shelf: Shelf, kind: str) -> None:
+    By default those that all adapters of all processes share.
+    """
+
+    def __init__(self, shelf: Shelf, kind: str = "adapters") -> None:
         self._shelf, self._kind = shelf, kind
 
     async def change(self, name: str, work: Callable[[bytes | None], tuple[bytes, T]]) -> T:
