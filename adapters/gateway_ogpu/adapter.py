@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from gateway_ogpu.client import OgpuClient
 
 _POLL_MANY = 1000
+_LOADING_SECONDS = 3.0  # then the first task waits for the import
 _FEATURES = frozenset({Feature.EVENTS, Feature.QUOTE, Feature.CANCEL, Feature.ACCEPT, Feature.RECALL})
 
 
@@ -87,8 +88,14 @@ class OgpuAdapter(Adapter[OgpuConfig]):
         """Ask the chain whether it is the right one, and whether the contracts are there."""
         connection = self.connection
         try:
-            async with connection.named():
+            async with asyncio.timeout(_LOADING_SECONDS):
                 await load()
+        except TimeoutError:  # on a machine that is busy; it says nothing about the chain
+            return Capabilities(
+                healthy=True, features=_FEATURES, poll_many=_POLL_MANY, reason="web3 is still being imported"
+            )
+        try:
+            async with connection.named():
                 account = (await connection.unlock()).address
                 addresses = connection.contracts.model_dump().items()
                 _, codes = await asyncio.gather(  # in one request
@@ -117,6 +124,7 @@ class OgpuAdapter(Adapter[OgpuConfig]):
         content errors of the upload, or Unavailable.
         """
         words = _parse_target(target, backend=self.name)
+        await load()
         async with self.connection.named():
             return await self._publishing.prepare(task, words, attempt_id)
 

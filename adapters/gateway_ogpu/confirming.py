@@ -80,10 +80,14 @@ class Acts:
     async def recover(self, envelope: Envelope) -> Recovery:
         """Look a confirmation up; one that is done by whomever has landed."""
         handle = _parse_handle(envelope)
-        if envelope.payload["transaction"] is None or await self._is_confirmed(envelope.payload["response"]):
+        if envelope.payload["transaction"] is None:
             return Landed(handle)
         prepared = parse_prepared(envelope.payload)
         look = await self._connection.transactions.look_up(prepared)
+        if look.receipt is not None and not look.receipt.succeeded:
+            self._following.note_vain(handle, look.receipt)  # whoever sent it: its gas is this task's
+        if await self._is_confirmed(envelope.payload["response"]):
+            return Landed(handle)
         await self._sending.help_on(prepared, look)  # nobody else sees to what waits behind a gap
         if look.receipt is not None:
             return Landed(handle) if look.receipt.succeeded else NotLanded(final=True)

@@ -50,7 +50,7 @@ class Job:
         birth: the events of its publication: as long as there are no others, the task is new.
         logs: the events at which `seen` was looked at.
         closing: the receipts of transactions that ended it.
-        vain: the receipts of transactions of this process that were to end it, and came too late.
+        vain: the receipts of transactions of ours that were to end it, and came too late.
     """
 
     handle: Handle
@@ -109,6 +109,7 @@ class Following:
         job = self._open(handle)
         if receipt not in job.vain:
             job.vain += (receipt,)
+            job.ended = None  # its bill was another one
 
     async def find_task(self, handle: Handle) -> str | None:
         """Return the address of a handle's task, None as long as it is in no block."""

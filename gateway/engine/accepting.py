@@ -54,6 +54,19 @@ class Accepting:
                 return
         await self._send(live, adapter, envelope)
 
+    async def settle(self, live: Live, adapter: Adapter[Any], snapshot: Snapshot) -> Snapshot:
+        """Return a final snapshot with what an acceptance has cost that another process sent.
+
+        The adapter finds out what became of it, and looks at the job again. Raises BackendError when that
+        can't be done now.
+        """
+        attempt = get_attempt(live)
+        if live.accepted or attempt.accept is None or attempt.handle is None:
+            return snapshot
+        await adapter.recover(attempt.accept)
+        live.accepted = True
+        return (await adapter.poll([attempt.handle])).get(attempt.handle, snapshot)
+
     def _choose(self, live: Live, snapshot: Snapshot) -> Answer | None:
         if live.choose is not None and live.run.accept_answer is None:
             return live.choose(snapshot.answers)

@@ -86,7 +86,8 @@ class Following:
             live.pieces_out = True
             live.publish(event)
         elif event.snapshot is not None and event.snapshot.status.is_final:
-            await self._ending.end_attempt(live, event.snapshot)
+            last = await self._accepting.settle(live, self._adapter, event.snapshot)
+            await self._ending.end_attempt(live, last)
             return True
         elif event.snapshot is not None:
             await self._journal.note(live, event.snapshot)

@@ -228,6 +228,7 @@ class Watcher:
         if not live.has_landed:
             return
         if snapshot is not None and snapshot.status.is_final:
+            snapshot = await self._accepting.settle(live, self._adapter, snapshot)
             if snapshot.status is Status.COMPLETED and live.ran_until <= age_seconds:
                 self._paces[live.run.task.model].note(age_seconds, live.ran_until)
             await self._ending.end_attempt(live, snapshot)

@@ -10,6 +10,7 @@ from ogpu_setup import make_adapter, make_target, open_gateway, run_to_end, star
 from test_ogpu_scenarios import follow, start
 
 from gateway import Run, Task
+from gateway.adapter import Landed
 from gateway.chain.fees import FeeTooHigh
 from gateway.devnet.ogpu import OgpuDevnet
 from gateway.errors import CostOutcome
@@ -90,6 +91,33 @@ async def test_a_confirmation_that_came_too_late_is_on_the_bill(ogpu: OgpuDevnet
     hashes = {one["transaction"] for one in ended.cost.evidence["closing"]}
     assert hashes == {one.payload["transaction"]["hash"] for one in twice}
     await adapter.aclose()
+
+
+@pytest.mark.parametrize("when", ["before it has ended for it", "after that"])
+async def test_a_late_confirmation_is_on_the_bill_of_a_process_that_looks_it_up(
+    ogpu: OgpuDevnet, when: str
+) -> None:
+    """Its process died: another one has its stored envelope, and the receipt says the rest."""
+    dead, after = make_adapter(ogpu), make_adapter(ogpu)
+    before = await fetch_money(make_adapter(ogpu))
+    handle = await start(dead, make_target(ogpu, source=ogpu.manual, payment="0.1 OGPU"))
+    seen = await follow(dead, handle, {Status.UPLOADING})
+    twice = [await dead.accept(handle, seen) for _ in range(2)]
+    for confirmation in twice:  # the second one reverts in its block
+        await dead.submit(confirmation)
+    await dead.aclose()
+    await after.capabilities()
+    if when == "after that":
+        await follow(after, handle, {Status.COMPLETED})
+    for _ in range(2):  # once is on the bill, however often it is looked up
+        assert isinstance(await after.recover(twice[1]), Landed)
+    ended = await follow(after, handle, {Status.COMPLETED})
+    assert ended.cost is not None
+    assert ended.cost.settled is not None
+    assert ended.cost.settled.amount == before - await fetch_money(make_adapter(ogpu))
+    hashes = [one["transaction"] for one in ended.cost.evidence["closing"]]
+    assert sorted(hashes) == sorted(one.payload["transaction"]["hash"] for one in twice)
+    await after.aclose()
 
 
 async def test_a_cancelled_task_has_cost_its_gas_alone(ogpu: OgpuDevnet) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import Run, Status, Task
-from gateway.adapter import Feature
+from gateway.adapter import Feature, Landed
+from gateway.engine.accepting import Accepting
 from gateway.policy.choice import choose_answer
 from gateway.store.memory import MemoryStore
-from gateway.task import Answer, Envelope, Handle
+from gateway.task import Answer, Envelope, Handle, Snapshot
 from gateway.testing import FakeAdapter, FakeClock, FakeConfig, Fault
-from gateway.types import Money
+from gateway.types import AttemptId, Money
 
 pytestmark = pytest.mark.anyio
 
@@ -137,3 +139,31 @@ async def test_a_callable_chooses() -> None:
         run: Run = await gateway.run(make_task(), accept=choose)
     assert run.status is Status.COMPLETED
     assert len(seen) == 3
+
+
+@pytest.mark.parametrize(
+    ("is_stored", "is_known", "asked"), [(True, False, True), (True, True, False), (False, False, False)]
+)
+async def test_an_acceptance_of_another_process_is_looked_up_before_the_bill_is_made(
+    *, is_stored: bool, is_known: bool, asked: bool
+) -> None:
+    """What it has cost is in the snapshot after that, and this process was never told that it landed."""
+    handle, said = Handle("a", "job"), []
+    envelope = Envelope(attempt_id=AttemptId("act"), backend="a", payload={}, act="accept")
+    attempt = SimpleNamespace(accept=envelope if is_stored else None, handle=handle)
+    live: Any = SimpleNamespace(run=SimpleNamespace(attempt=attempt), accepted=is_known)
+    first, second = (Snapshot(status=Status.COMPLETED, message=word) for word in ("first", "second"))
+
+    class Backend:
+        async def recover(self, found: Envelope) -> Landed:
+            said.append(found)
+            return Landed(handle)
+
+        async def poll(self, handles: list[Handle]) -> dict[Handle, Snapshot]:
+            return dict.fromkeys(handles, second)
+
+    adapter: Any = Backend()
+    accepting = Accepting(adapter, FakeClock())  # it writes nothing down
+    assert await accepting.settle(live, adapter, first) == (second if asked else first)
+    assert await accepting.settle(live, adapter, first) == first  # once
+    assert said == [envelope] * asked
