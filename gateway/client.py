@@ -109,12 +109,12 @@ class AsyncGateway(Reading):
     def from_config(cls, path: str | Path | None = None, *, clock: Clock | None = None) -> Self:
         """Make the gateway that a `gateway.toml` describes. Raises ConfigError."""
         from gateway.config import load
-        from gateway.observe.making import make_traces
+        from gateway.observe.making import make_observer
         from gateway.observe.observer import NOBODY
 
         config = load(path)
         gateway = cls.from_settings(config, clock=clock)
-        gateway.hosting.observe(make_traces(config.observability) or NOBODY)
+        gateway.hosting.observe(make_observer(config.observability) or NOBODY)
         return gateway
 
     @classmethod

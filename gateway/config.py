@@ -194,10 +194,11 @@ class ServerSettings(Strict):
 
 
 class ObservabilitySettings(Strict):
-    """The table [observability]: traces and logs."""
+    """The table [observability]: traces, metrics that are sent, and logs."""
 
     traces: Literal["off", "otlp", "console"] | None = None
     propagate: tuple[str, ...] = ()
+    metrics: Literal["off", "otlp"] = "off"
     logs: Literal["text", "json"] = "text"
 
 

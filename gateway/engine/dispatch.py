@@ -29,7 +29,7 @@ from gateway.errors import (
     Unavailable,
 )
 from gateway.lifecycle import AttemptStatus, Status
-from gateway.observe.observer import calling
+from gateway.observe.observer import NOBODY, calling
 from gateway.policy.budget import Accounting, Spend, Spender, make_holds
 from gateway.policy.health import is_breaking
 from gateway.policy.retry import GoElsewhere, Stop, TryAgain, decide, make_error, make_failure
@@ -202,8 +202,10 @@ class Dispatcher:
     async def _prepare(self, live: Live, attempt: Attempt, adapter: Adapter[Any]) -> Envelope:
         task = live.run.task
         target = self.catalogue.get_target(task, attempt.backend, attempt.target)
+        observer = self.journal.observer
+        runs = () if observer is NOBODY else (live.run.with_attempt(attempt),)
         try:
-            with calling(self.journal.observer, attempt.backend, "prepare", (live.run,)):
+            with calling(observer, attempt.backend, "prepare", runs):
                 async with asyncio.timeout(_PREPARE_SECONDS):
                     words = target.reshape_task(task)
                     return await adapter.prepare(words, attempt.target, attempt_id=attempt.id)

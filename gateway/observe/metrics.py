@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from time import perf_counter
+from typing import Protocol
 
 from gateway.errors import CostOutcome
 from gateway.observe.observer import EndCall, Observer
-from gateway.observe.registry import Registry
 from gateway.observe.stopwatch import Stopwatch
 from gateway.task import Attempt, Run
 
@@ -17,13 +17,51 @@ LONGEST = (*LONG, 300.0, 1800.0, 7200.0)
 NONE = "none"
 
 
+class Counter(Protocol):
+    """What only grows."""
+
+    def add(self, amount: float = 1) -> None:
+        """Count."""
+
+
+class Histogram(Protocol):
+    """How often values were how large."""
+
+    def observe(self, value: float) -> None:
+        """Count a value."""
+
+
+class Counters(Protocol):
+    """Counters by their labels' values."""
+
+    def get(self, *values: str) -> Counter:
+        """Return one of them."""
+
+
+class Histograms(Protocol):
+    """Histograms by their labels' values."""
+
+    def get(self, *values: str) -> Histogram:
+        """Return one of them."""
+
+
+class Instruments(Protocol):
+    """What makes counters and histograms: a Registry, or OpenTelemetry's."""
+
+    def make_counter(self, name: str, told: str, *labels: str) -> Counters:
+        """Make counters."""
+
+    def make_histogram(self, name: str, told: str, bounds: Sequence[float], *labels: str) -> Histograms:
+        """Make histograms with these upper bounds."""
+
+
 class Metrics(Observer):
     """Counts. Attempts and calls are told apart by backend, runs by model, never by an id or a key."""
 
     times_commits = True
 
-    def __init__(self, registry: Registry) -> None:
-        counter, histogram = registry.make_counter, registry.make_histogram
+    def __init__(self, instruments: Instruments) -> None:
+        counter, histogram = instruments.make_counter, instruments.make_histogram
         self._begun = counter("gateway_runs_begun_total", "Runs taken in.", "model")
         self._ended = counter("gateway_runs_ended_total", "Runs that ended.", "status", "model", "backend")
         self._run_seconds = histogram(

@@ -38,6 +38,9 @@ class Observer:
     def note_commit(self, seconds: float) -> None:
         """Hear how long the store took to write a change down."""
 
+    def close(self) -> None:
+        """Hear that nothing more comes; may wait for what is written elsewhere."""
+
 
 NOBODY = Observer()
 _NOTHING = nullcontext()
@@ -87,3 +90,8 @@ class Observers(Observer):
         """Tell all."""
         for observer in self._observers:
             observer.note_commit(seconds)
+
+    def close(self) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.close()

@@ -13,7 +13,6 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from time import time_ns
 
-from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
@@ -33,6 +32,7 @@ from opentelemetry.trace import (
 from gateway.lifecycle import AttemptStatus
 from gateway.observe.context import OUTGOING, Outgoing
 from gateway.observe.observer import EndCall, Observer
+from gateway.observe.resource import make_resource
 from gateway.observe.stopwatch import Stopwatch
 from gateway.task import Attempt, Failure, Run
 
@@ -84,10 +84,7 @@ class Traces(Observer):
             propagate: names of backends that are told of the trace, "*" for all.
         """
         self._ids = _Ids()
-        resource = Resource.create({"service.name": "inference-gateway"})
-        self.provider = TracerProvider(
-            resource=resource.merge(OTELResourceDetector().detect()), id_generator=self._ids
-        )
+        self.provider = TracerProvider(resource=make_resource(), id_generator=self._ids)
         process = SimpleSpanProcessor if at_once else BatchSpanProcessor
         self.provider.add_span_processor(process(exporter))
         self._tracer = self.provider.get_tracer("gateway")
@@ -136,6 +133,10 @@ class Traces(Observer):
             span.end()
 
         return end
+
+    def close(self) -> None:
+        """Send what was not sent yet, and end."""
+        self.provider.shutdown()
 
     def _write_attempt(self, run: Run, attempt: Attempt) -> None:
         attributes: Attributes = {

@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from gateway.observe.context import INCOMING
-from gateway.observe.making import make_traces
+from gateway.observe.making import make_observer
 from gateway.observe.metrics import LONG, Metrics
 from gateway.observe.observer import NOBODY, Observer, Observers
 from gateway.observe.registry import CONTENT_TYPE, Labels, Registry, write_gauge
@@ -52,6 +52,7 @@ class Observing:
     Attributes:
         observer: hears from the engine of each configuration.
         counting: the numbers, where metrics are wanted.
+        otel: what tells OpenTelemetry, where that is wanted.
     """
 
     def __init__(
@@ -59,15 +60,16 @@ class Observing:
         *,
         counting: Counting | None = None,
         overhead_header: bool = False,
-        traces: Observer | None = None,
+        otel: Observer | None = None,
     ) -> None:
-        self.counting, self._traces, self._tells_time = counting, traces, overhead_header
+        """Make it; `otel` is what tells OpenTelemetry, if anybody wants that."""
+        self.counting, self.otel, self._tells_time = counting, otel, overhead_header
         engine = None if counting is None else counting.engine
-        self.observer: Observer = Observers([one for one in (engine, traces) if one is not None])
+        self.observer: Observer = Observers([one for one in (engine, otel) if one is not None])
 
-    def trace(self, traces: Observer | None) -> Observing:
-        """Return the same with other traces, or with none; the numbers go on."""
-        return Observing(counting=self.counting, overhead_header=self._tells_time, traces=traces)
+    def change(self, otel: Observer | None) -> Observing:
+        """Return the same with something else that tells OpenTelemetry, or nothing; the numbers go on."""
+        return Observing(counting=self.counting, overhead_header=self._tells_time, otel=otel)
 
     async def answer(self, scope: AsgiScope, face: str, answering: Awaitable[Answer | None]) -> Answer | None:
         """Answer a request, seen: counted, timed and in its caller's trace."""
@@ -85,7 +87,7 @@ class Observing:
     def _follow(self, scope: AsgiScope) -> Iterator[Stopwatch]:
         watch = Stopwatch()
         of_request = OF_REQUEST.set(watch if self._tells_time else None)
-        incoming = INCOMING.set(find_header(scope, b"traceparent") if self._traces is not None else None)
+        incoming = INCOMING.set(find_header(scope, b"traceparent") if self.otel is not None else None)
         try:
             yield watch
         finally:
@@ -133,16 +135,21 @@ async def _write_gauges(service: Service) -> str:
 
 def make_observing(config: Config) -> Observing | None:
     """Return what a configuration asks for, or None. Raises ConfigError: something is not installed."""
-    traces, settings = make_traces(config.observability), config.server
-    if traces is None and settings.metrics == "off" and not settings.overhead_header:
+    otel, settings = make_observer(config.observability), config.server
+    if otel is None and settings.metrics == "off" and not settings.overhead_header:
         return None
     counting = None if settings.metrics == "off" else Counting()
-    return Observing(counting=counting, overhead_header=settings.overhead_header, traces=traces)
+    return Observing(counting=counting, overhead_header=settings.overhead_header, otel=otel)
 
 
 def get_observer(observing: Observing | None) -> Observer:
     """Return whom the engine tells."""
     return NOBODY if observing is None else observing.observer
+
+
+def get_otel(observing: Observing | None) -> Observer | None:
+    """Return what tells OpenTelemetry."""
+    return None if observing is None else observing.otel
 
 
 async def show_metrics(request: Request) -> Answer:

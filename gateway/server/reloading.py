@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from gateway.client import AsyncGateway
 from gateway.config import Config, make_store_url
 from gateway.errors import ConfigError, GatewayError
-from gateway.observe.making import make_traces
-from gateway.server.observing import Observing, get_observer
+from gateway.observe.making import make_observer
+from gateway.server.observing import Observing, get_observer, get_otel
 
 if TYPE_CHECKING:
+    from gateway.observe.observer import Observer
     from gateway.server.service import Service
 
 _log = logging.getLogger("gateway.server")
@@ -37,21 +38,19 @@ class Reloader:
     async def reload(self) -> bool:
         """Read the configuration and put it in force; says whether it was."""
         async with self._one_at_a_time:
+            gateway: AsyncGateway | None = None
             try:
                 config = await asyncio.to_thread(self._load)
                 self._check(config)
-                observing = self._make_observing(config)
                 gateway = AsyncGateway.from_settings(
                     config, store=self._service.make_store(), clock=self._service.clock
                 )
-            except GatewayError as error:
-                _log.error("the configuration is not taken, the last good one stays: %s", error)
-                return False
-            try:
                 await gateway.__aenter__()
+                observing = self._make_observing(config)
             except GatewayError as error:
                 _log.error("the configuration is not taken, the last good one stays: %s", error)
-                await gateway.aclose()
+                if gateway is not None:
+                    await gateway.aclose()
                 return False
             gateway.hosting.observe(get_observer(observing))
             self._swap(config, gateway, observing)
@@ -74,18 +73,25 @@ class Reloader:
         observing = self._service.observing
         if config.observability == self.config.observability:
             return observing
-        return (observing or Observing()).trace(make_traces(config.observability))
+        return (observing or Observing()).change(make_observer(config.observability))
 
     def _swap(self, config: Config, gateway: AsyncGateway, observing: Observing | None) -> None:
-        service, old = self._service, self._service.gateway
+        service, old, otel = self._service, self._service.gateway, get_otel(self._service.observing)
         service.gateway, service.settings, self.config = gateway, config.server, config
         service.observing = observing
         service.retired.append(old)
         old.hosting.stop_claiming()  # what others left behind is for the new one
         service.begin(self._close_when_idle(old))
+        if otel is not None and otel is not get_otel(observing):
+            service.begin(self._close_when_unused(otel))
 
     async def _close_when_idle(self, old: AsyncGateway) -> None:
         while old.hosting.count_runs():  # noqa: ASYNC110  nobody tells of the last run's end
             await asyncio.sleep(_LOOK_SECONDS)
         self._service.retired.remove(old)
         await old.aclose()
+
+    async def _close_when_unused(self, otel: Observer) -> None:
+        while self._service.retired:  # noqa: ASYNC110  as above
+            await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.to_thread(otel.close)

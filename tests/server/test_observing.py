@@ -132,7 +132,7 @@ async def test_without_a_configuration_nothing_is_told(client: httpx2.AsyncClien
 
 async def test_a_callers_trace_goes_on_in_the_run_and_is_stored_with_it() -> None:
     exporter = InMemorySpanExporter()
-    async with open_client(traces=Traces(exporter, at_once=True)) as (client, service):
+    async with open_client(otel=Traces(exporter, at_once=True)) as (client, service):
         run = (await client.post("/v1/runs?wait=30", json=BODY, headers={"traceparent": CALLER})).json()
         other = (await client.post("/v1/runs?wait=30", json=BODY)).json()
         stored = await service.gateway.get(run["id"])

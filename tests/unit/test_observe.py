@@ -187,8 +187,8 @@ def test_traces_are_written_where_the_configuration_or_the_environment_says(
 def test_nobody_who_wants_no_traces_loads_what_writes_them() -> None:
     code = (
         "import sys; from gateway.config import ObservabilitySettings;"
-        " from gateway.observe.making import make_traces; import gateway.server.app, gateway.engine.engine;"
-        " assert make_traces(ObservabilitySettings()) is None;"
+        " from gateway.observe.making import make_observer; import gateway.server.app, gateway.engine.engine;"
+        " assert make_observer(ObservabilitySettings()) is None;"
         " sys.exit('it is loaded' if any(name.startswith('opentelemetry') for name in sys.modules) else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
