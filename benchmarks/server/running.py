@@ -20,6 +20,7 @@ from benchmarks.environments import make_variables
 from benchmarks.server.contestants import CHAT_PATH, Contestant, make_body
 
 _READY_SECONDS = 120.0
+_PAUSE_SECONDS = 0.01
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 SERVERS_CORE = 0
@@ -120,7 +121,7 @@ def wait_ready(running: Running, model: str, has_ended: Callable[[], bool], outp
             last = f"{error.code}: {error.read()[:300]!r}"
         except OSError as error:
             last = str(error)
-        time.sleep(0.1)
+        time.sleep(_PAUSE_SECONDS)
     told = output.read_text(errors="replace")[-1500:]
     raise RuntimeError(f"{running.url} does not answer ({last}); it said: {told}")
 

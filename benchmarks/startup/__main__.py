@@ -1,4 +1,4 @@
-"""Measure how long it takes to import the library and to start the command line."""
+"""Measure how long it takes to import the library, to start the command line, and to start the server."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -21,6 +22,17 @@ from benchmarks.environments import (
 )
 from benchmarks.lost_answer.table import format_table
 from benchmarks.page import format_misses, format_place, write_part
+from benchmarks.server.contestants import (
+    LITELLM as LITELLM_PROXY,
+)
+from benchmarks.server.contestants import (
+    OURS,
+    PORTKEY_GATEWAY,
+    STARLETTE_HTTPX,
+    Contestant,
+)
+from benchmarks.server.running import run_contestant
+from benchmarks.serving import serve_mock
 
 COMMAND = "python -m benchmarks.startup"
 
@@ -35,6 +47,15 @@ class Start:
     floor_ms: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """How long a start took, and may take."""
+
+    label: str
+    ms: float
+    floor_ms: float | None
+
+
 STARTS = (
     Start("Python alone", ("-c", "pass")),
     Start("`import gateway`", ("-c", "import gateway"), floor_ms=150),
@@ -43,12 +64,21 @@ STARTS = (
     Start("`import openai`", ("-c", "import openai"), OPENAI),
     Start("`import litellm`", ("-c", "import litellm"), LITELLM),
 )
+SERVER_FLOOR_MS = 500.0
+_SERVER_TURNS = 3
+_SERVERS: Mapping[str, Contestant] = {
+    "`gateway serve` to its first answer": OURS,
+    "Starlette 1.10.0 with httpx 0.28.1 to its first answer": STARLETTE_HTTPX,
+    "Portkey gateway 1.15.2 to its first answer": PORTKEY_GATEWAY,
+    "LiteLLM proxy 1.106.2 to its first answer": LITELLM_PROXY,
+}
 
 _ABOUT = """\
 ## Starting
 
 A new process each time, from its start to its end, in turn; medians, with Python's own start in them. The
-floors hold for what comes on top of it.
+floors hold for what comes on top of it. A server is timed until its first chat completion is answered, which
+a mock behind it does at once: this gateway has opened its store by then, and asked the backend what it can.
 """
 
 
@@ -69,7 +99,12 @@ def main() -> int:
             if start.label in pythons:
                 seconds = _time_start([pythons[start.label], *start.words])
                 times[start.label] += [seconds * 1e3] if turn else []
-    found = [(start, median(times[start.label])) for start in STARTS if start.label in times]
+    found = [
+        Found(start.label, median(times[start.label]), start.floor_ms)
+        for start in STARTS
+        if start.label in times
+    ]
+    found += measure_servers()
     text = format_part(found)
     print(text)
     write_part("startup", text)
@@ -84,27 +119,48 @@ def _time_start(call: list[str]) -> float:
     return time.perf_counter() - began
 
 
-def find_misses(found: Sequence[tuple[Start, float]]) -> list[str]:
-    """Return the floors that were missed."""
-    alone = found[0][1]
+def measure_servers() -> list[Found]:
+    """Start each server some times, cold but for the first, which installs it and writes the bytecode."""
+    times: dict[str, list[float]] = defaultdict(list)
+    with serve_mock() as mock:
+        for turn in range(_SERVER_TURNS + 1):
+            for label, server in _SERVERS.items():
+                began = time.perf_counter()
+                try:
+                    with run_contestant(server, mock.url, "echo"):
+                        seconds = time.perf_counter() - began
+                except NotInstalledError as error:
+                    print(error, file=sys.stderr)
+                    continue
+                times[label] += [seconds * 1e3] if turn else []
     return [
-        f"{start.label} takes {ms - alone:.0f} ms instead of {start.floor_ms:g}"
-        for start, ms in found
-        if start.floor_ms is not None and ms - alone > start.floor_ms
+        Found(label, median(times[label]), SERVER_FLOOR_MS if server is OURS else None)
+        for label, server in _SERVERS.items()
+        if label in times
     ]
 
 
-def format_part(found: Sequence[tuple[Start, float]]) -> str:
+def find_misses(found: Sequence[Found]) -> list[str]:
+    """Return the floors that were missed."""
+    alone = found[0].ms
+    return [
+        f"{one.label} takes {one.ms - alone:.0f} ms instead of {one.floor_ms:g}"
+        for one in found
+        if one.floor_ms is not None and one.ms - alone > one.floor_ms
+    ]
+
+
+def format_part(found: Sequence[Found]) -> str:
     """Return the part of the page."""
-    alone = found[0][1]
+    alone = found[0].ms
     lines = [
         [
-            start.label,
-            f"{ms:.0f}",
-            "" if ms is alone else f"{ms - alone:.0f}",
-            "" if start.floor_ms is None else f"{start.floor_ms:g}",
+            one.label,
+            f"{one.ms:.0f}",
+            "" if one is found[0] else f"{one.ms - alone:.0f}",
+            "" if one.floor_ms is None else f"{one.floor_ms:g}",
         ]
-        for start, ms in found
+        for one in found
     ]
     table = format_table(["what", "ms", "beyond Python's", "floor"], lines)
     versions = ["httpx 0.28.1", "openai 3.51.0", "litellm 1.106.2"]
