@@ -160,9 +160,8 @@ class Engine:
             for stored in await self.store.list_events(live.run.id, after=after):
                 after = stored.seq
                 yield stored
-            while not (live.ended.is_set() and queue.empty()):
-                event = await _get_unless_ended(queue, live)
-                if event is None or 0 < event.seq <= after:
+            while (event := await queue.get()) is not None:
+                if 0 < event.seq <= after:
                     continue
                 if event.seq <= after + 1:
                     after = max(after, event.seq)
@@ -234,16 +233,3 @@ async def _wait_for(engine: Engine, run_id: str) -> Run:
     from gateway.engine.waiting import wait_for_end
 
     return await wait_for_end(engine, run_id, None)
-
-
-async def _get_unless_ended(queue: asyncio.Queue[Event], live: Live) -> Event | None:
-    if not queue.empty():
-        return queue.get_nowait()
-    getting = asyncio.ensure_future(queue.get())
-    ended = asyncio.ensure_future(live.ended.wait())
-    try:
-        await asyncio.wait({getting, ended}, return_when=asyncio.FIRST_COMPLETED)
-        return getting.result() if getting.done() else None
-    finally:
-        getting.cancel()
-        ended.cancel()

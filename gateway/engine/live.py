@@ -68,7 +68,7 @@ class Live:
     accepted: bool = False
     cancel: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-    listeners: list[asyncio.Queue[Event]] = field(default_factory=list)
+    listeners: list[asyncio.Queue[Event | None]] = field(default_factory=list)
     on_end: Callable[[Live], None] | None = None
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
     watch: Stopwatch = field(default_factory=Stopwatch)
@@ -83,24 +83,27 @@ class Live:
         """Say whether it still waits for ill backends in any case."""
         return self.patient_until is not None and now < self.patient_until
 
-    def listen(self) -> asyncio.Queue[Event]:
-        """Return a queue that gets every event from now on; hand it to `unlisten` in the end."""
-        queue: asyncio.Queue[Event] = asyncio.Queue(_MOST_UNREAD_EVENTS)
+    def listen(self) -> asyncio.Queue[Event | None]:
+        """Return a queue that gets every event from now on, then None; hand it to `unlisten` in the end."""
+        queue: asyncio.Queue[Event | None] = asyncio.Queue(_MOST_UNREAD_EVENTS)
+        if self.ended.is_set():
+            queue.put_nowait(None)
         self.listeners.append(queue)
         return queue
 
-    def unlisten(self, queue: asyncio.Queue[Event]) -> None:
+    def unlisten(self, queue: asyncio.Queue[Event | None]) -> None:
         """Stop sending events there."""
         self.listeners.remove(queue)
 
     def publish(self, *events: Event) -> None:
         """Tell those who listen. One who does not read loses the oldest pieces, never the order."""
+        is_over = (self.run.status.is_final or self.dropped) and not self.ended.is_set()
         for queue in self.listeners:
-            for event in events:
+            for event in (*events, None) if is_over else events:
                 if queue.full():
                     queue.get_nowait()
                 queue.put_nowait(event)
-        if (self.run.status.is_final or self.dropped) and not self.ended.is_set():
+        if is_over:
             self.ended.set()
             if self.on_end is not None:
                 self.on_end(self)

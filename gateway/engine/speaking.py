@@ -45,19 +45,12 @@ class Speaking:
         for task in self._listening.values():
             task.cancel()
 
-    async def _pass_on(self, child: str, source: Live, queue: asyncio.Queue[Event]) -> None:
-        ended = asyncio.ensure_future(source.ended.wait())
+    async def _pass_on(self, child: str, source: Live, queue: asyncio.Queue[Event | None]) -> None:
         try:
-            while self.first in (None, child):
-                getting = asyncio.ensure_future(queue.get())
-                await asyncio.wait({getting, ended}, return_when=asyncio.FIRST_COMPLETED)
-                if not getting.done():
-                    getting.cancel()
-                    return
-                if getting.result().kind == "piece" and self.first in (None, child):
-                    await self._take(child, getting.result())
+            while self.first in (None, child) and (event := await queue.get()) is not None:
+                if event.kind == "piece" and self.first in (None, child):
+                    await self._take(child, event)
         finally:
-            ended.cancel()
             source.unlisten(queue)
 
     async def _take(self, child: str, piece: Event) -> None:
