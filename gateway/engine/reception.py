@@ -13,7 +13,7 @@ from gateway.engine.journal import Journal
 from gateway.engine.leading import choose_children
 from gateway.engine.live import Live
 from gateway.engine.planner import Planner
-from gateway.errors import IdempotencyConflict, RunExists, RunNotFound
+from gateway.errors import IdempotencyConflict, InvalidInput, RunExists, RunNotFound
 from gateway.files import encode_files
 from gateway.lifecycle import Status
 from gateway.limits import Limits
@@ -50,7 +50,7 @@ class Reception:
 
     async def plan(self, task: Task, backend: str | Sequence[str], api_key: str | None = None) -> Plan:
         """Return the plan for a task, with every quote."""
-        task = task.replace(input=encode_files(task.input))
+        task = _read_task(task)
         selector, limits = Selector.parse(backend), self.lay_limits(task)
         spender = self._make_spender(_make_run(task, backend, limits, self._clock.now(), None, api_key))
         return await self._planner.plan(task, selector, limits, quotes=True, spender=spender)
@@ -70,7 +70,9 @@ class Reception:
             TaskError, NoBackend: nothing could run it, or no budget lets it; nothing was stored.
             StoreError: it could not be written down; nothing was submitted.
         """
-        task = task.replace(input=encode_files(task.input))
+        if key is not None and not key.strip():
+            raise InvalidInput("an idempotency key has to say something: this one is empty")
+        task = _read_task(task)
         selector, limits = Selector.parse(backend), self.lay_limits(task)
         watch = Stopwatch()
         run = _make_run(task, backend, limits, self._clock.now(), key, api_key)
@@ -142,6 +144,13 @@ class Reception:
             check_names(limits, self._catalogue.backends)
             self._laid[task.model] = (task.limits, limits)
         return limits
+
+
+def _read_task(task: Task) -> Task:
+    """Return a task as it is stored. Raises InvalidInput."""
+    if not isinstance(task, Task):
+        raise InvalidInput(f"a task is a gateway.Task, this is of type {type(task).__name__}")
+    return task.replace(input=encode_files(task.input))
 
 
 def _make_run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from gateway.clock import Clock
 from gateway.engine.engine import Engine
 from gateway.engine.live import Live
 from gateway.engine.waits import sleep_or_hear
-from gateway.errors import WaitTimeout
+from gateway.errors import InvalidInput, WaitTimeout
 from gateway.store.news import News, get_news
 from gateway.task import Event, Run
 
@@ -20,7 +21,9 @@ _LOOK_ALL_THE_SAME_SECONDS = 5.0  # where the store tells what happens: news may
 
 
 async def wait_for_end(engine: Engine, run_id: str, timeout: float | None) -> Run:
-    """Return a run once it has ended. Raises RunNotFound, WaitTimeout, Unusable."""
+    """Return a run once it has ended. Raises RunNotFound, WaitTimeout, Unusable, InvalidInput."""
+    if timeout is not None and math.isnan(timeout):
+        raise InvalidInput("timeout is not a number of seconds")
     here = engine.get_live(run_id)
     if here is not None:  # as it nearly always is: nobody need be listened to
         return await wait_for_live(engine, here, timeout)

@@ -87,7 +87,7 @@ async def serve(
     if fd is None:
         listening = bind(host or settings.host, settings.port if port is None else port)
     else:
-        listening = socket.socket(fileno=fd)
+        listening = _take_over(fd)
     try:
         await service.start()
         check_reach(listening, is_open=service.keys.is_open)
@@ -104,6 +104,16 @@ async def serve(
     finally:
         listening.close()
         await service.aclose()
+
+
+def _take_over(fd: int) -> socket.socket:
+    """Return the listening socket of that number. Raises ConfigError."""
+    try:
+        listening = socket.socket(fileno=fd)
+    except OSError as error:
+        message = f"there is no socket at the file descriptor {fd}: {error.strerror}"
+        raise ConfigError(f"{message}; leave --fd to those who hand one over") from error
+    return listening
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from gateway.errors import ConfigError
 from gateway.server import protocol
 from gateway.server.app import App
 from gateway.server.service import Service
-from gateway.server.serving import bind, check_reach, get_url, make_server
+from gateway.server.serving import _take_over, bind, check_reach, get_url, make_server
 
 pytestmark = pytest.mark.anyio
 
@@ -99,3 +100,8 @@ def test_an_address_that_is_taken_is_said_to_be() -> None:
         bind("127.0.0.1", listening.getsockname()[1])
     with pytest.raises(ConfigError, match="can't listen"):
         bind("no.such.host.invalid", 0)
+
+
+def test_what_is_no_socket_is_not_listened_on(tmp_path: Path) -> None:
+    with (tmp_path / "a file").open("w") as file, pytest.raises(ConfigError, match="no socket at the"):
+        _take_over(file.fileno())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from engine_setup import make_task, run_to_end
 
 from gateway import AsyncGateway, CostOutcome, FailureKind, Limits, NoBackend, Run, Status, Task
-from gateway.errors import IdempotencyConflict
+from gateway.errors import IdempotencyConflict, InvalidInput
 from gateway.policy.budget import Accounting, Budget
 from gateway.policy.rates import Rate, Rates
 from gateway.store import make_store
@@ -259,3 +260,20 @@ async def test_a_past_plan_is_played_again_under_another_policy(tmp_path: Path) 
         again = await gateway.replan(run.id, backend="auto:cheapest", limits=Limits(max_cost=USD("1.5 USD")))
     assert [(c.backend, c.removed_by) for c in again.candidates] == [("cheap", None), ("dear", "max_cost")]
     assert "2 USD" in (again.removed[0].reason or "")
+
+
+async def test_what_is_no_task_no_key_and_no_time_is_refused_before_anything_is_stored() -> None:
+    clock = FakeClock()
+    a = FakeAdapter("a", clock=clock)
+    async with make_gateway(a, clock=clock) as gateway:
+        with pytest.raises(InvalidInput, match=r"gateway\.Task, this is of type str"):
+            await gateway.run("hello")  # type: ignore[arg-type]
+        with pytest.raises(InvalidInput, match=r"gateway\.Task, this is of type dict"):
+            await gateway.plan({})  # type: ignore[arg-type]
+        for key in ("", " "):
+            with pytest.raises(InvalidInput, match="this one is empty"):
+                await gateway.run(make_task(), idempotency_key=key)
+        assert await gateway.list_runs() == []
+        run = await gateway.submit(make_task())
+        with pytest.raises(InvalidInput, match="not a number"):
+            await gateway.wait(run.id, timeout=math.nan)

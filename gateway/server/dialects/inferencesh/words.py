@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -67,9 +67,3 @@ def tell(problem: Problem, _: str) -> Response:
 def write_time(at: datetime | None) -> str | None:
     """Write a time as the API does."""
     return None if at is None else at.isoformat().replace("+00:00", "Z")
-
-
-def read_texts(value: object) -> Sequence[str]:
-    """Return the texts of a value that is one, or a list of them."""
-    items = value if isinstance(value, list) else [value]
-    return [item for item in items if isinstance(item, str)]
