@@ -28,7 +28,10 @@ def _read_since(value: object) -> object:
         at = datetime.fromisoformat(value)
         if at.tzinfo is None:
             raise ValueError(f'{value!r} has no time zone; write it as "2026-01-31T12:00:00Z"')
-        return at
+        try:
+            return at.astimezone(UTC)
+        except OverflowError:  # the first hours of the year 1, or the last of the year 9999
+            return _BEGINNING if at.year == 1 else datetime.max.replace(tzinfo=UTC)
     return parse_duration(value)
 
 

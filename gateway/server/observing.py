@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gateway.server.service import Service
 
 OWN_TIME = b"x-gateway-overhead-ms"
+_LONGEST_TRACE = 255  # it is kept with the run; 55 characters today
 
 
 class Counting:
@@ -87,7 +88,8 @@ class Observing:
     def _follow(self, scope: AsgiScope) -> Iterator[Stopwatch]:
         watch = Stopwatch()
         of_request = OF_REQUEST.set(watch if self._tells_time else None)
-        incoming = INCOMING.set(find_header(scope, b"traceparent") if self.otel is not None else None)
+        trace = find_header(scope, b"traceparent") if self.otel is not None else None
+        incoming = INCOMING.set(trace if trace is not None and len(trace) <= _LONGEST_TRACE else None)
         try:
             yield watch
         finally:

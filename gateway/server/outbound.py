@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
@@ -111,7 +112,9 @@ async def pin(url: str, networks: Sequence[Network] = (), look_up: Resolve = res
 
 
 def _parse_address(host: str) -> Address | None:
-    try:
+    """Return the address that a host is written as; also as the system reads it: "127.1", "0x7f000001"."""
+    with suppress(ValueError):
         return ip_address(host)
-    except ValueError:
-        return None
+    with suppress(OSError, ValueError):
+        return IPv4Address(socket.inet_aton(host))
+    return None

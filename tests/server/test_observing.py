@@ -138,6 +138,8 @@ async def test_a_callers_trace_goes_on_in_the_run_and_is_stored_with_it() -> Non
         stored = await service.gateway.get(run["id"])
         assert stored.traceparent == CALLER
         assert (await service.gateway.get(other["id"])).traceparent is None
+        long = (await client.post("/v1/runs", json=BODY, headers={"traceparent": "0" * 60_000})).json()
+        assert (await service.gateway.get(long["id"])).traceparent is None
     whole = [span for span in exporter.get_finished_spans() if span.name == "run echo"]
     spans = {(span.attributes or {})["gateway.run.id"]: span for span in whole}
     caller = re.fullmatch(r"00-(\w{32})-(\w{16})-01", CALLER)

@@ -55,6 +55,7 @@ def test_a_network_is_allowed_by_name() -> None:
             "http://[::ffff:a00:1]/",
         ),
         *("http://example.com:99999/", "http://[bad/"),
+        *("http://2130706433/", "http://0x7f000001/", "http://0177.0.0.1/", "http://127.1/", "http://0/"),
     ],
 )
 def test_a_url_that_leads_nowhere_good_is_refused_unasked(url: str) -> None:
