@@ -6,10 +6,12 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from gateway import AsyncGateway, Task
+from gateway.task import Event, Handle
 from gateway_ogpu import OgpuAdapter, OgpuConfig
 
 
@@ -21,6 +23,15 @@ def die_at(adapter: OgpuAdapter, step: str) -> None:
     """Let the process be killed at that step, which is "<before|after> <act> <what>"."""
     when, operation, wanted = step.split()
     inner = getattr(adapter, operation)
+    if operation == "events":
+
+        async def read(handle: Handle, *, after: int | None = None) -> AsyncIterator[Event]:
+            async for event in inner(handle, after=after):
+                yield event
+                kill()
+
+        setattr(adapter, operation, read)
+        return
 
     async def wrapped(first: Any, *args: Any, **words: Any) -> Any:
         ours = getattr(first, "act", wanted) == wanted

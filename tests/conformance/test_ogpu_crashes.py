@@ -20,7 +20,7 @@ STEPS = [
     "after prepare submit",  # signed; the envelope is not stored
     "before submit submit",  # stored, not sent
     "after submit submit",  # sent; the handle is not stored
-    "after poll submit",  # followed
+    "after events submit",  # followed
     "after accept accept",  # the confirmation is signed, and not stored
     "before submit accept",  # stored, not sent
     "after submit accept",  # confirmed; nobody wrote that down
