@@ -12,7 +12,7 @@ from typing import TypeAlias
 from gateway.errors import InvalidInput
 from gateway.policy.learning import make_outcome
 from gateway.store.ledger import Entry
-from gateway.task import Attempt, Envelope, Event, Run, Task
+from gateway.task import Attempt, Envelope, Event, Run, Snapshot, Task
 from gateway.value import Value
 
 _APART = frozenset({"task", "plan", "attempts", "envelope"})  # what has a column or a row of its own
@@ -62,9 +62,24 @@ def encode_run(run: Run) -> bytes:
     return get_to_json()(state)
 
 
+def _thin_out_snapshot(snapshot: Snapshot) -> dict[str, object]:
+    state = drop_defaults(snapshot)
+    state["status"] = int(snapshot.status)
+    return state
+
+
 def encode_events(events: Iterable[Event]) -> bytes:
     """Return what happened at one time."""
-    return get_to_json()([drop_defaults(event) for event in events])
+    return get_to_json()([_thin_out(event) for event in events])
+
+
+def _thin_out(event: Event) -> dict[str, object]:
+    state = drop_defaults(event)
+    if event.status is not None:
+        state["status"] = int(event.status)
+    if event.snapshot is not None:
+        state["snapshot"] = _thin_out_snapshot(event.snapshot)
+    return state
 
 
 def decode_events(rows: Iterable[tuple[bytes]], after: int) -> list[Event]:
@@ -131,6 +146,8 @@ def _encode_rest(attempt: Attempt) -> bytes:
     state = drop_defaults(attempt)
     state["status"] = attempt.status.value
     state["cost"] = drop_defaults(attempt.cost)
+    if attempt.snapshot is not None:
+        state["snapshot"] = _thin_out_snapshot(attempt.snapshot)
     return get_to_json()(state)
 
 
