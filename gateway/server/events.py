@@ -108,12 +108,34 @@ async def _read_beside(
 async def stream_events(service: Service, run_id: str, after: Place) -> AsyncIterator[bytes]:
     """Yield server-sent events; a comment now and then shows that the connection lives."""
     yield _RETRY
-    async with aclosing(read_batches(service, run_id, after)) as batches:  # type: ignore[type-var]  # generators
-        async for batch in with_pauses(batches, service.stopping, _STILL_HERE_SECONDS):
+    batches = follow(service, run_id, after, _STILL_HERE_SECONDS)
+    async with aclosing(batches):  # type: ignore[type-var]  # generators
+        async for batch in batches:
             if batch is None:
                 yield b": still here\n\n"
             else:
                 yield b"".join(encode_event(*placed) for placed in batch)
+
+
+def follow(
+    service: Service, run_id: str, after: Place, seconds: float
+) -> AsyncIterator[Sequence[Placed] | None]:
+    """Yield what `read_batches` does, and None whenever nothing came for so long.
+
+    Ends when the server shuts down. A tape knows by itself how to wait so, with no task for each batch.
+    """
+    tape = service.tapes.get(run_id)
+    if tape is not None:
+        return tape.follow(after, service.stopping, seconds)
+    return _follow(read_batches(service, run_id, after), service.stopping, seconds)
+
+
+async def _follow(
+    batches: AsyncIterator[Sequence[Placed]], stopping: Stopping, seconds: float
+) -> AsyncIterator[Sequence[Placed] | None]:
+    async with aclosing(batches) as items:  # type: ignore[type-var]  # generators
+        async for batch in with_pauses(items, stopping, seconds):
+            yield batch
 
 
 async def with_pauses(items: AsyncIterator[Any], stopping: Stopping, seconds: float) -> AsyncIterator[Any]:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
+from gateway.server.stopping import Stopping
 from gateway.task import Event
 
 MOST_KEPT = 20_000
@@ -75,17 +76,46 @@ class Tape:
         """Yield the same, what has come meanwhile together: a busy stream costs less so."""
         read = 0  # of all that were ever recorded
         while True:
-            gone = self._count - len(self._kept)
-            begin = max(0, read - gone)
-            batch = list(islice(self._kept, begin, begin + _MOST_AT_ONCE))
-            read = gone + begin + len(batch)
-            if found := [placed for placed in batch if placed[0] > after]:
+            read, found = self._take(read, after)
+            if found:
                 yield found
             if read == self._count:
                 if self.is_over:
                     return
-                self._news = self._news or asyncio.Event()
-                await self._news.wait()
+                await self._wait()
+
+    async def follow(
+        self, after: Place, stopping: Stopping, seconds: float
+    ) -> AsyncIterator[Sequence[Placed] | None]:
+        """Yield the same, and None whenever nothing came for so long; ends when the server shuts down."""
+        read = 0
+        while True:
+            read, found = self._take(read, after)
+            if found:
+                yield found
+            if read < self._count:
+                continue
+            if self.is_over:
+                return
+            try:
+                async with asyncio.timeout(seconds) as limit:
+                    with stopping.ends(limit):
+                        await self._wait()
+            except TimeoutError:
+                if stopping.is_set():
+                    return
+                yield None
+
+    def _take(self, read: int, after: Place) -> tuple[int, Sequence[Placed]]:
+        """Return how much was read then, and what of it comes after a place."""
+        gone = self._count - len(self._kept)
+        begin = max(0, read - gone)
+        batch = list(islice(self._kept, begin, begin + _MOST_AT_ONCE))
+        return gone + begin + len(batch), [placed for placed in batch if placed[0] > after]
+
+    async def _wait(self) -> None:
+        self._news = self._news or asyncio.Event()
+        await self._news.wait()
 
     def _tell(self) -> None:
         news, self._news = self._news, None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from gateway.server.events import read_batches, with_pauses
+from gateway.server.events import follow
 from gateway.server.service import Service
 from gateway.server.tapes import Place
 from gateway.types import JSON
@@ -18,8 +18,9 @@ async def read_pieces(service: Service, run_id: str) -> AsyncGenerator[list[JSON
 
     Now and then, while nothing comes, there are none of them. Ends early when the server shuts down.
     """
-    async with aclosing(read_batches(service, run_id, Place(0))) as batches:  # type: ignore[type-var]  # generators
-        async for batch in with_pauses(batches, service.stopping, STILL_HERE_SECONDS):
+    batches = follow(service, run_id, Place(0), STILL_HERE_SECONDS)
+    async with aclosing(batches):  # type: ignore[type-var]  # generators
+        async for batch in batches:
             if batch is None:
                 yield []
                 continue
