@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -13,12 +15,14 @@ from gateway.errors import BackendError, InvalidInput
 from gateway.task import Envelope, Event, Handle, Quote, Snapshot, Task
 from gateway.types import JSON, AttemptId
 from gateway_infernet import wire
-from gateway_infernet.config import InfernetConfig, InfernetTarget
-from gateway_infernet.delegations import KIND, Delegations, make_quote
+from gateway_infernet.config import DELEGATED, InfernetConfig, InfernetTarget
 from gateway_infernet.facts import Facts
 from gateway_infernet.jobs import Jobs
 from gateway_infernet.looking import Looker, Wanted
 from gateway_infernet.node import Node
+
+if TYPE_CHECKING:
+    from gateway_infernet.delegations import Delegations
 
 
 class InfernetAdapter(Adapter[InfernetConfig]):
@@ -36,7 +40,6 @@ class InfernetAdapter(Adapter[InfernetConfig]):
         self._facts = Facts(self._node, config)
         self._looker = Looker(self._node)
         self._jobs = Jobs(self._node, config, self._facts, self._looker, self.clock)
-        self._delegations = Delegations(self._node, config, self._facts, self.clock)
 
     async def capabilities(self) -> Capabilities:
         """Ask /health, /info and, from 1.4 on, /resources."""
@@ -67,11 +70,14 @@ class InfernetAdapter(Adapter[InfernetConfig]):
         "runs" after its stream ended, or more than a minute after it began, has failed by "timeout": the node
         cuts streams after 60 s and says nothing more about their jobs.
         """
+        parts: defaultdict[Jobs | Delegations, list[Handle]] = defaultdict(list)
+        for handle in handles:
+            parts[self._get_part(handle.detail)].append(handle)
         found: dict[Handle, Snapshot] = {}
         failed: BackendError | None = None
-        for part in (self._jobs, self._delegations):
+        for part, its_handles in parts.items():
             try:
-                found |= await part.look([one for one in handles if self._get_part(one.detail) is part])
+                found |= await part.look(its_handles)
             except BackendError as error:  # the chain being away is no reason to hide the node's news
                 failed = failed or error
         if failed is not None and not found:
@@ -86,6 +92,8 @@ class InfernetAdapter(Adapter[InfernetConfig]):
         """Tell the configured price (without one jobs are free), or what a delegated subscription pays."""
         words = _parse_target(target, backend=self.name)
         if words.delegated is not None:
+            from gateway_infernet.delegations import make_quote
+
             return make_quote(words.delegated, self.config.chain, self.clock.now())
         price = self.config.price
         return Quote(
@@ -106,7 +114,8 @@ class InfernetAdapter(Adapter[InfernetConfig]):
     async def aclose(self) -> None:
         """Close streams and connections; a submission that is under way is in doubt."""
         await self._jobs.aclose()
-        await self._delegations.aclose()
+        if "_delegations" in vars(self):
+            await self._delegations.aclose()
         await self._looker.aclose()
         await self._node.aclose()
 
@@ -141,8 +150,15 @@ class InfernetAdapter(Adapter[InfernetConfig]):
             raise InvalidInput(f"{status!r} is not one of {', '.join(wire.STATUS)}")
         await self._node.put_status({"id": job_id, "status": status, "containers": list(containers)})
 
+    @cached_property
+    def _delegations(self) -> Delegations:
+        """Most nodes get jobs only, and need not wait until all that has to do with the chain is loaded."""
+        from gateway_infernet.delegations import Delegations
+
+        return Delegations(self._node, self.config, self._facts, self.clock)
+
     def _get_part(self, words: Mapping[str, JSON]) -> Jobs | Delegations:
-        return self._delegations if words.get("kind") == KIND else self._jobs
+        return self._delegations if words.get("kind") == DELEGATED else self._jobs
 
 
 def _parse_target(target: Mapping[str, JSON], *, backend: str) -> InfernetTarget:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, StrictBool, field_
 from gateway.types import Money
 
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
+DELEGATED = "delegated"  # the kind of payloads and handles that are about delegated subscriptions
 ZERO_ADDRESS = "0x" + "0" * 40
 
 

@@ -20,7 +20,14 @@ from gateway.lifecycle import Status
 from gateway.task import Cost, Envelope, Failure, FailureKind, Handle, Quote, Snapshot, Task
 from gateway.types import JSON, Money
 from gateway_infernet import delegated, wire
-from gateway_infernet.config import ZERO_ADDRESS, ChainConfig, DelegatedTarget, InfernetConfig, InfernetTarget
+from gateway_infernet.config import (
+    DELEGATED,
+    ZERO_ADDRESS,
+    ChainConfig,
+    DelegatedTarget,
+    InfernetConfig,
+    InfernetTarget,
+)
 from gateway_infernet.delegated import Delegation, Subscription
 from gateway_infernet.facts import Facts
 from gateway_infernet.node import Node
@@ -30,7 +37,6 @@ if TYPE_CHECKING:
     from gateway.chain.rpc import Head, Web3
     from gateway_infernet.onchain import CoordinatorReader
 
-KIND = "delegated"
 _UNKNOWN_SET = "list index out of range"  # what a node says to a hash that is none of its containers'
 
 
@@ -64,7 +70,7 @@ class Delegations:
             wire.encode_body(_encode_body(delegation, data), backend=self._name)
             if (reader := self._get_reader()) is not None:
                 await reader.preflight(delegation.subscription, delegation.signature)
-        return {"kind": KIND, "delegation": delegation.encode(), "data": data}
+        return {"kind": DELEGATED, "delegation": delegation.encode(), "data": data}
 
     async def submit(self, envelope: Envelope) -> Handle:
         """Post it. The same owner and nonce yield one subscription, however often they are posted."""
@@ -262,5 +268,5 @@ def _encode_body(delegation: Delegation, data: Mapping[str, JSON]) -> dict[str, 
 
 
 def _make_handle(envelope: Envelope, delegation: Delegation) -> Handle:
-    detail = {"kind": KIND, "delegation": envelope.payload["delegation"]}
+    detail = {"kind": DELEGATED, "delegation": envelope.payload["delegation"]}
     return Handle(envelope.backend, delegation.job_id, detail)

@@ -1,7 +1,9 @@
-"""What an installation without extras brings."""
+"""What an installation without extras brings, and what is loaded of it."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterable
 from importlib.metadata import requires
@@ -37,3 +39,12 @@ def test_the_core_is_small() -> None:
 def test_an_extra_is_counted_where_it_is_asked_for() -> None:
     assert "h11" in find_all(["httpx2"])
     assert "h2" not in find_all(["httpx2"])
+
+
+def test_a_node_that_gets_jobs_only_loads_nothing_of_the_chain() -> None:
+    code = (
+        "import sys; from gateway_infernet import InfernetAdapter as A; A('n', A.config_type(url='http://n'));"
+        " sys.exit(' '.join(m for m in sys.modules if 'deleg' in m or m.startswith(('gateway.chain', 'web3'))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == ""
