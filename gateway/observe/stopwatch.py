@@ -61,6 +61,12 @@ def wait_for_run(find: Callable[[], Stopwatch | None]) -> AbstractContextManager
     return _UNSEEN if watch is None else _count_waiting(watch, find)
 
 
+def wait_for_caller() -> AbstractContextManager[None]:
+    """While a request waits for its body, let its stopwatch count that as the caller's time."""
+    watch = OF_REQUEST.get()
+    return _UNSEEN if watch is None else _count_waiting(watch, lambda: None)
+
+
 _UNSEEN = nullcontext()
 
 

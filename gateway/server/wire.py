@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 
 from pydantic_core import from_json, to_json
 
+from gateway.observe.stopwatch import wait_for_caller
 from gateway.server.problems import BAD_JSON, TOO_LARGE, TOO_SLOW, WRONG_TYPE, Refusal, refuse_fields
 from gateway.types import JSON
 
@@ -170,7 +171,8 @@ class Request:
 
     async def _receive(self, read: int, most: int) -> tuple[bytes, bool]:
         """Return the next piece of the body, and whether there is more. Raises Refusal, Disconnected."""
-        message = await self.receive()
+        with wait_for_caller():
+            message = await self.receive()
         if message["type"] == "http.disconnect":
             raise Disconnected
         chunk: bytes = message.get("body", b"")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -122,6 +123,33 @@ async def test_the_gateways_own_time_is_without_the_backends() -> None:
     own_ms = float(answer.headers["x-gateway-overhead-ms"])
     assert 0 < own_ms <= whole_ms - SLOW_SECONDS * 1000
     assert float(looked_up.headers["x-gateway-overhead-ms"]) > 0
+
+
+async def test_a_slow_body_is_the_callers_time() -> None:
+    async def send_slowly() -> AsyncIterator[bytes]:
+        yield b'{"model": '
+        await asyncio.sleep(SLOW_SECONDS)
+        yield b'"echo"}'
+
+    pieces = send_slowly()
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        body = await anext(pieces, b"")
+        return {"type": "http.request", "body": body, "more_body": body != b""}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/runs", "query_string": b"", "headers": headers}
+    async with open_client(overhead_header=True) as (_, service):
+        began = perf_counter()
+        await App(service)(scope, receive, send)
+        whole_ms = (perf_counter() - began) * 1000
+    assert sent[0]["status"] == 202
+    own_ms = float(dict(sent[0]["headers"])[b"x-gateway-overhead-ms"])
+    assert 0 < own_ms <= whole_ms - SLOW_SECONDS * 1000
 
 
 async def test_without_a_configuration_nothing_is_told(client: httpx2.AsyncClient) -> None:
