@@ -281,8 +281,8 @@ async def test_what_reverts_in_its_block_is_refused_and_costs_gas_alone(ogpu: Og
 async def test_twenty_tasks_take_two_blocks_and_fifteen_requests() -> None:
     async with start_ogpu(block_seconds=1) as ogpu:
         adapter = make_adapter(ogpu)
-        await adapter.capabilities()
         ogpu.counters.reset()
+        await adapter.capabilities()  # from a cold start
         ids = [make_attempt_id() for _ in range(20)]
         tasks = [Task(model="m", input={"text": str(number)}) for number in range(20)]
         target = make_target(ogpu, source=ogpu.manual)
