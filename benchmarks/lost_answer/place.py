@@ -24,7 +24,7 @@ class Place:
 def read_place(day: date) -> Place:
     """Look around."""
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {_read_cpu()}"
-    parts = [f"{name} {version(name)}" for name in ("inference-gateway", "httpx2", "aiohttp")]
+    parts = [f"{name} {version(name)}" for name in ("inference-gateway", "httpx2", "httptools")]
     return Place(
         COMMAND,
         (
