@@ -183,7 +183,10 @@ class Dispatcher:
         return False
 
     def _reserve(self, live: Live, candidate: Candidate) -> list[Spend]:
-        """Return what must be set aside for an attempt there. Raises Rejected if that can't be told."""
+        """Return what must be set aside for an attempt there.
+
+        Raises Rejected if that can't be told, Unavailable if its backend did not tell the price just now.
+        """
         run, quote = live.run, candidate.quote
         if candidate.is_free:
             return []
@@ -197,6 +200,9 @@ class Dispatcher:
         try:
             return self.accounting.make_reservation(spender, quote.upper if quote is not None else None)
         except NoRate as error:
+            if candidate.quote_error is not None:
+                why = f"{error} ({candidate.quote_error})"
+                raise Unavailable(why, backend=candidate.backend, code="budget") from error
             raise Rejected(str(error), backend=candidate.backend, code="budget") from error
 
     async def _prepare(self, live: Live, attempt: Attempt, adapter: Adapter[Any]) -> Envelope:

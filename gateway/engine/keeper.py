@@ -71,11 +71,16 @@ class Keeper:
         return self._clock.monotonic() < self._believed_until
 
     async def start(self) -> None:
-        """Beat once, claim once, and go on with both."""
+        """Beat, claim a first portion, and go on with both."""
         await self._beat()
-        await self.claim()
         beating = repeat("giving a sign of life", self._beat_soon, self._clock)
-        self.tasks = [asyncio.create_task(beating), asyncio.create_task(self._keep_looking())]
+        self.tasks = [asyncio.create_task(beating)]
+        try:
+            await self._claim_some()
+        except BaseException:
+            await self.stop()
+            raise
+        self.tasks.append(asyncio.create_task(self._keep_looking()))
 
     async def stop(self) -> bool:
         """Stop both; says whether it worked."""
@@ -87,22 +92,26 @@ class Keeper:
 
     async def claim(self) -> None:
         """Take over what nobody looks after, and what was claimed before and could not be taken over then."""
-        while True:
-            await self._take_over_claimed()
-            dead = find_dead(await self._store.list_owners())
-            claimed = await self._store.claim(
-                self._owner, self._scope, now=self._clock.now(), limit=_CLAIM_AT_ONCE, dead=dead
-            )
-            self._recovered += [tell_recovery(claim.run) for claim in claimed]
-            self._claimed += claimed
-            if len(claimed) < _CLAIM_AT_ONCE:
-                return await self._take_over_claimed()
+        while await self._claim_some():
+            pass
 
     async def tell(self) -> list[Recovered]:
         """Return what was taken over since the last time, and which open runs can't be worked on here."""
         found, self._recovered = self._recovered, []
         open_runs = await self._store.list_runs(RunFilter(phase=Phase.RUNNING, limit=_CLAIM_AT_ONCE))
         return found + [tell_left_alone(run) for run in open_runs if not self._scope.covers(run)]
+
+    async def _claim_some(self) -> bool:
+        """Take over a portion, so that others can have some of many; says whether there may be more."""
+        await self._take_over_claimed()
+        dead = find_dead(await self._store.list_owners())
+        claimed = await self._store.claim(
+            self._owner, self._scope, now=self._clock.now(), limit=_CLAIM_AT_ONCE, dead=dead
+        )
+        self._recovered += [tell_recovery(claim.run) for claim in claimed]
+        self._claimed += claimed
+        await self._take_over_claimed()
+        return len(claimed) == _CLAIM_AT_ONCE
 
     async def _take_over_claimed(self) -> None:
         """Work through what is ours already; what the store fails for stays, for the next time."""

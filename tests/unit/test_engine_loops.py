@@ -15,7 +15,7 @@ from gateway.engine.cleaning import Cleaner
 from gateway.engine.reception import Reception
 from gateway.store.archive import Pruning
 from gateway.store.memory import MemoryStore
-from gateway.store.protocol import Wish
+from gateway.store.protocol import LEASE_LASTS, Claimed, Wish
 from gateway.task import Handle
 from gateway.testing import FakeAdapter, FakeClock
 
@@ -140,6 +140,23 @@ async def test_a_defect_does_not_end_the_pruning(caplog: pytest.LogCaptureFixtur
     await cleaner.stop()
     assert len(asked) > 1
     assert "what is a run?" in caplog.text
+
+
+async def test_who_has_much_to_take_over_gives_signs_of_life_meanwhile() -> None:
+    class Full(MemoryStore):
+        beats = 0
+
+        async def beat(self, *args: Any, **words: Any) -> None:
+            self.beats += 1
+            await super().beat(*args, **words)
+
+        async def claim(self, *args: Any, **words: Any) -> list[Claimed]:
+            await clock.sleep(60)
+            return await super().claim(*args, **words)
+
+    clock, store = FakeClock(), Full()
+    async with open_gateway(FakeAdapter("a", clock=clock), clock=clock, store=store):
+        assert store.beats > 60 / LEASE_LASTS.total_seconds()
 
 
 async def test_jobs_that_had_landed_are_taken_over_without_a_task_for_each() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 from engine_setup import make_task, open_gateway
 
-from gateway import AsyncGateway, FailureKind, Run, RunFailed, Status
-from gateway.errors import RunTakenOver, StoreError
+from gateway import AsyncGateway, FailureKind, Run, RunFailed, Status, Task
+from gateway.errors import RunTakenOver, StoreError, Unavailable
 from gateway.lifecycle import AttemptStatus
+from gateway.policy.budget import Accounting, Budget
 from gateway.store.memory import MemoryStore
+from gateway.task import Quote
 from gateway.testing import FakeAdapter, FakeClock, FakeConfig
+from gateway.types import JSON, Money
 
 pytestmark = pytest.mark.anyio
 
@@ -360,4 +363,24 @@ async def test_a_run_that_was_refused_before_the_restart_is_tried_again() -> Non
     async with make_gateway(later, store, clock) as second:
         await clock.sleep(60)
         assert (await second.wait(run.id)).status is Status.COMPLETED
+    assert len(later.accepted) == 1
+
+
+async def test_a_stored_run_outlives_a_price_that_is_not_told_for_a_moment() -> None:
+    class Mute(FakeAdapter):
+        silent = 1
+
+        async def quote(self, task: Task, target: Mapping[str, JSON]) -> Quote:
+            self.silent -= 1
+            if self.silent >= 0:
+                raise Unavailable("no quote now", backend=self.name)
+            return await super().quote(task, target)
+
+    clock, store = FakeClock(), MemoryStore()
+    run = await leave_stored(store, clock)
+    later = Mute("a", clock=clock, price=Money.parse("1 USD"))
+    accounting = Accounting((Budget(limit=Money.parse("5 USD"), per="total"),))
+    models = {"m": {"targets": {"a": {"app": "echo"}}}}
+    async with AsyncGateway([later], models, store=store, clock=clock, accounting=accounting) as gateway:
+        assert (await gateway.wait(run.id)).status is Status.COMPLETED
     assert len(later.accepted) == 1
