@@ -22,7 +22,7 @@ from gateway.types import JSON
 
 _CONTRACTS = ("nexus", "controller", "terminal", "vault")
 _CHAIN_ID = 1071
-_JOB_SECONDS = 0.5
+_JOB_SECONDS = 1.0
 
 
 class Kind(ABC):

@@ -24,7 +24,7 @@ from gateway.store import make_store
 from gateway.store.protocol import RunFilter, Store
 
 ROOT = Path(__file__).resolve().parents[2]
-LIMIT_SECONDS = 120.0
+LIMIT_SECONDS = 300.0
 _LOOK_EVERY_SECONDS = 0.05
 
 

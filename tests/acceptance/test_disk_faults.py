@@ -118,7 +118,7 @@ async def test_a_process_whose_disk_fills_up_while_its_job_runs_goes_on_by_itsel
         while await place.count() < 2:  # noqa: ASYNC110  the node rings no bell
             await asyncio.sleep(0.01)
         place.disk.fill()
-        await asyncio.sleep(3)  # the job takes a sixth of that
+        await asyncio.sleep(3)  # the job takes a third of that
         assert process.returncode is None  # nobody is told what is not written down
         place.disk.free()
     assert (await finish(process))[0] == 0
