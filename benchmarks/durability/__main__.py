@@ -23,6 +23,7 @@ from benchmarks.durability.table import (
     format_listing,
     format_page,
     format_ratios,
+    format_takeover,
     format_waiting,
 )
 from benchmarks.environments import ROOT, run_script
@@ -31,6 +32,7 @@ from gateway.testing.postgres import LocalPostgres
 
 _JOURNAL, _WHOLE, _MEMORY = "the journal alone, SQLite", "whole, SQLite", "whole, no store (memory)"
 _POSTGRES = "whole, PostgreSQL"
+_TAKEN_OVER = 1_000
 _DBOS, _DBOS_POSTGRES, _PROCRASTINATE = "DBOS, SQLite", "DBOS, PostgreSQL", "Procrastinate, PostgreSQL"
 
 
@@ -54,7 +56,7 @@ def main() -> int:
         disk = run_script(sys.executable, DRIVES / "disk.py", folder / "disk.db", 100, 100)
         found = measure_in_turn(ours if args.no_peers else contenders, args.rounds, 100)
         calm = measure_in_turn([one for one in ours if one.name in {_WHOLE, _MEMORY}], args.rounds, 10)
-        others = [judge(found, calm)]
+        others = [judge(found, calm), measure_takeover(folder, postgres)]
         if not args.no_scale_tests:
             others += measure_scale(folder, args.scale)
     place = format_place("python -m benchmarks.durability", ["DBOS 3.4.0", "Procrastinate 3.10.0"])
@@ -105,6 +107,21 @@ def judge(found: dict[str, Numbers], calm: dict[str, Numbers]) -> str:
         added = calm[_WHOLE]["p99_ms"] - calm[_MEMORY]["p99_ms"]
         floors.append(("p99 added by SQLite, 10 in flight, ms", 10.0, added, False))
     return f"## Floors\n\n{format_ratios(found, pairs)}\n\n{format_floors(floors)}"
+
+
+def measure_takeover(folder: Path, postgres: LocalPostgres) -> str:
+    """Kill processes, and measure how long until others have all of their runs moving again."""
+    deaths = [
+        ("SQLite, the same machine", f"sqlite:///{folder / 'takeover.db'}", 0),
+        ("PostgreSQL, the same machine", postgres.make_url("takeover_here"), 0),
+        ("PostgreSQL, another machine", postgres.make_url("takeover_elsewhere"), 1),
+    ]
+    found = {
+        name: run_script(sys.executable, DRIVES / "takeover.py", store, _TAKEN_OVER, elsewhere)
+        for name, store, elsewhere in deaths
+    }
+    print(json.dumps(found), file=sys.stderr)
+    return format_takeover(_TAKEN_OVER, found)
 
 
 def measure_scale(folder: Path, scale: float) -> list[str]:

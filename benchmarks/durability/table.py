@@ -24,6 +24,12 @@ keeps no steps, does them in one job.
 |---|--:|--:|--:|--:|
 """
 
+_ABOUT_TAKING_OVER = (
+    "From then on, until another process, which was there, has looked at the first of them, and at each. A"
+    " process of the same machine is seen to be dead; elsewhere nobody sees that, and its lease must be over"
+    " first. The floor is 5 s."
+)
+
 
 def format_page(
     place: str, note: str, rounds: int, disk: Numbers, found: dict[str, Numbers], others: list[str]
@@ -71,6 +77,26 @@ def format_waiting(runs: int, numbers: Numbers) -> str:
         f" {numbers['cpu_share'] * 100:.0f} % of a core."
         f" {numbers['submitted_per_second']:,.0f} were submitted a second, and"
         f" {numbers['recovered_per_second']:,.0f} a second recovered after a restart."
+    )
+
+
+def format_takeover(runs: int, found: dict[str, Numbers]) -> str:
+    """Return how long runs stood still after their process was killed; the floor is 5 s."""
+    lines = [
+        f"| {name} | {numbers['first_seconds']:.1f} s | {numbers['last_seconds']:.1f} s |"
+        f" {'reached' if numbers['last_seconds'] <= 5 else 'missed'} |"
+        for name, numbers in found.items()
+    ]
+    return "\n".join(
+        [
+            "## Taken over",
+            "",
+            f"A process with {runs:,} jobs under way is killed with `kill -9`. {_ABOUT_TAKING_OVER}",
+            "",
+            "| where | first | all | |",
+            "|---|--:|--:|---|",
+            *lines,
+        ]
     )
 
 
