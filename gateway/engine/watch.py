@@ -16,7 +16,7 @@ from gateway.engine.due import Due
 from gateway.engine.ending import Ending
 from gateway.engine.following import Following
 from gateway.engine.health import Health
-from gateway.engine.journal import Journal, is_over
+from gateway.engine.journal import Journal, get_attempt, is_over
 from gateway.engine.live import Live
 from gateway.errors import BackendError, Misbehaved, RunTakenOver, StoreError, Unavailable
 from gateway.lifecycle import Status
@@ -166,9 +166,11 @@ class Watcher:
         for live in lives:
             handle = handles.get(live)
             snapshot = seen.get(handle) if handle is not None else None
-            if snapshot is not None and _is_no_news(live, snapshot, asked_at):
+            if snapshot is not None and _goes_on(live, snapshot, asked_at):
                 live.failed_looks, live.ran_until = 0, _get_age(live, asked_at)
                 self._let_go(live)
+                if get_attempt(live).snapshot != snapshot:
+                    self._begin(_note(self._journal, live, snapshot))
             else:
                 self._begin(self._apply(live, snapshot, asked_at))
 
@@ -249,13 +251,18 @@ def _get_age(live: Live, now: datetime) -> float:
     return max(0.0, (now - attempt.submitted_at).total_seconds())
 
 
-def _is_no_news(live: Live, snapshot: Snapshot, now: datetime) -> bool:
-    """Say whether there is nothing to do now: most looks at a job that takes long are so."""
-    attempt = live.run.attempt
-    return (
-        live.has_landed
-        and attempt is not None
-        and attempt.snapshot == snapshot
-        and not snapshot.answers
-        and not is_over(live.run, now)
-    )
+def _goes_on(live: Live, snapshot: Snapshot, now: datetime) -> bool:
+    """Say whether there is nothing to do but to look again: most looks at a job that takes long are so."""
+    is_waiting = live.has_landed and not snapshot.status.is_final and not snapshot.answers
+    return is_waiting and not is_over(live.run, now)
+
+
+async def _note(journal: Journal, live: Live, snapshot: Snapshot) -> None:
+    """Write down that a job goes on, beside the next look at it."""
+    WORKING_ON.set(live)  # each task has a context of its own
+    try:
+        await journal.note(live, snapshot)
+    except RunTakenOver:
+        live.drop()
+    except StoreError:
+        live.failed_looks += 1  # it will be seen again: looking is read-only
