@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from gateway.errors import GatewayError
 from gateway.server.callers import NOBODY
 from gateway.server.problems import (
+    BAD_REQUEST,
     CROSS_SITE,
     DEFECT,
     WRONG_HOST,
@@ -90,6 +91,8 @@ class App:
         if method == "OPTIONS" and found.routes:
             return Response(204, headers=((b"allow", ", ".join(sorted(found.routes)).encode()),))
         route = found.get_route(method)
+        if "\0" in path or b"%00" in scope["query_string"]:  # no store has such names, and some choke on them
+            raise Refusal(BAD_REQUEST, "an address has no NUL in it")
         if method not in _SAFE:
             _check_same_site(scope)
         caller = NOBODY

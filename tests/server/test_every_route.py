@@ -57,6 +57,7 @@ async def ask(
     receive: Callable[[], Awaitable[Message]],
     *headers: tuple[bytes, bytes],
     id: str = "run_unknown",
+    query: str = "",
 ) -> tuple[int, bytes]:
     """Send a request as ASGI has it; returns the status and the whole body."""
     path = re.sub(r"\{[^}]+\}", id, route.template)
@@ -65,7 +66,7 @@ async def ask(
         "method": route.method,
         "path": path,
         "raw_path": path.encode(),
-        "query_string": b"",
+        "query_string": query.encode(),
         "headers": [(b"host", b"localhost"), *headers],
         "client": ("127.0.0.1", 1),
     }
@@ -123,6 +124,20 @@ async def test_anothers_run_is_as_unknown_as_one_that_is_not_there(service: Serv
     assert hidden == unknown
     assert b"mine" not in body
     assert (await service.gateway.get(run.id)).cancel_requested_at is None
+
+
+@pytest.mark.parametrize("route", [route for route in CLOSED if "{" in route.template], ids=name)
+async def test_a_nul_in_an_address_is_the_callers_mistake(service: Service, route: Route) -> None:
+    """PostgreSQL refuses it, which would look as if the store were broken."""
+    status, _ = await ask(service, route, give(b"{}"), JSON_TYPE, id="run_\0")
+    assert status == 400
+
+
+@pytest.mark.parametrize("query", ["model=%00", "key=a%00b", "idempotency_key=%00"])
+async def test_a_nul_in_a_query_is_the_callers_mistake(service: Service, query: str) -> None:
+    (route,) = [route for route in CLOSED if name(route) == "GET /v1/runs"]
+    status, _ = await ask(service, route, give(b""), query=query)
+    assert status == 400
 
 
 @pytest.mark.parametrize("route", TAKES_BODY, ids=name)
