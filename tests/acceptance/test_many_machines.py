@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -152,10 +153,16 @@ def test_a_rolling_restart_loses_nothing(place: Terminal) -> None:
     assert count_accepted(place) == len(runs)
 
 
-def test_runs_go_on_when_the_database_comes_back(place: Terminal, postgres: LocalPostgres) -> None:
+@pytest.mark.parametrize("away_seconds", [0, 12])
+def test_runs_go_on_when_the_database_comes_back(
+    place: Terminal, postgres: LocalPostgres, away_seconds: float
+) -> None:
+    """After a moment, and after longer than a write is tried again for."""
     worker = start_worker(place)
     runs = submit(place, 1, 3)
-    postgres.restart()
+    postgres.stop(signal.SIGQUIT)
+    time.sleep(away_seconds)
+    postgres.start()
     runs += submit(place, 0, 2)
     wait_for_all(runs)
     assert count_accepted(place) == 5
