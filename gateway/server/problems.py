@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from gateway import errors
 from gateway.errors import GatewayError
 from gateway.types import JSON
+
+_log = logging.getLogger("gateway.server")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +163,9 @@ def make_problem(error: GatewayError) -> Problem:
         if error.retry_after is not None:
             seconds = max(0, round(error.retry_after.total_seconds()))
             headers.append((b"retry-after", str(seconds).encode()))
+    if isinstance(error, errors.StoreError):  # it says where the store is: that is for the log
+        _log.error("a request failed: %s", error)
+        return Problem(find_kind(error), "the store can't be used now; the server's log says why", more)
     return Problem(find_kind(error), str(error), more, tuple(headers))
 
 

@@ -57,3 +57,9 @@ def test_a_problem_tells_what_is_known_and_no_detail_of_a_backend() -> None:
     assert body["status"] == problem.kind.status == 429
     assert {"type", "title", "status", "detail", "instance"} <= set(body)
     assert "secret" not in str(body)
+
+
+def test_where_the_store_is_is_told_to_the_log_alone(caplog: pytest.LogCaptureFixture) -> None:
+    problem = make_problem(errors.StoreError("the store /var/lib/secret/runs.db: disk full"))
+    assert (problem.kind.status, "secret" in str(problem.make_body("/v1/runs"))) == (503, False)
+    assert "/var/lib/secret/runs.db: disk full" in caplog.text
