@@ -124,7 +124,7 @@ class Journal:
             elif not live.dropped:
                 live.drop()
 
-        written = asyncio.ensure_future(self._store.save(run, fence=live.fence, events=events))
+        written = asyncio.ensure_future(self._store.save(run, fence=live.fence, events=events, soon=False))
         written.add_done_callback(note_written)
 
     def _change(

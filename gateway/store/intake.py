@@ -20,6 +20,7 @@ from gateway.store.protocol import FIRST_FENCE
 from gateway.task import Attempt, Envelope, Event, Run
 
 _MOST_AT_ONCE = 512
+_LINGER_SECONDS = 0.03  # so long, and at most twice that, a change waits that nobody waits for
 
 
 @dataclass(slots=True, eq=False)
@@ -36,10 +37,16 @@ class Write:
 
 @dataclass(slots=True, eq=False)
 class Pile:
-    """Changes of one run, by one fence, in order; `kept` is the envelope that the store has already."""
+    """Changes of one run, by one fence, in order.
+
+    Attributes:
+        kept: the envelope that the store has already.
+        is_queued: it goes with the next batch; else it lingers.
+    """
 
     writes: list[Write]
     kept: Envelope | None = None
+    is_queued: bool = False
 
     def split(self) -> list[Pile]:
         """Return its changes one by one: as a whole it was refused."""
@@ -107,7 +114,10 @@ class Intake:
         self._loop = asyncio.get_running_loop()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._piles: dict[tuple[str, int], Pile] = {}  # those that are queued
+        self._piles: dict[tuple[str, int], Pile] = {}  # those that are queued or linger
+        self._young: list[Pile] = []  # those that linger
+        self._old: list[Pile] = []  # likewise, since the time before
+        self._growing_old: asyncio.TimerHandle | None = None
         self._kept: dict[str, Envelope] = {}  # of open runs: the newest one that is in the store
         self._is_busy = False  # a batch is under way, or will be at the end of this turn
 
@@ -116,15 +126,16 @@ class Intake:
         return self._put(Write(run, self._loop.create_future(), FIRST_FENCE, owner))
 
     def save(
-        self, run: Run, fence: int, events: Sequence[Event], spends: Sequence[Spend]
+        self, run: Run, fence: int, events: Sequence[Event], spends: Sequence[Spend], *, soon: bool
     ) -> asyncio.Future[None]:
         """Take a run's new state."""
-        return self._put(Write(run, self._loop.create_future(), fence, None, events, spends))
+        return self._put(Write(run, self._loop.create_future(), fence, None, events, spends), soon=soon)
 
     def act(self, work: Any, *topics: str) -> asyncio.Future[Any]:
         """Take anything else."""
         act = Act(work, self._loop.create_future(), topics)
         if self._takes(act.future):
+            self._end_lingering()
             self.queued.append(act)
             self._wake()
         return act.future
@@ -132,6 +143,7 @@ class Intake:
     async def close(self) -> None:
         """Take nothing any more, and wait until what was taken is written."""
         self.is_open = False
+        self._end_lingering()
         await self._idle.wait()
 
     def settle(self, batch: Sequence[Entry], results: Sequence[Any]) -> None:
@@ -156,18 +168,43 @@ class Intake:
             finish(future, StoreError(f"the store {self._store} is not open"))
         return self.is_open
 
-    def _put(self, write: Write) -> asyncio.Future[Any]:
+    def _put(self, write: Write, *, soon: bool = True) -> asyncio.Future[Any]:
         if not self._takes(write.future):
             return write.future
         key = (write.run.id, write.fence)
         pile = self._piles.get(key)
         if pile is None or write.owner is not None:
             pile = self._piles[key] = Pile([write])
-            self.queued.append(pile)
-            self._wake()
+            if not soon:
+                self._linger(pile)
         else:
             pile.writes.append(write)
+        if soon:
+            self._queue(pile)
         return write.future
+
+    def _queue(self, pile: Pile) -> None:
+        if not pile.is_queued:
+            pile.is_queued = True
+            self.queued.append(pile)
+            self._wake()
+
+    def _linger(self, pile: Pile) -> None:
+        self._young.append(pile)
+        if self._growing_old is None:
+            self._growing_old = self._loop.call_later(_LINGER_SECONDS, self._grow_old)
+
+    def _grow_old(self) -> None:
+        for pile in self._old:
+            self._queue(pile)
+        self._old, self._young, self._growing_old = self._young, [], None
+        if self._old:
+            self._growing_old = self._loop.call_later(_LINGER_SECONDS, self._grow_old)
+
+    def _end_lingering(self) -> None:
+        for pile in (*self._old, *self._young):
+            self._queue(pile)
+        self._old, self._young = [], []
 
     def _wake(self) -> None:
         if not self._is_busy:
@@ -211,7 +248,9 @@ class Intake:
         if behind is None or inherit(error) is None:
             return
         del self._piles[pile.run.id, pile.fence]
-        self.queued.remove(behind)
+        if behind.is_queued:
+            self.queued.remove(behind)
+        behind.is_queued = True  # it will not be any more
         for write in behind.writes:
             finish(write.future, inherit(error))
 

@@ -59,7 +59,13 @@ class MemoryStore:
         return self._intake.create(run, owner)
 
     def save(
-        self, run: Run, *, fence: int, events: Sequence[Event] = (), spends: Sequence[Spend] = ()
+        self,
+        run: Run,
+        *,
+        fence: int,
+        events: Sequence[Event] = (),
+        spends: Sequence[Spend] = (),
+        soon: bool = True,  # noqa: ARG002  it is done at once
     ) -> Awaitable[None]:
         """See Store."""
         return self._intake.save(run, fence, events, spends)

@@ -125,9 +125,18 @@ class Store(Protocol):
         """
 
     def save(
-        self, run: Run, *, fence: int, events: Sequence[Event] = (), spends: Sequence[Spend] = ()
+        self,
+        run: Run,
+        *,
+        fence: int,
+        events: Sequence[Event] = (),
+        spends: Sequence[Spend] = (),
+        soon: bool = True,
     ) -> Awaitable[None]:
         """Write a run's new state, what happened, and what it spends: all of it or nothing.
+
+        What nobody waits for may be written `soon=False`: then it may be held back for some hundredths of a
+        second, and goes with the run's next change if there is one by then.
 
         Raises RunTakenOver if the fence is old, BudgetExceeded if a budget has not enough left, InvalidInput
         for what is not JSON.

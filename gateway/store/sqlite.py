@@ -52,10 +52,16 @@ class SqliteStore:
         return self._writer.intake.create(run, owner)
 
     def save(
-        self, run: Run, *, fence: int, events: Sequence[Event] = (), spends: Sequence[Spend] = ()
+        self,
+        run: Run,
+        *,
+        fence: int,
+        events: Sequence[Event] = (),
+        spends: Sequence[Spend] = (),
+        soon: bool = True,
     ) -> Awaitable[None]:
         """See Store."""
-        return self._writer.intake.save(run, fence, events, spends)
+        return self._writer.intake.save(run, fence, events, spends, soon=soon)
 
     async def get(self, run_id: str) -> Run:
         """See Store."""

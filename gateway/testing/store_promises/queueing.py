@@ -47,6 +47,33 @@ class Queueing:
         expect(await store.ledger.fetch_spent() == {"a": 5}, "not all was spent")
         expect(await store.list_owners() == [], "it has not ended")
 
+    async def test_what_nobody_waits_for_is_kept_as_well(self, store: Store) -> None:
+        """Alone after a moment, or with what comes next; in any case before what is called for after it."""
+        run, alone = make_run(), make_run()
+        await gather(store.create(run, owner="me"), store.create(alone, owner="me"))
+        sent = with_attempt(run, make_attempt(), Status.DISPATCHED)
+        lingering = store.save(sent, fence=FIRST_FENCE, events=[make_event(run, 1)], soon=False)
+        by_itself = store.save(with_attempt(alone, make_attempt()), fence=FIRST_FENCE, soon=False)
+        await store.save(make_end(run), fence=FIRST_FENCE, events=[make_event(run, 2)])
+        done = await gather(lingering, by_itself)
+        expect(done == [None, None], f"they returned {done}")
+        expect(await store.get(run.id) == make_end(run), "an earlier state came after the last")
+        expect([e.seq for e in await store.list_events(run.id)] == [1, 2], "events were lost")
+        expect((await store.get(alone.id)).status is Status.RUNNING, "what lingered is not kept")
+        store.save(make_end(alone), fence=FIRST_FENCE, soon=False)
+        await store.release("me")
+        expect((await store.get(alone.id)).status is Status.COMPLETED, "another act came before it")
+
+    async def test_what_lingers_behind_a_failure_fails(self, store: Store) -> None:
+        """It is not written alone."""
+        run = make_run()
+        failing = store.save(run, fence=FIRST_FENCE)
+        lingering = store.save(make_end(run), fence=FIRST_FENCE, events=[make_event(run, 1)], soon=False)
+        await asyncio.sleep(0)
+        late = store.save(make_end(run), fence=FIRST_FENCE, events=[make_event(run, 2)], soon=False)
+        done = await gather(failing, lingering, late)
+        expect(all(isinstance(error, RunTakenOver) for error in done), f"they returned {done}")
+
     async def test_the_last_of_many_changes_stays(self, store: Store) -> None:
         """Changes of one run, and of others between them, are kept in the order of the calls."""
         runs = [make_run() for _ in range(3)]
