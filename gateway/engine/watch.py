@@ -107,7 +107,8 @@ class Watcher:
             await self.add(live)
             live.ran_until = math.inf  # that it has ended, if it has, does not tell when
             self._adopted.popleft()
-        wait = self._get_wait()
+        first = self._due.get_first()
+        wait = None if first is None else max(first, self._not_before) - self._clock.monotonic()
         if wait is None or wait > 0:
             self._news.clear()
             await self._sleep(wait)
@@ -129,10 +130,6 @@ class Watcher:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _get_wait(self) -> float | None:
-        first = self._due.get_first()
-        return None if first is None else max(first, self._not_before) - self._clock.monotonic()
 
     async def _sleep(self, seconds: float | None) -> None:
         """Until news come, or the next is due."""
@@ -158,21 +155,23 @@ class Watcher:
         handles = {live: live.run.attempt.handle for live in lives if live.run.attempt}
         try:
             seen = await self._poll(lives, [handle for handle in handles.values() if handle is not None])
-        except BaseException:  # whatever it was, it must not make us forget them
             for live in lives:
+                handle = handles.get(live)
+                self._take_look(live, seen.get(handle) if handle is not None else None, asked_at)
+        except BaseException:  # whatever it was, it must not make us forget them
+            for live in self._in_hand.keys() & set(lives):
                 self._in_hand[live] = _POLL_SECONDS
                 self._let_go(live)
             raise
-        for live in lives:
-            handle = handles.get(live)
-            snapshot = seen.get(handle) if handle is not None else None
-            if snapshot is not None and _goes_on(live, snapshot, asked_at):
-                live.failed_looks, live.ran_until = 0, _get_age(live, asked_at)
-                self._let_go(live)
-                if get_attempt(live).snapshot != snapshot:
-                    self._begin(_note(self._journal, live, snapshot))
-            else:
-                self._begin(self._apply(live, snapshot, asked_at))
+
+    def _take_look(self, live: Live, snapshot: Snapshot | None, asked_at: datetime) -> None:
+        if snapshot is not None and _goes_on(live, snapshot, asked_at):
+            live.failed_looks, live.ran_until = 0, _get_age(live, asked_at)
+            self._let_go(live)
+            if get_attempt(live).snapshot != snapshot:
+                self._begin(_note(self._journal, live, snapshot))
+        else:
+            self._begin(self._apply(live, snapshot, asked_at))
 
     async def _poll(self, lives: Sequence[Live], handles: Sequence[Handle]) -> Mapping[Handle, Snapshot]:
         seen: Mapping[Handle, Snapshot] = {}
