@@ -98,6 +98,35 @@ class Act:
 Entry: TypeAlias = Pile | Act
 
 
+class Lingering:
+    """Holds piles back for a moment: nobody waits for them, and more may come for the same runs."""
+
+    def __init__(self, queue: Callable[[Pile], None]) -> None:
+        self._queue = queue
+        self._young: list[Pile] = []
+        self._old: list[Pile] = []  # since the time before
+        self._growing_old: asyncio.TimerHandle | None = None
+
+    def add(self, pile: Pile) -> None:
+        """Hold a pile back."""
+        self._young.append(pile)
+        if self._growing_old is None:
+            self._growing_old = asyncio.get_running_loop().call_later(_LINGER_SECONDS, self._grow_old)
+
+    def end(self) -> None:
+        """Let all go at once."""
+        for pile in (*self._old, *self._young):
+            self._queue(pile)
+        self._old, self._young = [], []
+
+    def _grow_old(self) -> None:
+        gone, self._old, self._young, self._growing_old = self._old, self._young, [], None
+        for pile in gone:
+            self._queue(pile)
+        if self._old:
+            self._growing_old = asyncio.get_running_loop().call_later(_LINGER_SECONDS, self._grow_old)
+
+
 class Intake:
     """Collects entries in one event loop; one batch is under way at a time.
 
@@ -115,9 +144,7 @@ class Intake:
         self._idle = asyncio.Event()
         self._idle.set()
         self._piles: dict[tuple[str, int], Pile] = {}  # those that are queued or linger
-        self._young: list[Pile] = []  # those that linger
-        self._old: list[Pile] = []  # likewise, since the time before
-        self._growing_old: asyncio.TimerHandle | None = None
+        self._lingering = Lingering(self._queue)
         self._kept: dict[str, Envelope] = {}  # of open runs: the newest one that is in the store
         self._is_busy = False  # a batch is under way, or will be at the end of this turn
 
@@ -135,7 +162,7 @@ class Intake:
         """Take anything else."""
         act = Act(work, self._loop.create_future(), topics)
         if self._takes(act.future):
-            self._end_lingering()
+            self._lingering.end()
             self.queued.append(act)
             self._wake()
         return act.future
@@ -143,7 +170,7 @@ class Intake:
     async def close(self) -> None:
         """Take nothing any more, and wait until what was taken is written."""
         self.is_open = False
-        self._end_lingering()
+        self._lingering.end()
         await self._idle.wait()
 
     def settle(self, batch: Sequence[Entry], results: Sequence[Any]) -> None:
@@ -176,7 +203,7 @@ class Intake:
         if pile is None or write.owner is not None:
             pile = self._piles[key] = Pile([write])
             if not soon:
-                self._linger(pile)
+                self._lingering.add(pile)
         else:
             pile.writes.append(write)
         if soon:
@@ -188,23 +215,6 @@ class Intake:
             pile.is_queued = True
             self.queued.append(pile)
             self._wake()
-
-    def _linger(self, pile: Pile) -> None:
-        self._young.append(pile)
-        if self._growing_old is None:
-            self._growing_old = self._loop.call_later(_LINGER_SECONDS, self._grow_old)
-
-    def _grow_old(self) -> None:
-        for pile in self._old:
-            self._queue(pile)
-        self._old, self._young, self._growing_old = self._young, [], None
-        if self._old:
-            self._growing_old = self._loop.call_later(_LINGER_SECONDS, self._grow_old)
-
-    def _end_lingering(self) -> None:
-        for pile in (*self._old, *self._young):
-            self._queue(pile)
-        self._old, self._young = [], []
 
     def _wake(self) -> None:
         if not self._is_busy:
