@@ -129,6 +129,26 @@ async def test_lines_of_a_stream_are_whole_tasks(client: httpx2.AsyncClient) -> 
     assert events.text.startswith("event: done\ndata: {")
 
 
+async def test_a_slow_reader_of_a_stream_hears_of_the_end_last(
+    client: httpx2.AsyncClient, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Official clients stop at the first ended task, so it must not have a part of the output only."""
+    task, looks, get_run = await run(client, "acme/words", stream=True), 0, service.get_run
+
+    async def look_late(caller: Any, run_id: str) -> Any:
+        nonlocal looks
+        looks += 1
+        if looks > 1:  # the first is for the state at the beginning
+            await service.gateway.wait(run_id)
+        return await get_run(caller, run_id)
+
+    monkeypatch.setattr(service, "get_run", look_late)
+    lines = await client.get(f"/tasks/{task['id']}/stream", headers={"accept": "application/x-ndjson"})
+    told = [json.loads(line) for line in lines.text.splitlines()]
+    assert [line["status"] for line in told if line["status"] >= 10] == [10]
+    assert told[-1]["status"] == 10
+
+
 async def test_a_list_in_pages(client: httpx2.AsyncClient) -> None:
     tasks = [(await run(client, "acme/echo"))["id"] for _ in range(3)]
     slow = (await run(client, "acme/slow"))["id"]

@@ -51,8 +51,9 @@ async def _write(request: Request, run: Run, write: _Writer) -> AsyncIterator[by
                 if said.add(event, service.clock.monotonic()):
                     yield write("update", {**view_task(run), "output": said.output})
             elif event.kind in ("snapshot", "status"):
-                run = await service.get_run(request.caller, run.id)
-                if not run.status.is_final:
+                now = await service.get_run(request.caller, run.id)
+                if not now.status.is_final:  # else its pieces are still to be told, and by an open task
+                    run = now
                     yield write("update", view_task(run))
     run = await service.get_run(request.caller, run.id)
     if run.status.is_final:  # else the server shuts down, and the client asks on
