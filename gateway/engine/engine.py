@@ -86,6 +86,7 @@ class Engine:
         )
         self._keeper = Keeper(store, clock, self._owner, scope, self._take_over, self._hear)
         self._journal.is_believed = lambda: self._keeper.is_believed
+        self._journal.count_silences = lambda: self._keeper.silences
         self._starting = asyncio.Lock()
         self.lifetime = Lifetime()
         self._is_open = False

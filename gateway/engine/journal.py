@@ -34,6 +34,7 @@ class Journal:
         self._clock = clock
         self.owner = owner
         self.is_believed: Callable[[], bool] = lambda: True
+        self.count_silences: Callable[[], int] = lambda: 0
         self.on_attempt_end: Callable[[Attempt], None] | None = None
         self.on_unwritten: Callable[[Live], None] = _ignore
         self.observer: Observer = NOBODY
@@ -80,7 +81,7 @@ class Journal:
             StoreError: it could not be written; nothing has changed.
         """
         before, (run, events) = live.run, self._change(live, status, attempt, snapshot, changes)
-        told = (*live.unwritten, *events)
+        told, live.silences = (*live.unwritten, *events), self.count_silences()
         began = perf_counter() if self.observer.times_commits else 0.0
         try:
             await self._store.save(run, fence=live.fence, events=told, spends=spends)
@@ -97,11 +98,12 @@ class Journal:
         self._tell(live, before, run, told)
         return run
 
-    def note_landed(self, live: Live, handle: Handle) -> None:
+    def note_landed(self, live: Live, handle: Handle, *, soon: bool) -> None:
         """Note where the job of the newest attempt lives, and write it down without being waited for.
 
-        It would be found at the backend again after a crash. What is saved after it goes after it. If it
-        can't be written, `on_unwritten` is told, and the next change that can be brings it along.
+        It would be found at the backend again after a crash; unless the backend knows for certain, `soon`.
+        What is saved after it goes after it. If it can't be written, `on_unwritten` is told, and the next
+        change that can be brings it along.
         """
         attempt = get_attempt(live)
         landed = attempt.replace(
@@ -124,7 +126,7 @@ class Journal:
             elif not live.dropped:
                 live.drop()
 
-        written = asyncio.ensure_future(self._store.save(run, fence=live.fence, events=events, soon=False))
+        written = asyncio.ensure_future(self._store.save(run, fence=live.fence, events=events, soon=soon))
         written.add_done_callback(note_written)
 
     def _change(
@@ -166,8 +168,10 @@ class Journal:
             RunTakenOver: it is not; nothing may be sent for it.
             StoreError: nobody knows.
         """
-        if not self.is_believed():
+        while not self.is_believed() or live.silences != self.count_silences():
             await self.save(live)
+            if live.silences == self.count_silences():
+                return
 
     async def move_attempt(
         self,

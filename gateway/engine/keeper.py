@@ -36,6 +36,7 @@ class Keeper:
 
     Attributes:
         tasks: which do it, while it works.
+        silences: how often it was too late with a sign of life, so that others may have taken our runs.
         claims: it takes runs over; one whose gateway takes no new runs any more does not.
     """
 
@@ -57,6 +58,7 @@ class Keeper:
         self._claimed: deque[Claimed] = deque()
         self.tasks: list[asyncio.Task[None]] = []
         self.claims = True
+        self.silences = 0
         self._believed_until = 0.0
         self._quiet_until = 0.0
 
@@ -146,7 +148,9 @@ class Keeper:
         was_silent = 0.0 < self._believed_until < began
         await self._store.beat(self._owner, until=self._clock.now() + self._lease)
         self._believed_until = began + lease
-        if was_silent:  # so may the others have been, if the store was away: they shall have time to beat
+        if was_silent:
+            self.silences += 1
+            # So may the others have been, if the store was away: they shall have time to beat.
             self._quiet_until = self._clock.monotonic() + lease
 
 

@@ -30,6 +30,7 @@ class Live:
         limits: the task's, the model's and the gateway's, merged.
         plan: where it may go; made again when that is used up.
         seq: of the newest event.
+        silences: how many there were of this process when the run was last known to be ours; see Keeper.
         unwritten: what happened and could not be written down yet.
         pieces_out: a part of the answer was handed out, so the run stays at its backend.
         following: somebody reads its events, so it need not be polled.
@@ -54,6 +55,7 @@ class Live:
     limits: Limits
     plan: Plan | None = None
     seq: int = 0
+    silences: int = 0
     unwritten: tuple[Event, ...] = ()
     pieces_out: bool = False
     following: bool = False

@@ -130,7 +130,7 @@ class Planner:
             or known.selector != selector
             or known.stream is not task.stream
             or (known.target is not target and known.target != target)
-            or self._get_capabilities(target.backend) is not known.capabilities
+            or self.get_capabilities(target.backend) is not known.capabilities
             or self._clock.monotonic() >= known.until
             or self._tell_blocked(target.backend) is not None
         ):
@@ -142,21 +142,21 @@ class Planner:
         return known.plan
 
     def _keep(self, plan: Plan, target: Target, task: Task, selector: Selector, limits: Limits) -> None:
-        key, facts = (target.backend, task.model or ""), self._get_capabilities(target.backend)
+        key, facts = (target.backend, task.model or ""), self.get_capabilities(target.backend)
         if facts is None or not plan.ranked or plan.ranked[0].blocked or Feature.QUOTE in facts.features:
             self._alone.pop(key, None)
         else:
             until = self._clock.monotonic() + _PLAN_KEPT_SECONDS
             self._alone[key] = _Alone(plan, target, selector, limits, task.stream, facts, until)
 
-    def _get_capabilities(self, backend: str) -> Capabilities | None:
+    def get_capabilities(self, backend: str) -> Capabilities | None:
         """Return a backend's capabilities if they are known as of lately."""
         seen = self._seen.get(backend)
         return seen.capabilities if seen is not None and self._clock.monotonic() < seen.until else None
 
     async def fetch_capabilities(self, backend: str) -> Capabilities:
         """Return a backend's capabilities, at most half a minute old (a second, if it was ill)."""
-        known = self._get_capabilities(backend)
+        known = self.get_capabilities(backend)
         if known is not None:
             return known
         if backend not in self._asking:

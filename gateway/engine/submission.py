@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from gateway.adapter import Adapter, Landed, NotLanded, Recovery
+from gateway.adapter import Adapter, Feature, Landed, NotLanded, Recovery
 from gateway.clock import Clock
 from gateway.engine.gates import Gates
 from gateway.engine.health import Health
@@ -73,7 +73,9 @@ class Sender:
     def _note_landed(self, live: Live, handle: Handle) -> None:
         """Note where a job lives; its envelope is in the store, so that a crash here is no loss."""
         live.watch.leave()
-        self.journal.note_landed(live, handle)
+        facts = self.planner.get_capabilities(handle.backend)
+        can_wait = facts is not None and Feature.RECALL in facts.features
+        self.journal.note_landed(live, handle, soon=not can_wait)
 
     async def _note_not_sent(self, live: Live, error: BackendError) -> BackendError | None:
         if error.landed is False:

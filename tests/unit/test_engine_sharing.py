@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from datetime import timedelta
 from typing import Any
 
@@ -133,6 +134,39 @@ async def test_who_was_silent_asks_before_it_sends() -> None:
         assert a.calls["submit"] == sent
         assert live.dropped
         assert claimed.run.id == run.id
+
+
+async def test_who_was_silent_while_it_wrote_asks_before_it_sends() -> None:
+    """A process that stood still behind a commit, and beats again before it goes on, has lost the run."""
+
+    class SlowStore(TellingStore):
+        written: asyncio.Future[None] | None = None
+
+        def save(self, run: Run, **words: Any) -> Awaitable[None]:
+            saved = super().save(run, **words)
+            if self.written is None:
+                self.written = asyncio.get_running_loop().create_future()
+                return self.written
+            return saved
+
+    clock, store = FakeClock(), SlowStore()
+    a = FakeAdapter("a", clock=clock, steps=[(600.0, Status.COMPLETED)])
+    async with make_gateway(a, store, clock) as owner:
+        run = await owner.submit(Task(model="m"))
+        await clock.sleep(1)
+        keeper = owner._engine._keeper
+        store.is_away = True
+        await clock.sleep(SHARED_LEASE_LASTS.total_seconds() + 0.1)
+        later = clock.now() + timedelta(minutes=1)
+        (claimed,) = await store.claim("other", keeper._scope, now=later, limit=1)
+        store.is_away = False
+        await clock.sleep(SHARED_LEASE_LASTS.total_seconds() / 2)
+        assert (claimed.run.id, keeper.is_believed, a.calls["submit"]) == (run.id, True, 0)
+        assert store.written is not None
+        store.written.set_result(None)
+        await clock.sleep(1)
+        assert a.calls["submit"] == 0
+        assert owner._engine.get_live(run.id) is None
 
 
 async def test_who_was_silent_lets_the_others_beat_first() -> None:
