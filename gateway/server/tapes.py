@@ -110,7 +110,11 @@ class Tape:
         """Return how much was read then, and what of it comes after a place."""
         gone = self._count - len(self._kept)
         begin = max(0, read - gone)
-        batch = list(islice(self._kept, begin, begin + _MOST_AT_ONCE))
+        left = len(self._kept) - begin
+        if left <= _MOST_AT_ONCE:  # who reads as it comes: the end of a deque is near, its middle is far
+            batch = list(islice(reversed(self._kept), left))[::-1]
+        else:
+            batch = list(islice(self._kept, begin, begin + _MOST_AT_ONCE))
         return gone + begin + len(batch), [placed for placed in batch if placed[0] > after]
 
     async def _wait(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.errors import InvalidInput
+from gateway.errors import InvalidInput, StoreError
 from gateway.policy.budget import Spend
 from gateway.store.archive import get_end
 from gateway.store.intake import Pile
@@ -35,7 +35,7 @@ class Change:
         writes = pile.writes
         run, owner = writes[-1].run, writes[0].owner
         self.pile, self.run_id, self.fence = pile, run.id, writes[0].fence
-        self.error: InvalidInput | None = None
+        self.error: InvalidInput | StoreError | None = None
         self.key = run.idempotency_key if owner is not None else None
         events = writes[0].events if len(writes) == 1 else pile.events
         try:
@@ -48,6 +48,9 @@ class Change:
             self.error.__cause__ = error
         except InvalidInput as error:
             self.error = error
+        except Exception as error:  # noqa: BLE001  a defect: the others in the batch must not wait for ever
+            self.error = StoreError(f"the new state of run {run.id} could not be encoded: {error!r}")
+            self.error.__cause__ = error
 
     @property
     def spends(self) -> list[Spend]:

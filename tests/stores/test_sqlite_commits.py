@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import RunNotFound, StoreError
-from gateway.store.protocol import RunFilter, Wish
+from gateway.store import changes
+from gateway.store.protocol import FIRST_FENCE, RunFilter, Wish
+from gateway.store.rows import encode_run
 from gateway.store.sqlite import SqliteStore
 from gateway.task import Run
 from gateway.testing.store_promises.samples import HERE, START_AT, after, make_end, make_event, make_run
@@ -276,3 +278,22 @@ async def test_two_stores_write_one_file_in_turns(tmp_path: Path) -> None:
         assert len(await one.list_runs(RunFilter(limit=100))) == 60
         for run in runs:
             assert [event.seq for event in await other.list_events(run.id)] == [1, 2, 3]
+
+
+async def test_a_defect_in_the_encoding_of_one_run_stops_no_other(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd, good = make_run(), make_run()
+
+    def stumble(run: Run) -> bytes:
+        if run.id == odd.id:
+            raise RuntimeError("what is that?")
+        return encode_run(run)
+
+    monkeypatch.setattr(changes, "encode_run", stumble)
+    done = await asyncio.gather(
+        *(store.create(run, owner="me") for run in (odd, good)), return_exceptions=True
+    )
+    assert isinstance(done[0], StoreError)
+    assert (done[1], "what is that?" in str(done[0])) == (FIRST_FENCE, True)
+    assert await store.get(good.id) == good

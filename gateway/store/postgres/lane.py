@@ -76,7 +76,13 @@ class Lane:
 
     async def _run(self, intake: Intake) -> None:
         while (batch := await self._batches.get()) is not None:
-            intake.settle(batch, await self._write_batch(batch))
+            try:
+                results = await self._write_batch(batch)
+            except Exception as error:  # noqa: BLE001  a defect: those who wait must hear of it, and others go on
+                failure = StoreError(f"{self._address}: the changes could not be written: {error!r}")
+                failure.__cause__ = error
+                results = [failure if isinstance(one, Act) else [failure] * len(one.writes) for one in batch]
+            intake.settle(batch, results)
 
     async def _write_batch(self, batch: Sequence[Entry]) -> list[Any]:
         """Return the entries' results; see Intake.settle."""
