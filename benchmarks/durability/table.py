@@ -16,7 +16,7 @@ this day; the ratios are what to look at, for all were measured in turn.
 ## Throughput
 
 100 runs in flight; medians of {rounds} rounds. "The journal alone" are the store's three writes of a run:
-created, dispatched with its envelope, ended. "Whole" is `gateway.run` with its four writes, on a backend that
+created, dispatched with its envelope, ended. "Whole" is `gateway.run` with its writes, on a backend that
 costs no time. The peers do three steps that do nothing: DBOS writes each of them down; Procrastinate, which
 keeps no steps, does them in one job.
 
