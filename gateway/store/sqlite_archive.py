@@ -25,10 +25,10 @@ _NO_OPEN_PARENT = (
 _PRUNABLE = f"ended_at IS NOT NULL AND unresolved = ? AND ended_at < ? AND {_NO_OPEN_PARENT}"
 _ENTRIES = (
     "SELECT runs.id, api_key, attempts.model, attempts.state FROM attempts JOIN runs ON runs.id = run_id"
-    " WHERE attempts.created_at >= ?1 AND (?2 IS NULL OR api_key = ?2) ORDER BY attempts.created_at"
+    " WHERE attempts.created_at >= :since AND (:key IS NULL OR api_key = :key) ORDER BY attempts.created_at"
 )
 _PRUNED = (
-    "SELECT line FROM pruned_costs WHERE day >= ?1 AND (?2 IS NULL OR api_key = ?2)"
+    "SELECT line FROM pruned_costs WHERE day >= :since AND (:key IS NULL OR api_key = :key)"
     " ORDER BY day, backend, model, api_key"
 )
 _PRUNED_KEY = "day = ? AND backend = ? AND model = ? AND api_key = ?"
@@ -93,7 +93,7 @@ class SqliteLedger:
 
     async def list_entries(self, since: datetime, api_key: str | None = None) -> list[Entry]:
         """See Ledger."""
-        values = (since.timestamp(), api_key)
+        values = {"since": since.timestamp(), "key": api_key}
         rows = await self._writer.read(lambda db: db.execute(_ENTRIES, values).fetchall())
         return [decode_entry(*row) for row in rows]
 
@@ -109,7 +109,7 @@ class SqliteLedger:
 
     async def list_pruned(self, since: datetime, api_key: str | None = None) -> list[BillLine]:
         """See Ledger."""
-        values = (since.astimezone(UTC).date().isoformat(), api_key)
+        values = {"since": since.astimezone(UTC).date().isoformat(), "key": api_key}
         rows = await self._writer.read(lambda db: db.execute(_PRUNED, values).fetchall())
         return [BillLine.model_validate_json(line) for (line,) in rows]
 
