@@ -16,7 +16,7 @@ from gateway.policy.budget import Spend
 from gateway.store import make_store
 from gateway.store.archive import Pruning
 from gateway.store.news import WISHES
-from gateway.store.postgres import PostgresStore, address, batch, lane
+from gateway.store.postgres import PostgresStore, address, batch, lane, queries
 from gateway.store.protocol import SCHEMA_VERSION, RunFilter, Wish
 from gateway.task import Task
 from gateway.testing.postgres import LocalPostgres
@@ -342,3 +342,25 @@ async def test_a_mistyped_scheme_shows_no_password() -> None:
     with pytest.raises(ConfigError, match="write") as told:
         make_store("postgres://me:secret@h/db")
     assert "secret" not in str(told.value)
+
+
+async def test_who_stands_still_in_the_middle_of_a_write_keeps_no_run_for_ever(
+    postgres_url: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a paused process does: its owner is silent, and its connection still has the run's row."""
+    monkeypatch.setattr(queries, "_CUT_OFF", queries._CUT_OFF.replace("10 s", "0.1 s"))
+    run = make_run()
+    await store.create(run, owner="paused")
+    paused = await address.Address(postgres_url).connect()
+    await paused.execute("SET idle_in_transaction_session_timeout = 0")
+    await paused.execute("BEGIN")
+    await paused.execute("SELECT 1 FROM runs WHERE id = %s FOR NO KEY UPDATE", (run.id,))
+    claimed = await store.claim("me", HERE, now=after(600), limit=10)
+    assert claimed == []
+    async with asyncio.timeout(60):
+        while not claimed:
+            claimed = await store.claim("me", HERE, now=after(600), limit=10)
+    assert [one.run.id for one in claimed] == [run.id]
+    with pytest.raises(psycopg.OperationalError):
+        await paused.execute("COMMIT")
+    await paused.close()

@@ -48,6 +48,14 @@ WITH free AS (
 )
 UPDATE runs SET owner = %(owner)s, fence = fence + 1 FROM free WHERE runs.id = free.id RETURNING runs.id
 """
+# Who was paused between the messages of a pipeline holds its locks for ever: the server's own time limit for
+# idle transactions does not count that.
+_CUT_OFF = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE pid <> pg_backend_pid() AND datname = current_database() AND usename = current_user
+    AND application_name = current_setting('application_name')
+    AND xact_start IS NOT NULL AND wait_event = 'ClientRead' AND state_change < now() - interval '10 s'
+"""
 _FORGET_OWNERS = "DELETE FROM owners WHERE until < %s"  # who has no row is not believed either
 _A_DAY_SECONDS = 86400.0
 
@@ -179,6 +187,7 @@ async def claim_runs(
     }
     ids = [run_id for (run_id,) in await (await connection.execute(_CLAIM, values)).fetchall()]
     if not ids:
+        await connection.execute(_CUT_OFF)
         return []
     await connection.execute(_FORGET_OWNERS, (now.timestamp() - _A_DAY_SECONDS,))
     query = f"{_RUN} WHERE id = ANY(%s) ORDER BY created_at, place"
