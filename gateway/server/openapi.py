@@ -13,6 +13,7 @@ from gateway.server.wire import JSON_TYPE, Answer, Request, Response, answer_jso
 
 _ALWAYS = (400, 401, 403, 408, 413, 415, 421, 422, 429, 500, 503)
 _made: dict[int, bytes] = {}
+_NO_NUL = r"^[^\u0000]*$"
 
 
 async def show_openapi(request: Request) -> Answer:
@@ -75,7 +76,7 @@ def _describe(route: Route, operation: Operation) -> dict[str, Any]:
 
 def _list_path(route: Route) -> list[dict[str, Any]]:
     names = re.findall(r"{(\w+)", route.template)
-    schema = {"type": "string", "pattern": "^[^/]+$", "minLength": 1}
+    schema = {"type": "string", "pattern": "^[^/\\u0000]+$", "minLength": 1}
     return [{"name": name, "in": "path", "required": True, "schema": schema} for name in names]
 
 
@@ -91,13 +92,15 @@ def _list_query(operation: Operation) -> list[dict[str, Any]]:
 
 
 def _inline(schema: Any, parts: dict[str, Any]) -> Any:
-    """Return a schema with its references resolved: a query's are small."""
+    """Return a query's schema with its references resolved, and texts as an address can have them."""
     if isinstance(schema, list):
         return [_inline(item, parts) for item in schema]
     if not isinstance(schema, dict):
         return schema
     if "$ref" in schema:
         return _inline(parts[schema["$ref"].rpartition("/")[2]], parts)
+    if schema.get("type") == "string" and not schema.keys() & {"enum", "const", "format", "pattern"}:
+        return {**schema, "pattern": _NO_NUL}
     return {name: _inline(item, parts) for name, item in schema.items()}
 
 
