@@ -201,14 +201,16 @@ async def test_a_run_under_way_goes_on_when_the_store_is_back(
     kind: type[Fault], operation: str, disk: Disk
 ) -> None:
     async with open_gateway(disk.path / "runs.db") as (gateway, adapter):
-        fault, struck = kind(disk.path / "runs.db"), asyncio.Event()
+        fault, taken, struck = kind(disk.path / "runs.db"), asyncio.Event(), asyncio.Event()
 
         async def strike() -> None:
+            await taken.wait()  # before that, submitting would be refused
             await fault.strike()
             struck.set()
 
         adapter.hook = operation, strike
         run = await gateway.submit(BIG)
+        taken.set()
         await struck.wait()
         await adapter.clock.sleep(20)  # long enough for the job to end, if there is one
         assert len(adapter.accepted) == (0 if operation == "prepare" else 1)
