@@ -103,10 +103,12 @@ class Reading:
 
     async def backends(self) -> dict[str, Capabilities]:
         """Ask every backend what it is and can; one that is down says so in its `reason`."""
+        await self._engine.start(to_work=False)
         names = list(self._engine.adapters)
         found = await asyncio.gather(*(self._engine.planner.fetch_capabilities(name) for name in names))
         return dict(zip(names, found, strict=True))
 
     async def health(self) -> dict[str, BackendHealth]:
         """Return what this process knows of every backend without asking: breakers, load, what was learnt."""
+        await self._engine.start(to_work=False)
         return {name: self._engine.planner.get_health(name) for name in self._engine.adapters}

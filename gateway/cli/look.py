@@ -13,7 +13,6 @@ from gateway.cli.tables import format_table, get_width
 from gateway.cli.task_words import add_task_arguments, get_backend, make_task
 from gateway.cli.words import format_json, format_quote, format_seconds
 from gateway.client import AsyncGateway
-from gateway.clock import SystemClock
 
 if TYPE_CHECKING:
     from gateway.adapter import Capabilities
@@ -99,11 +98,12 @@ def _format_parts(candidate: Candidate) -> str:
 async def show_backends(args: argparse.Namespace) -> int:
     """Ask every backend what it is and can."""
     from gateway.config import load
-    from gateway.registry import make_adapters
+    from gateway.store import make_store
 
-    settings = load(args.config).backends
-    addresses = {name: one.address for name, one in make_adapters(settings, SystemClock()).items()}
-    gateway = AsyncGateway.from_config(args.config)
+    config = load(args.config)
+    settings = config.backends
+    gateway = AsyncGateway.from_settings(config, store=make_store("memory:"))  # runs are no matter here
+    addresses = {name: one.address for name, one in gateway.adapters.items()}
     try:
         found = await gateway.backends()
     finally:

@@ -90,6 +90,8 @@ def test_what_is_closed_says_so_and_is_closed_again_without_harm() -> None:
         lambda: gateway.run(Task(model="m", input=1)),
         lambda: gateway.get(run.id),
         lambda: next(events),
+        gateway.backends,
+        gateway.health,
     ):
         with pytest.raises(Unusable, match="closed"):
             call()
