@@ -143,7 +143,12 @@ class ListQuery(Strict):
         pattern=r"^[0-9]{1,17}~[A-Za-z0-9_-]{1,80}$",
         description="the `next` of the page before",
     )
-    limit: int = Field(default=50, ge=1, le=200)
+    limit: int = Field(
+        default=50, ge=1, le=200, description="at most so many; a page of large runs has fewer"
+    )
+    view: Literal["summary", "full"] = Field(
+        default="summary", description="a summary has no inputs, outputs, nor what attempts last looked like"
+    )
 
 
 class CostsQuery(Strict):

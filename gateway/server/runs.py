@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from gateway.errors import RunFailed
@@ -12,13 +14,16 @@ from gateway.server.bodies import AcceptBody, ListQuery, RunBody, WaitQuery
 from gateway.server.callers import KeyScope
 from gateway.server.problems import BAD_REQUEST, IN_FLIGHT, Refusal
 from gateway.server.routes import Operation, Route
-from gateway.server.views import join_key, view, view_run
-from gateway.server.wire import Answer, Request, Response, answer_json
+from gateway.server.views import join_key, summarise_run, view, view_run
+from gateway.server.wire import JSON_TYPE, Answer, Request, Response, answer_json, encode
 from gateway.store.protocol import RunFilter
 from gateway.task import Run
+from gateway.types import JSON
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST_KEY = 255
+_PAGE_BYTES = 4 * 1024 * 1024
+_RUNS_AT_ONCE = 25
 _KEY_HEADER = {
     "Idempotency-Key": (
         "with the same key the same task is the same run",
@@ -83,24 +88,42 @@ async def list_runs(request: Request) -> Answer:
     query, caller = request.read_query(ListQuery), request.caller
     before, before_id = _parse_cursor(query.after)
     whose = query.key if caller.sees_all else caller.key
-    runs = await request.service.gateway.list_runs(
-        RunFilter(
-            phase=query.phase,
-            status=query.status,
-            model=query.model,
-            backend=query.backend,
-            idempotency_key=join_key(whose, query.idempotency_key),
-            api_key=whose,
-            before=before,
-            before_id=before_id,
-            limit=query.limit + 1,
-        )
+    which = RunFilter(
+        phase=query.phase,
+        status=query.status,
+        model=query.model,
+        backend=query.backend,
+        idempotency_key=join_key(whose, query.idempotency_key),
+        api_key=whose,
+        before=before,
+        before_id=before_id,
     )
-    more = len(runs) > query.limit
-    shown = runs[: query.limit]
-    return answer_json(
-        {"runs": [view_run(run) for run in shown], "next": _make_cursor(shown[-1]) if more else None}
-    )
+    show = view_run if query.view == "full" else summarise_run
+    told, last = await _read_page(request, which, query.limit, show)
+    cursor = None if last is None else _make_cursor(last)
+    return Response(200, b'{"runs":[%b],"next":%b}' % (b",".join(told), encode(cursor)), (JSON_TYPE,))
+
+
+async def _read_page(
+    request: Request, which: RunFilter, most: int, show: Callable[[Run], JSON]
+) -> tuple[list[bytes], Run | None]:
+    """Return runs as JSON, and the last of them if there are more.
+
+    Few of them are in memory at once, and a page that grows large ends early.
+    """
+    told: list[bytes] = []
+    size, last = 0, None
+    while True:
+        which = replace(which, limit=min(most - len(told) + 1, _RUNS_AT_ONCE))
+        runs = await request.service.gateway.list_runs(which)
+        for run in runs:
+            if len(told) == most or size > _PAGE_BYTES:
+                return told, last
+            told.append(encode(show(run)))
+            size, last = size + len(told[-1]), run
+        if last is None or len(runs) < which.limit:
+            return told, None
+        which = which.make_next(last)
 
 
 def _make_cursor(last: Run) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from gateway.adapter import Capabilities
 from gateway.lifecycle import Status
 from gateway.policy.routing import Plan
 from gateway.server.bodies import DURATION_SCHEMA, PRICE_SCHEMA
-from gateway.server.views import HIDDEN
+from gateway.server.views import HIDDEN, ONLY_WHOLE
 from gateway.store.bill import BillLine
 from gateway.task import Event, Quote, Run
 from gateway.types import JSON
@@ -26,13 +26,16 @@ def make_components() -> dict[str, Schema]:
     """Return the schemas by name."""
     found = _collect(Run, Plan, Event, Quote, BillLine, Capabilities)
     for cls, names in HIDDEN.items():
-        for name in names:
-            found[cls.__name__]["properties"].pop(name)
-        _require_only_known(found[cls.__name__])
+        found[cls.__name__] = _drop(found[cls.__name__], names)
     found["Status"], found["Money"] = STATUS, MONEY
     run = found["Run"]["properties"]
     run["passed"] = _list_of(_object(status=_ref("Status"), at={"type": "string", "format": "date-time"}))
     run["phase"], run["cost_outcome"] = _ref("Phase"), _ref("CostOutcome")
+    found |= {
+        f"{cls.__name__}Summary": _drop(found[cls.__name__], names) for cls, names in ONLY_WHOLE.items()
+    }
+    summary = found["RunSummary"]["properties"]
+    summary |= {"task": _ref("TaskSummary"), "attempts": _list_of(_ref("AttemptSummary"))}
     found["Phase"] = {"type": "string", "enum": ["running", "success", "failed"]}
     return {**found, **_make_answers()}
 
@@ -41,7 +44,10 @@ def _make_answers() -> dict[str, Schema]:
     none: Schema = {"type": "null"}
     return {
         "Health": _object(status={"type": "string"}),
-        "RunPage": _object(runs=_list_of(_ref("Run")), next={"anyOf": [{"type": "string"}, none]}),
+        "RunPage": _object(
+            runs=_list_of({"anyOf": [_ref("RunSummary"), _ref("Run")]}),
+            next={"anyOf": [{"type": "string"}, none]},
+        ),
         "RunPlan": _object(plan={"anyOf": [_ref("Plan"), none]}),
         "Events": _object(events=_list_of(_ref("Event"))),
         "Quotes": _object(quotes=_map_of(_ref("Quote"))),
@@ -99,8 +105,11 @@ def _adapt(schema: Any) -> Any:
     return adapted
 
 
-def _require_only_known(schema: Schema) -> None:
-    schema["required"] = [name for name in schema.get("required", ()) if name in schema["properties"]]
+def _drop(schema: Schema, names: Collection[str]) -> Schema:
+    """Return an object's schema without some of its properties."""
+    properties = {name: one for name, one in schema["properties"].items() if name not in names}
+    required = [name for name in schema.get("required", ()) if name not in names]
+    return {**schema, "properties": properties, "required": required}
 
 
 def _ref(name: str) -> Schema:

@@ -11,7 +11,7 @@ from datetime import date, datetime, timedelta
 from enum import Enum, IntEnum
 from typing import Any
 
-from gateway.task import Attempt, Event, Run
+from gateway.task import Attempt, Event, Run, Task
 from gateway.types import JSON, Money
 
 HIDDEN: Mapping[type, frozenset[str]] = {
@@ -19,6 +19,13 @@ HIDDEN: Mapping[type, frozenset[str]] = {
     Run: frozenset({"plan"}),
 }
 """What stays inside: acts as they are sent (they repeat the input), and the plan, which has its own place."""
+
+ONLY_WHOLE: Mapping[type, tuple[str, ...]] = {
+    Run: ("output", "evidence"),
+    Task: ("input", "target"),
+    Attempt: ("target", "snapshot"),
+}
+"""What a summary leaves out."""
 
 _AS_THEY_ARE = frozenset({"JSON", "Mapping[str, JSON]", "Mapping[str, JSON] | None", "Mapping[str, str]"})
 _shapes: dict[type, tuple[tuple[str, bool], ...]] = {}
@@ -62,6 +69,15 @@ def view_run(run: Run) -> dict[str, JSON]:
     shown["cost_outcome"] = run.cost_outcome.value
     shown["idempotency_key"] = split_key(run)
     shown["passed"] = [{"status": status.name, "at": view(at)} for status, at in run.passed]
+    return shown
+
+
+def summarise_run(run: Run) -> dict[str, JSON]:
+    """Return a run as a list shows it: without what may be large."""
+    shown = view_run(run)
+    for cls, part in ((Run, shown), (Task, shown["task"]), *((Attempt, one) for one in shown["attempts"])):
+        for name in ONLY_WHOLE[cls]:
+            part.pop(name)
     return shown
 
 

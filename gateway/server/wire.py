@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -30,6 +32,7 @@ Header = tuple[bytes, bytes]
 ModelT = TypeVar("ModelT", bound="BaseModel")
 
 _HEADERS = "gateway.headers"
+_MAY_BE_INFINITE = re.compile(rb"NaN|Infinity|[0-9][eE]\+?[0-9]{2}|[0-9]{290}")
 JSON_TYPE: Header = (b"content-type", b"application/json")
 
 
@@ -195,8 +198,8 @@ class Request:
         from pydantic import ValidationError
 
         body = await self._read_json_bytes()
-        if b"NaN" in body or b"Infinity" in body:
-            parse_json(body)  # pydantic would take the bare words
+        if _MAY_BE_INFINITE.search(body) is not None:
+            parse_json(body)  # pydantic would take the bare words, and 1e999 as well
         try:
             return model.model_validate_json(body, strict=True)
         except ValidationError as error:
@@ -211,11 +214,26 @@ class Disconnected(Exception):
 
 
 def parse_json(body: bytes) -> JSON:
-    """Read JSON as RFC 8259 has it: no NaN, text that is Unicode, bounded depth. Raises Refusal."""
+    """Read JSON as RFC 8259 has it: no NaN, text that is Unicode, bounded depth. Raises Refusal.
+
+    A number beyond what a double holds is refused as well: it would be passed on as Infinity.
+    """
     try:
-        return from_json(body, allow_inf_nan=False)
+        value = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise Refusal(BAD_JSON, f"the body is not JSON: {error}") from None
+    if _MAY_BE_INFINITE.search(body) is not None and not _is_finite(value):
+        raise Refusal(BAD_JSON, "the body has a number that is too large: a double holds up to 1.8e308")
+    return value
+
+
+def _is_finite(value: JSON) -> bool:
+    """Say whether all numbers in a value are finite."""
+    if isinstance(value, dict):
+        return all(_is_finite(item) for item in value.values())
+    if isinstance(value, list):
+        return all(_is_finite(item) for item in value)
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def find_header(scope: AsgiScope, name: bytes) -> str | None:

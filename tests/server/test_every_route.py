@@ -150,12 +150,25 @@ async def test_a_nul_in_a_query_is_the_callers_mistake(service: Service, query: 
         (b'"text"', b"application/json"),
         (b"\xff\xfe{}", b"application/json"),
         (b'{"model": NaN}', b"application/json"),
+        (b'{"model": "echo", "input": 1e999}', b"application/json"),
         (b"[" * 5_000 + b"]" * 5_000, b"application/json"),
         (b'{"input": ' + b'{"a":' * 3_000 + b"1" + b"}" * 3_001, b"application/json"),
         (json.dumps({"model": "echo", "input": "x" * 10}).encode(), b"text/plain"),
         (b"a=b", b"application/x-www-form-urlencoded"),
     ],
-    ids=["empty", "half", "list", "text", "no-unicode", "nan", "deep-lists", "deep-objects", "plain", "form"],
+    ids=[
+        "empty",
+        "half",
+        "list",
+        "text",
+        "no-unicode",
+        "nan",
+        "huge",
+        "deep-lists",
+        "deep-objects",
+        "plain",
+        "form",
+    ],
 )
 async def test_a_wrong_body_is_the_callers_mistake(
     service: Service, route: Route, body: bytes, kind: bytes

@@ -5,6 +5,7 @@ import asyncio
 import httpx2
 import pytest
 
+from gateway.server import runs
 from gateway.server.service import Service
 
 pytestmark = pytest.mark.anyio
@@ -87,6 +88,38 @@ async def test_runs_are_listed_a_page_at_a_time(client: httpx2.AsyncClient) -> N
     assert after is None
 
 
+async def test_a_list_has_summaries_unless_all_is_asked_for(client: httpx2.AsyncClient) -> None:
+    task = {**ECHO, "labels": {"for": "me"}}
+    run = (await client.post("/v1/runs", params={"wait": 30}, json=task)).json()
+    (summary,) = (await client.get("/v1/runs")).json()["runs"]
+    assert not {"output", "evidence"} & summary.keys()
+    assert not {"input", "target"} & summary["task"].keys()
+    assert not {"snapshot", "target"} & summary["attempts"][0].keys()
+    assert (summary["id"], summary["passed"]) == (run["id"], run["passed"])
+    assert (summary["task"]["labels"], summary["attempts"][0]["backend"]) == ({"for": "me"}, "fake")
+    (whole,) = (await client.get("/v1/runs", params={"view": "full"})).json()["runs"]
+    assert whole == run
+    assert (await client.get("/v1/runs", params={"view": "half"})).status_code == 400
+
+
+async def test_a_page_ends_before_it_grows_too_large(
+    client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "_PAGE_BYTES", 25_000)
+    monkeypatch.setattr(runs, "_RUNS_AT_ONCE", 2)
+    task = {"model": "echo", "input": "x" * 10_000}
+    ids = [(await client.post("/v1/runs", json=task)).json()["id"] for _ in range(7)]
+    found: list[list[str]] = []
+    query: dict[str, str] = {"view": "full"}
+    while len(found) == 0 or "after" in query:
+        page = (await client.get("/v1/runs", params=query)).json()
+        found.append([run["id"] for run in page["runs"]])
+        query = {"view": "full", **({"after": page["next"]} if page["next"] else {})}
+    assert [one for page in found for one in page] == ids[::-1]
+    assert len(found) > 2
+    assert len((await client.get("/v1/runs")).json()["runs"]) == 7
+
+
 async def test_runs_are_found_by_what_is_asked(client: httpx2.AsyncClient) -> None:
     await client.post("/v1/runs", params={"wait": 30}, json=ECHO)
     for query, count in (
@@ -139,6 +172,28 @@ async def test_errors_are_problems(client: httpx2.AsyncClient) -> None:
     fields = await client.post("/v1/runs", json={"modle": "echo", "stream": "yes"})
     assert {field["field"] for field in fields.json()["fields"]} == {"modle", "stream"}
     assert fields.status_code == 400
+
+
+@pytest.mark.parametrize(
+    "number", ["1e999", "-1E+400", "9" * 400 + ".5", "1" * 305 + "e9", "NaN", "-Infinity"]
+)
+@pytest.mark.parametrize(
+    "place", ['"input": %s', '"input": {"a": [1, %s]}', '"input": 1, "target": {"app": %s}']
+)
+async def test_a_number_that_no_double_holds_is_refused(
+    client: httpx2.AsyncClient, number: str, place: str
+) -> None:
+    body = f'{{"model": "echo", {place % number}}}'.encode()
+    for path in ("/v1/runs", "/v1/quotes"):
+        refused = await client.post(path, content=body, headers={"content-type": "application/json"})
+        assert (refused.status_code, refused.json()["type"]) == (400, "/problems/bad-json")
+    assert (await client.get("/v1/runs")).json()["runs"] == []
+
+
+async def test_large_numbers_that_are_finite_are_taken(client: httpx2.AsyncClient) -> None:
+    body = b'{"model": "echo", "input": [1e308, %b, 1e-999, "1e999 NaN Infinity"]}' % (b"9" * 400)
+    taken = await client.post("/v1/runs?wait=30", content=body, headers={"content-type": "application/json"})
+    assert taken.json()["output"] == [1e308, int("9" * 400), 0.0, "1e999 NaN Infinity"]
 
 
 async def test_who_shuts_down_takes_nothing_and_keeps_nobody_waiting(
