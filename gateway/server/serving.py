@@ -18,6 +18,7 @@ from gateway.config import Config, load
 from gateway.errors import ConfigError
 from gateway.server.app import App
 from gateway.server.making import make_service
+from gateway.server.noise import sum_up_warnings
 from gateway.server.reloading import Reloader
 from gateway.server.service import Service
 from gateway.server.siblings import Siblings
@@ -140,6 +141,7 @@ async def _follow_parent(server: _Server, parent: int) -> None:
 
 def make_server(app: App, service: Service) -> _Server:
     """Make the server that runs an application."""
+    sum_up_warnings()
     protocol: type[asyncio.Protocol] | str = "auto"
     with suppress(ModuleNotFoundError):  # httptools has no wheels for some systems
         from gateway.server.protocol import Protocol

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import ConfigError
-from gateway.server import protocol
+from gateway.server import noise, protocol
 from gateway.server.app import App
 from gateway.server.service import Service
 from gateway.server.serving import _take_over, bind, check_reach, get_url, make_server
@@ -82,6 +83,25 @@ async def test_a_slow_body_gets_its_own_time(port: int) -> None:
     async with asyncio.timeout(60):
         assert (await reader.read()).startswith(b"HTTP/1.1 202")
     writer.close()
+
+
+async def test_what_is_no_http_is_refused_and_does_not_fill_the_log(
+    port: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, seconds = logging.getLogger("uvicorn.error"), 1000.0
+    assert [type(one) for one in source.filters] == [noise.SumUp]
+    monkeypatch.setattr(source, "filters", [noise.SumUp(lambda: seconds)])
+    upgrade = GET + b"upgrade: websocket\r\nconnection: close, upgrade\r\n\r\n"
+    for _ in range(20):
+        assert (await talk(port, b"\0\1\2 no HTTP\r\n\r\n")).startswith(b"HTTP/1.1 400")
+        assert (await talk(port, upgrade)).startswith(b"HTTP/1.1 200")
+    assert [record.name for record in caplog.records] == ["gateway.server"]
+    seconds += noise.TOLD_EVERY_SECONDS
+    await talk(port, b"\0\r\n\r\n")
+    assert "60, now: Invalid HTTP" in caplog.messages[-1]
+    assert len(caplog.records) == 2
+    source.error("a defect")
+    assert caplog.messages[-1] == "a defect"
 
 
 def test_only_loopback_is_reached_without_a_key() -> None:
