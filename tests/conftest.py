@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,9 @@ import pytest
 httpx2.alias_httpx()  # respx patches `httpx`; from here on that name is httpx2
 respx_mocks = importlib.import_module("respx.mocks")
 respx_mocks.DEFAULT_MOCKER = respx_mocks.HTTPXMocker.name  # above the transport, whichever that is
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell; processes inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _LOOPBACK = ("127.", "::1", "localhost")
 _connect = socket.socket.connect
