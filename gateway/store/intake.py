@@ -220,7 +220,8 @@ class Intake:
         if not self._is_busy:
             self._is_busy = True
             self._idle.clear()
-            self._loop.call_soon(self._flush)  # others in this turn, and tasks that wait for it, join
+            # In the turn after the next: others in this turn join, and tasks that it begins or wakes.
+            self._loop.call_soon(self._loop.call_soon, self._flush)
 
     def _flush(self) -> None:
         batch: list[Entry] = []
