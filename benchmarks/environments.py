@@ -80,15 +80,18 @@ INFERNET_CLIENT = Environment(
 
 
 def make_variables(python: str) -> dict[str, str]:
-    """Return the environment variables for a process with that Python: nothing goes further than loopback."""
+    """Return the environment variables for a process with that Python.
+
+    Nothing goes further than loopback, and bytecode is written: an installed package has it.
+    """
     paths = [str(ROOT), str(ROOT / "adapters")] if python == sys.executable else []
     own = {
         "NO_PROXY": "127.0.0.1",
         "PYTHONPATH": os.pathsep.join(paths),
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # or it fetches one from the internet first
     }
-    proxies = {"http_proxy", "https_proxy", "all_proxy"}
-    return {name: value for name, value in os.environ.items() if name.lower() not in proxies} | own
+    unwanted = {"http_proxy", "https_proxy", "all_proxy", "pythondontwritebytecode"}
+    return {name: value for name, value in os.environ.items() if name.lower() not in unwanted} | own
 
 
 def run_script(python: str, script: Path, *words: object) -> dict[str, Any]:

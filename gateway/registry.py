@@ -54,7 +54,10 @@ def get_adapter_type(name: str) -> type[Adapter[Any]]:
         ConfigError: no such adapter is installed.
         AdapterBroken: it is, but it can't be loaded.
     """
-    points = find_plugins()
+    return _get_adapter_type(name, find_plugins())
+
+
+def _get_adapter_type(name: str, points: Mapping[str, EntryPoint]) -> type[Adapter[Any]]:
     if name not in points:
         near = difflib.get_close_matches(name, points, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"installed: {', '.join(sorted(points))}"
@@ -68,8 +71,9 @@ def get_adapter_type(name: str) -> type[Adapter[Any]]:
 def make_adapters(backends: Mapping[str, BackendSettings], clock: Clock) -> dict[str, Adapter[Any]]:
     """Make every configured backend's adapter, without I/O. Raises ConfigError or AdapterBroken."""
     adapters: dict[str, Adapter[Any]] = {}
+    points = find_plugins() if backends else {}  # once: it looks into every installed distribution
     for name, settings in backends.items():
-        adapter_type = get_adapter_type(settings.adapter)
+        adapter_type = _get_adapter_type(settings.adapter, points)
         config = validate(adapter_type.config_type, settings.get_own_settings(), f"backends.{name}")
         try:
             adapters[name] = adapter_type(name, config, clock=clock)

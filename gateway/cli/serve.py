@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 
 from gateway.cli.arguments import make_count, parse_port
 from gateway.cli.exits import DONE, UsageError
@@ -38,6 +39,14 @@ def make_loop() -> asyncio.AbstractEventLoop:
 
 async def serve(args: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM."""
+    gc.disable()  # until it listens: nearly all that is made before then stays
+    try:
+        return await _serve(args)
+    finally:
+        gc.enable()
+
+
+async def _serve(args: argparse.Namespace) -> int:
     try:
         from gateway.server.serving import serve as serve_one
         from gateway.server.workers import serve_many
@@ -62,8 +71,16 @@ async def serve(args: argparse.Namespace) -> int:
 
 
 def _say(line: str) -> None:
+    _keep_what_is_there()
     print(line, flush=True)
 
 
 def _say_nothing(_: str) -> None:
-    """The parent process has said it."""
+    _keep_what_is_there()  # the parent process has said it
+
+
+def _keep_what_is_there() -> None:
+    """Look no more at what was made until now, whenever garbage is looked for: that halts every call."""
+    if not gc.isenabled():  # once, though this is said of each worker that is started anew
+        gc.freeze()
+        gc.enable()

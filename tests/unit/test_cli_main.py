@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import logging
@@ -325,3 +326,24 @@ def test_backends_in_order(word: str, meant: object) -> None:
     parser = Parser()
     add_task_arguments(parser)
     assert get_backend(parser.parse_args(["m", "--backend", word])) == meant
+
+
+def test_a_server_looks_for_garbage_from_the_moment_it_listens(capsys: pytest.CaptureFixture[str]) -> None:
+    from gateway.cli import serve
+
+    gc.disable()
+    try:
+        serve._say("here")
+        assert gc.isenabled()
+        kept = gc.get_freeze_count()
+        serve._say("another worker has begun")
+        assert 0 < gc.get_freeze_count() <= kept, "what has come since is kept for good too"
+    finally:
+        gc.enable()
+        gc.unfreeze()
+    assert capsys.readouterr().out == "here\nanother worker has begun\n"
+
+
+def test_a_server_that_can_not_start_leaves_garbage_to_be_looked_for(tmp_path: Path) -> None:
+    assert main(["serve", "--config", str(tmp_path / "none.toml")]) == 2
+    assert gc.isenabled()

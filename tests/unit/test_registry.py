@@ -143,6 +143,15 @@ def test_adapters_are_made_of_their_own_settings(monkeypatch: pytest.MonkeyPatch
     assert all(isinstance(adapter, FakeAdapter) for adapter in adapters.values())
 
 
+def test_what_is_installed_is_looked_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+    found = [point("strangers:Good", "good")]
+    monkeypatch.setattr(registry, "entry_points", lambda *, group: looks.append(group) or found)
+    make_adapters({name: BackendSettings(adapter="good") for name in ("a", "b", "c")}, FakeClock())
+    make_adapters({}, FakeClock())
+    assert looks == [GROUP]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
