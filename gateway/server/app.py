@@ -97,7 +97,7 @@ class App:
             _check_same_site(scope)
         caller = NOBODY
         if route.scope is not None:
-            caller = self.service.keys.find_caller(found.face.read_key(scope))
+            caller = await self.service.learning.find_caller(found.face.read_key(scope))
             caller.require(route.scope)
         scope["gateway.table"] = self.table
         return await route.handle(Request(scope, receive, path, found.params, caller, self.service))

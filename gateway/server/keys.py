@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import logging
+import math
+import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -28,6 +31,8 @@ LEARNT_EVERY_SECONDS = 2.0
 
 _log = logging.getLogger("gateway.server")
 _PREFIX = "gw"
+_FORM = re.compile(r"gw_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
+_APART_SECONDS = 0.2
 _NAME_MOST = 100
 _DUMMY = hashlib.sha256(b"").hexdigest()
 _CHALLENGE = ((b"www-authenticate", b'Bearer realm="gateway"'),)
@@ -160,6 +165,11 @@ class KeyBook:
         self.is_open = not keys
         self._buckets = {one: bucket for one, bucket in self._buckets.items() if one in self._keys}
 
+    def has(self, text: str) -> bool:
+        """Say whether a key of this id is known; of what is no key at all too: there is nothing to learn."""
+        form = _FORM.fullmatch(text)
+        return form is None or form[1] in self._keys
+
     def find_caller(self, text: str | None) -> Caller:
         """Return whose key this is; counts it against the key's rate.
 
@@ -195,11 +205,38 @@ class KeyBook:
             )
 
 
-async def keep_learning(keys: KeyBook, shelf: Shelf, clock: Clock) -> None:
-    """Read the keys anew, every two seconds, until cancelled."""
-    while True:
-        await clock.sleep(LEARNT_EVERY_SECONDS)
-        try:
-            keys.learn(await list_keys(shelf))
-        except GatewayError:
-            _log.exception("the keys can't be read; those of before stay")
+class Learning:
+    """Keeps what a server knows of its keys as the store has it."""
+
+    def __init__(self, keys: KeyBook, get_shelf: Callable[[], Shelf], clock: Clock) -> None:
+        """Make it; `get_shelf` returns the shelf of now: a changed configuration closes the one of before."""
+        self._keys, self._get_shelf, self._clock = keys, get_shelf, clock
+        self._reading: asyncio.Future[None] | None = None
+        self._read_at = -math.inf
+
+    async def learn(self) -> None:
+        """Read the keys. Raises StoreError."""
+        self._keys.learn(await list_keys(self._get_shelf()))
+
+    async def keep_learning(self) -> None:
+        """Read the keys anew, every two seconds, until cancelled."""
+        while True:
+            await self._clock.sleep(LEARNT_EVERY_SECONDS)
+            try:
+                await self.learn()
+            except GatewayError:
+                _log.exception("the keys can't be read; those of before stay")
+
+    async def find_caller(self, text: str | None) -> Caller:
+        """Return whose key this is, also if it was made a moment ago. Raises as KeyBook.find_caller."""
+        if text and not self._keys.has(text):
+            if self._reading is None:
+                self._reading = asyncio.ensure_future(self._learn_now())
+            await asyncio.shield(self._reading)
+        return self._keys.find_caller(text)
+
+    async def _learn_now(self) -> None:
+        """Read the keys for all who ask until it begins; not more often than is good for the store."""
+        await self._clock.sleep(max(0.0, self._read_at + _APART_SECONDS - self._clock.monotonic()))
+        self._reading, self._read_at = None, self._clock.monotonic()
+        await self.learn()

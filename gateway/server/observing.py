@@ -160,7 +160,7 @@ async def show_metrics(request: Request) -> Answer:
     if service.observing is None or service.settings.metrics == "off":
         raise _make_refusal()
     if service.settings.metrics == "admin":
-        service.keys.find_caller(read_key(request.scope)).require(KeyScope.ADMIN)
+        (await service.learning.find_caller(read_key(request.scope))).require(KeyScope.ADMIN)
     text = await service.observing.write(service)
     if service.siblings is not None:
         text = await service.siblings.add_metrics(text)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.errors import RunNotFound
 from gateway.files import has_paths
-from gateway.server.keys import KeyBook, keep_learning, list_keys
+from gateway.server.keys import KeyBook, Learning
 from gateway.server.problems import LOCAL_FILE, STOPPING, Refusal
 from gateway.server.stopping import Stopping
 from gateway.server.tapes import Tapes
@@ -38,6 +38,7 @@ class Service:
         settings: the table [server].
         clock: the time.
         keys: who may do what.
+        learning: keeps them as the store has them.
         webhooks: tells of runs' ends.
         tapes: recordings of runs that stream.
         make_store: opens another door to the same data, for the gateway of a changed configuration.
@@ -57,6 +58,7 @@ class Service:
         self.gateway, self.settings, self.clock = gateway, settings, clock
         self.retired: list[AsyncGateway] = []
         self.keys = keys or KeyBook(clock)
+        self.learning = Learning(self.keys, lambda: self.store.shelf, clock)
         self.webhooks = Webhooks(self)
         self.tapes = Tapes()
         self.make_store: Callable[[], Store] = lambda: self.store
@@ -81,9 +83,9 @@ class Service:
             return
         self._is_started = True
         await self.store.open()
-        self.keys.learn(await list_keys(self.store.shelf))
+        await self.learning.learn()
         await self.gateway.__aenter__()
-        self.begin(keep_learning(self.keys, self.store.shelf, self.clock))
+        self.begin(self.learning.keep_learning())
         self.begin(self.webhooks.keep_sending())
 
     def begin(self, chore: Coroutine[Any, Any, None]) -> None:

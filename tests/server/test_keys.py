@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,13 +9,20 @@ import pytest
 
 from gateway.errors import ConfigError
 from gateway.server.callers import KeyScope
-from gateway.server.keys import KeyBook, create_key, list_keys, revoke_key
+from gateway.server.keys import (
+    LEARNT_EVERY_SECONDS,
+    KeyBook,
+    Learning,
+    create_key,
+    list_keys,
+    revoke_key,
+)
 from gateway.server.problems import NO_KEY, TOO_MANY, Refusal
 from gateway.server.service import Service
 from gateway.store.archive import Pruning
 from gateway.store.memory import MemoryStore
 from gateway.store.protocol import RunFilter
-from gateway.store.shelf import MemoryShelf
+from gateway.store.shelf import MemoryShelf, Note
 from gateway.testing import FakeClock
 
 pytestmark = pytest.mark.anyio
@@ -159,6 +167,73 @@ async def test_a_wrong_key_costs_nobodys_rate() -> None:
             book.find_caller(key[:-1])
         assert refused.value.kind is NO_KEY
     assert book.find_caller(key).key == "team"
+
+
+class CountingShelf(MemoryShelf):
+    read = 0
+
+    async def list_notes(self, kind: str) -> list[Note]:
+        self.read += 1
+        return await super().list_notes(kind)
+
+
+async def test_a_key_that_was_made_just_now_opens_at_once() -> None:
+    clock, shelf = FakeClock(), CountingShelf()
+    book = KeyBook(clock)
+    learning = Learning(book, lambda: shelf, clock)
+    await learning.learn()
+    assert book.is_open
+    for name in ("first", "second"):  # also the one that ends the time without keys
+        key = await create_key(shelf, name, now=NOW)
+        assert (await learning.find_caller(key)).key == name
+    assert not book.is_open
+    assert clock.monotonic() < LEARNT_EVERY_SECONDS
+
+
+async def test_whoever_tries_keys_does_not_keep_the_store_busy() -> None:
+    clock, shelf = FakeClock(), CountingShelf()
+    book = KeyBook(clock)
+    learning = Learning(book, lambda: shelf, clock)
+    key = await create_key(shelf, "team", now=NOW)
+    await learning.learn()
+    before = shelf.read
+    tried = [f"gw_{n:012x}_{'x' * 43}" for n in range(300)]
+    for batch in (tried[:100], tried[100:200], tried[200:]):
+        found = await asyncio.gather(*map(learning.find_caller, batch), return_exceptions=True)
+        assert {getattr(one, "kind", None) for one in found} == {NO_KEY}
+    assert shelf.read - before <= 3
+    assert clock.monotonic() == pytest.approx(0.4)
+    for wrong in ("", "gw_x_y", "sk-123"):
+        with pytest.raises(Refusal):
+            await learning.find_caller(wrong)
+    assert (await learning.find_caller(key)).key == "team"
+    assert shelf.read - before <= 3
+
+
+async def test_what_one_asks_while_the_keys_are_read_is_read_once_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, shelf = FakeClock(), MemoryShelf()
+    learning = Learning(KeyBook(clock), lambda: shelf, clock)
+    await create_key(shelf, "old", now=NOW)
+    reading, go_on, list_notes = asyncio.Event(), asyncio.Event(), shelf.list_notes
+
+    async def read_slowly(kind: str) -> list[Note]:
+        notes = await list_notes(kind)
+        reading.set()
+        await go_on.wait()
+        return notes
+
+    monkeypatch.setattr(shelf, "list_notes", read_slowly)
+    early = asyncio.create_task(learning.find_caller(f"gw_{'0' * 12}_{'x' * 43}"))
+    await reading.wait()
+    monkeypatch.undo()
+    key = await create_key(shelf, "new", now=NOW)
+    late = asyncio.create_task(learning.find_caller(key))
+    go_on.set()
+    assert (await late).key == "new"
+    with pytest.raises(Refusal):
+        await early
 
 
 @pytest.mark.parametrize(("name", "more"), [("", {}), ("a/b", {}), ("x" * 101, {}), ("a", {"rate": "many"})])

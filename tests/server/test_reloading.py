@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,9 @@ from gateway.clock import SystemClock
 from gateway.config import Config
 from gateway.observe.observer import NOBODY
 from gateway.observe.tracing import Traces
+from gateway.server.keys import create_key, revoke_key
 from gateway.server.making import make_service
+from gateway.server.problems import Refusal
 from gateway.server.reloading import Reloader
 from gateway.server.service import Service
 
@@ -30,9 +34,9 @@ def read(text: str, store: str = "memory:") -> Config:
 
 
 @asynccontextmanager
-async def open_service(text: str = "") -> AsyncIterator[tuple[Service, Any]]:
+async def open_service(text: str = "", store: str = "memory:") -> AsyncIterator[tuple[Service, Any]]:
     """Start what is configured so; gives it, and what reloads it with another text."""
-    given, first = [read(text)], read(text)
+    given, first = [read(text, store)], read(text, store)
     service = make_service(first, SystemClock())
     reloader = Reloader(service, first, lambda: given[0])
 
@@ -98,6 +102,20 @@ async def test_what_counts_from_the_next_start_on_is_said(caplog: pytest.LogCapt
         assert await reload(read('[server]\nport = 1\nmetrics = "open"\n[observability]\nlogs = "json"'))
     for name in ("server.port", "server.metrics", "observability.logs"):
         assert f"{name} counts from the next start on" in caplog.text
+
+
+async def test_keys_are_learnt_from_the_store_of_now(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path / 'runs.db'}"
+    async with open_service(store=store) as (service, reload):
+        key = await create_key(service.store.shelf, "team", now=service.clock.now())
+        assert (await service.learning.find_caller(key)).key == "team"
+        assert await reload(read(COUNTED, store=store))
+        while service.retired:  # noqa: ASYNC110  nobody tells of its end
+            await asyncio.sleep(0.01)
+        await revoke_key(service.store.shelf, "team", now=service.clock.now())
+        await service.learning.learn()
+        with pytest.raises(Refusal, match="opens nothing"):
+            await service.learning.find_caller(key)
 
 
 async def test_the_gateways_of_a_server_forget_what_the_configuration_says() -> None:
