@@ -202,6 +202,7 @@ class Writer(Reader):
             time.sleep(_LOCKED_PAUSE_SECONDS)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA temp_store = MEMORY")  # what a savepoint keeps: else each end makes a file
 
 
 def _do_together(db: sqlite3.Connection, jobs: Sequence[Job], begin: str) -> list[Any]:
