@@ -15,6 +15,7 @@ from gateway.engine.gates import Gates
 from gateway.engine.health import Health
 from gateway.engine.journal import Journal, get_attempt, is_over
 from gateway.engine.live import Live
+from gateway.engine.parking import Lot, Place, Stay, Why
 from gateway.engine.planner import Planner
 from gateway.engine.submission import Sender
 from gateway.engine.waits import throw_retry_delay
@@ -34,7 +35,7 @@ from gateway.policy.budget import Accounting, Spend, Spender, make_holds
 from gateway.policy.health import is_breaking
 from gateway.policy.retry import GoElsewhere, Stop, TryAgain, decide, make_error, make_failure
 from gateway.policy.routing import Candidate, Plan
-from gateway.policy.stages import is_worth_waiting
+from gateway.policy.stages import ILL, is_worth_waiting
 from gateway.task import Attempt, Cost, Envelope, Failure, FailureKind
 from gateway.types import AttemptId
 
@@ -54,34 +55,51 @@ class Dispatcher:
     accounting: Accounting
     health: Health
     gates: Gates
+    lot: Lot
 
-    async def drive(self, live: Live, error: BackendError | None = None) -> bool:
-        """Bring a run to a backend; True if it landed there, False if the run has ended.
+    async def drive(self, live: Live, error: BackendError | None = None, stay: Stay | None = None) -> bool:
+        """Bring a run to a backend; True if it landed there, False if the run has ended, or waits.
 
-        `error` is why the newest attempt did not land, for a run that comes back from one.
+        `error` is why the newest attempt did not land, for a run that comes back from one; `stay`, how it has
+        waited, for one that comes back from that.
         """
-        waited = 0.0
-        while not await self._is_called_off(live):
-            if live.run.attempt is not None and live.run.attempt.status.is_final:
-                error = error or make_error(live.run.attempt)  # a restart knows it from the store
-                decision = await self._decide(live, error)
-                if isinstance(decision, Stop):
-                    await self._give_up(live, decision)
-                    return False
-                if isinstance(decision, TryAgain):
-                    waited = throw_retry_delay(waited, error)
-                    await self._wait(live, waited)
-                    await self._plan_again(live)
-                    if await self._is_called_off(live):
-                        return False
-            candidate = await self._choose(live)
-            if candidate is None:
+        place = stay.place if stay is not None and stay.is_in else None
+        try:
+            if not await self._is_to_go_on(live, error, stay):
+                self._give_back(live, place)
                 return False
-            error = await self._try(live, candidate)
-            if error is None:
-                attempt = live.run.attempt
-                return attempt is not None and attempt.status is AttemptStatus.SUBMITTED
+            while place := place or await self._find_place(live):
+                error = await self._try(live, place)
+                if error is None:
+                    attempt = live.run.attempt
+                    return attempt is not None and attempt.status is AttemptStatus.SUBMITTED
+                place = None
+                if not await self._is_to_go_on(live, error, None):
+                    return False
+        except Exception:
+            self._give_back(live, place)
+            raise
         return False
+
+    async def _is_to_go_on(self, live: Live, error: BackendError | None, stay: Stay | None) -> bool:
+        """Say whether there is to be another attempt now; if not, the run has ended, or pauses before it."""
+        if await self._is_called_off(live):
+            return False
+        if stay is not None and stay.why is Why.RETRY:
+            await self._plan_again(live)
+            return not await self._is_called_off(live)
+        if stay is not None and stay.why is not Why.STORE:
+            return True
+        if live.run.attempt is None or not live.run.attempt.status.is_final:
+            return True
+        error = error or make_error(live.run.attempt)  # a restart knows it from the store
+        decision = await self._decide(live, error)
+        if isinstance(decision, Stop):
+            await self._give_up(live, decision)
+        elif isinstance(decision, TryAgain):
+            live.paused_seconds = throw_retry_delay(live.paused_seconds, error)
+            self.lot.pause(live, live.paused_seconds, Why.RETRY)
+        return isinstance(decision, GoElsewhere)
 
     async def _decide(self, live: Live, error: BackendError | None) -> Stop | GoElsewhere | TryAgain:
         tried = {attempt.backend for attempt in live.run.attempts}
@@ -102,30 +120,42 @@ class Dispatcher:
         if plan.ranked:
             live.plan = plan
 
+    async def _find_place(self, live: Live) -> Place | None:
+        """Return a place at the best backend; None if the run has ended, or waits for one."""
+        candidate = await self._choose(live)
+        if candidate is None:
+            return None
+        place = Place(self.gates.get(candidate.backend), AttemptId(str(uuid.uuid4())), candidate)
+        if place.gate.try_enter(place.attempt_id):
+            return place
+        if live.run.status is not Status.QUEUED:
+            await self.journal.save(live, status=Status.QUEUED)
+        live.plan = None  # it will be an old one
+        return place if self.lot.wait_for_room(live, place) else None
+
     async def _choose(self, live: Live) -> Candidate | None:
-        """Return the best candidate; ends the run and returns None if there is none."""
+        """Return the best candidate; if there is none, the run waits for one, or is ended."""
         if live.plan is None:
             live.plan = await self.planner.plan(live.run.task, live.selector, live.limits)
         tried = [attempt.backend for attempt in live.run.attempts]
-        best = _get_best(live.plan, tried, self.gates)
-        while best is None and is_worth_waiting(
-            live.plan, live.limits, is_promised=live.is_patient(self.clock.now())
-        ):
-            await self._wait(live, self.health.get_shortest_wait(c.backend for c in live.plan.removed))
-            if await self._is_called_off(live):
-                return None
-            live.plan = await self.planner.plan(live.run.task, live.selector, live.limits)
-            best = _get_best(live.plan, tried, self.gates)
-        if best is None:
-            reasons = "; ".join(f"{c.backend}: {c.reason}" for c in live.plan.removed)
+        plan, best = live.plan, _get_best(live.plan, tried, self.gates)
+        if best is not None:
+            return best
+        if is_worth_waiting(plan, live.limits, is_promised=live.is_patient(self.clock.now())):
+            live.plan = None
+            ill = frozenset(c.backend for c in plan.removed if c.removed_by in ILL)
+            self.lot.wait_for_health(live, ill, self.health.get_shortest_wait(ill))
+        else:
+            reasons = "; ".join(f"{c.backend}: {c.reason}" for c in plan.removed)
             await self._fail(live, FailureKind.NO_BACKEND, f"no backend is left: {reasons}")
-        return best
+        return None
 
-    async def _try(self, live: Live, candidate: Candidate) -> BackendError | None:
+    async def _try(self, live: Live, place: Place) -> BackendError | None:
         """Make one attempt; None if it landed (or the run has ended), else why not."""
+        candidate = place.candidate
         adapter = self.adapters[candidate.backend]
         attempt = Attempt(
-            id=AttemptId(str(uuid.uuid4())),
+            id=place.attempt_id,
             number=len(live.run.attempts) + 1,
             backend=candidate.backend,
             address=adapter.address,
@@ -134,8 +164,6 @@ class Dispatcher:
             created_at=self.clock.now(),
             cost=_make_cost(candidate),
         )
-        if not await self._enter(live, attempt):
-            return None
         if all(earlier.backend != attempt.backend for earlier in live.run.attempts):
             self.health.note_first_try(attempt.backend)
         try:
@@ -150,9 +178,6 @@ class Dispatcher:
         except BackendError as error:
             await self._note_unprepared(live, attempt, error)
             return error
-        except StoreError:
-            self.gates.get(attempt.backend).leave(attempt.id)
-            raise
         if live.cancel.is_set():
             free = attempt.cost.replace(outcome=CostOutcome.NOT_CHARGED)
             await self.journal.move_attempt(live, AttemptStatus.CANCELLED, cost=free)
@@ -160,27 +185,11 @@ class Dispatcher:
             return None
         return await self.sender.send(live, envelope)
 
-    async def _enter(self, live: Live, attempt: Attempt) -> bool:
-        """Wait for room at the backend; False if the run was called off meanwhile."""
-        gate = self.gates.get(attempt.backend)
-        if gate.try_enter(attempt.id):
-            return True
-        key = live.run.api_key or live.run.task.model or ""
-        entering = asyncio.ensure_future(gate.enter(attempt.id, key))
-        try:
-            await self.journal.save(live, status=Status.QUEUED)
-        except StoreError:  # the next try is another attempt: this one must not take a place for ever
-            entering.cancel()
-            await asyncio.gather(entering, return_exceptions=True)
-            gate.leave(attempt.id)
-            raise
-        await self._wait_for(live, entering)
-        if entering.done():
-            return True
-        entering.cancel()
-        await asyncio.gather(entering, return_exceptions=True)
-        await self._is_called_off(live)
-        return False
+    def _give_back(self, live: Live, place: Place | None) -> None:
+        """Leave a place that no attempt of the run has: its end would leave it."""
+        attempt = live.run.attempt
+        if place is not None and (attempt is None or attempt.id != place.attempt_id):
+            place.gate.leave(place.attempt_id)
 
     def _reserve(self, live: Live, candidate: Candidate) -> list[Spend]:
         """Return what must be set aside for an attempt there.
@@ -235,11 +244,7 @@ class Dispatcher:
             ended_at=self.clock.now(),
             cost=Cost(quoted=attempt.cost.quoted, outcome=CostOutcome.NOT_CHARGED),
         )
-        try:
-            await self.journal.save(live, status=Status.QUEUED, attempt=refused)
-        except StoreError:  # likewise
-            self.gates.get(attempt.backend).leave(attempt.id)
-            raise
+        await self.journal.save(live, status=Status.QUEUED, attempt=refused)
 
     async def _is_called_off(self, live: Live) -> bool:
         """End the run if somebody cancelled it or its time is up; only between attempts."""
@@ -253,23 +258,6 @@ class Dispatcher:
             await self._fail(live, FailureKind.DEADLINE, "the deadline passed before a backend had it")
             return True
         return False
-
-    async def _wait(self, live: Live, seconds: float) -> None:
-        """Wait, but not beyond the deadline, and no longer than until a cancel."""
-        await self._wait_for(live, asyncio.ensure_future(self.clock.sleep(seconds)))
-
-    async def _wait_for(self, live: Live, work: asyncio.Future[None]) -> None:
-        """Wait for some work, but not beyond the deadline, and no longer than until a cancel."""
-        waits: set[asyncio.Future[Any]] = {work, asyncio.ensure_future(live.cancel.wait())}
-        if live.run.deadline_at is not None:
-            left = max(0.0, (live.run.deadline_at - self.clock.now()).total_seconds())
-            waits.add(asyncio.ensure_future(self.clock.sleep(left)))
-        try:
-            with live.rest():
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits - {work}:
-                wait.cancel()
 
     async def _give_up(self, live: Live, decision: Stop) -> None:
         last = get_attempt(live).failure

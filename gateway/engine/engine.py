@@ -219,7 +219,7 @@ class Engine:
             message = f"its limits contradict each other since the configuration was changed: {wrong}"
             await self._journal.end(live, Status.FAILED, Failure(kind=FailureKind.REJECTED, message=message))
             return
-        self._worker.take(live)
+        self._worker.take_up(live)
 
     async def _hear(self, wish: Wish) -> None:
         live = self.get_live(wish.run_id)

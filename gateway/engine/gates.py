@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Mapping
+from typing import Protocol
 
 from gateway.clock import Clock
 from gateway.errors import BackendError, Throttled
@@ -13,7 +15,20 @@ from gateway.policy.capacity import Capacity, Turns
 from gateway.policy.routing import HELD
 from gateway.types import RateLimit
 
-_Waiter = asyncio.Future[None]
+
+class Waiter(Protocol):
+    """One that waits for room, in an attempt's name, under the key whose turn it takes."""
+
+    @property
+    def attempt_id(self) -> str:
+        """Whose place it will be."""
+
+    @property
+    def key(self) -> str:
+        """Who shares one turn."""
+
+    def enter(self) -> None:
+        """Hear that the place is there, and taken."""
 
 
 class Gate:
@@ -24,7 +39,7 @@ class Gate:
         self._clock = clock
         self._inside: set[str] = set()
         self._passed: deque[float] = deque()
-        self._waiting: Turns[tuple[str, _Waiter]] = Turns()
+        self._waiting: Turns[Waiter] = Turns()
         self._allowance = Allowance()
         self._opener: asyncio.Task[None] | None = None
         self._opens_at = 0.0
@@ -41,22 +56,19 @@ class Gate:
 
     def try_enter(self, attempt_id: str) -> bool:
         """Go through at once, if there is room and nobody waits."""
-        if len(self._waiting) or not self._has_room() or self._get_wait() > 0:
+        if len(self._waiting) or self._get_wait() > 0:
             return False
         self._go_in(attempt_id)
         return True
 
-    async def enter(self, attempt_id: str, key: str) -> None:
-        """Wait for room; `key` is whose turn it takes. Cancelling the wait gives the place up."""
-        waiter: _Waiter = asyncio.get_running_loop().create_future()
-        self._waiting.put(key, (attempt_id, waiter))
+    def queue(self, waiter: Waiter) -> None:
+        """Let somebody wait for room; it may be there at once."""
+        self._waiting.put(waiter.key, waiter)
         self._let_in()
-        try:
-            await waiter
-        except asyncio.CancelledError:
-            self._waiting.remove(key, (attempt_id, waiter))
-            self.leave(attempt_id)
-            raise
+
+    def give_up(self, waiter: Waiter) -> None:
+        """Let somebody wait no longer who is not in."""
+        self._waiting.remove(waiter.key, waiter)
 
     def put_in(self, attempt_id: str) -> None:
         """Count a job that is there already, from before a restart."""
@@ -95,19 +107,16 @@ class Gate:
             self._opener.cancel()
 
     def _let_in(self) -> None:
-        while len(self._waiting) and self._has_room():
+        while len(self._waiting):
             wait = self._get_wait()
             if wait > 0:
-                self._open_later(wait)
+                if wait < math.inf:
+                    self._open_later(wait)
                 return
             next_one = self._waiting.take()
-            if next_one is not None and not next_one[1].done():
-                self._go_in(next_one[0])
-                next_one[1].set_result(None)
-
-    def _has_room(self) -> bool:
-        most = self._capacity.max_in_flight
-        return most is None or len(self._inside) < most
+            if next_one is not None:
+                self._go_in(next_one.attempt_id)
+                next_one.enter()
 
     def _go_in(self, attempt_id: str) -> None:
         self._inside.add(attempt_id)
@@ -116,6 +125,9 @@ class Gate:
             self._passed.append(self._clock.monotonic())
 
     def _get_wait(self) -> float:
+        """Return the seconds until the next may go in; infinity where somebody has to leave before."""
+        if self._capacity.max_in_flight is not None and len(self._inside) >= self._capacity.max_in_flight:
+            return math.inf
         now = self._clock.monotonic()
         wait = self._allowance.get_wait(now)
         most, seconds = self._capacity.submissions, self._capacity.per_seconds

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from gateway.lifecycle import AttemptStatus
 from gateway.limits import Limits
@@ -14,6 +15,9 @@ from gateway.observe.stopwatch import Stopwatch
 from gateway.policy.quorum import Agreement
 from gateway.policy.routing import Plan, Selector
 from gateway.task import Answer, Event, Run
+
+if TYPE_CHECKING:
+    from gateway.engine.parking import Stay
 
 _MOST_UNREAD_EVENTS = 10_000
 NOBODYS = 0
@@ -35,6 +39,8 @@ class Live:
         pieces_out: a part of the answer was handed out, so the run stays at its backend.
         following: somebody reads its events, so it need not be polled.
         resting: its driver waits for something that may take long, and may be stopped there at any time.
+        stay: how it waits while nobody drives it.
+        paused_seconds: its newest pause before another try; the next one is longer.
         patient_until: so long it waits for backends that are ill, whatever its limits say.
         dropped: another process took it over; nothing may be done any more.
         failed_looks: polls in a row that gave no news.
@@ -60,6 +66,8 @@ class Live:
     pieces_out: bool = False
     following: bool = False
     resting: bool = False
+    stay: Stay | None = None
+    paused_seconds: float = 0.0
     patient_until: datetime | None = None
     dropped: bool = False
     failed_looks: int = 0

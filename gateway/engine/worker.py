@@ -18,11 +18,12 @@ from gateway.engine.gates import Gates
 from gateway.engine.health import Health
 from gateway.engine.journal import Journal
 from gateway.engine.live import NOBODYS, Live
+from gateway.engine.parking import Lot, Rousing, Why
 from gateway.engine.planner import Planner
 from gateway.engine.submission import Sender
-from gateway.engine.waits import keep_writing, repeat
+from gateway.engine.waits import keep_writing, repeat, throw_retry_delay
 from gateway.engine.watch import Watcher
-from gateway.errors import NotSupported, RunTakenOver
+from gateway.errors import NotSupported, RunTakenOver, StoreError
 from gateway.lifecycle import AttemptStatus, Status
 from gateway.observe.context import WORKING_ON
 from gateway.policy.budget import Accounting
@@ -50,11 +51,13 @@ class Worker:
         self.live: dict[str, Live] = {}
         self.lead: Callable[[Live], Awaitable[None]] | None = None
         self._adapters, self._planner, self._journal, self._clock = adapters, planner, journal, clock
-        self._ending = Ending(catalogue, planner, journal, clock, self._drive_soon)
+        self._rousing = Rousing(clock, self._drive_now)
+        self._lot = Lot(clock, self._rousing.add)
+        self._ending = Ending(catalogue, planner, journal, clock, self._rousing.add)
         self._health, self._gates = health, gates
         self._sender = Sender(adapters, planner, journal, clock, health, gates)
         self._dispatcher = Dispatcher(
-            self._sender, adapters, catalogue, planner, journal, clock, accounting, health, gates
+            self._sender, adapters, catalogue, planner, journal, clock, accounting, health, gates, self._lot
         )
         self._accepting = Accepting(journal, clock)
         self._watchers: dict[str, Watcher] = {}
@@ -63,7 +66,13 @@ class Worker:
         journal.on_unwritten = self._insist
 
     def take(self, live: Live) -> None:
-        """Begin, or go on, to work on a run. If another process had it meanwhile, what we knew is over."""
+        """Begin to work on a new run, at once."""
+        self.live[live.run.id] = live
+        live.on_end = self._forget
+        self._drive_now(live)
+
+    def take_up(self, live: Live) -> None:
+        """Go on to work on a run. If another process had it meanwhile, what we knew of it is over."""
         before, self.live[live.run.id] = self.live.get(live.run.id), live
         if before is not None:
             before.drop()
@@ -74,11 +83,12 @@ class Worker:
         if attempt is not None and live.has_landed and not live.cancel.is_set():
             self._get_watcher(attempt.backend).adopt(live)
         else:
-            self._drive_soon(live)
+            self._rousing.add(live)
 
     async def cancel(self, live: Live) -> None:
         """Carry out a wish to cancel, as far as it can be done now."""
         live.cancel.set()
+        self._lot.wake(live)
         attempt = live.run.attempt
         if attempt is None or attempt.status is not AttemptStatus.SUBMITTED:
             return  # its driver sees the wish before its next step
@@ -94,6 +104,8 @@ class Worker:
 
     async def aclose(self) -> None:
         """Let submissions under way finish, bounded; then stop. What goes on is in the store."""
+        await self._lot.aclose()
+        await self._rousing.aclose()
         with suppress(TimeoutError):
             async with asyncio.timeout(_FINISH_SENDING_SECONDS):
                 while moving := [task for task, live in self._driving.items() if not live.resting]:
@@ -107,6 +119,7 @@ class Worker:
         self._gates.stop()
 
     def _forget(self, live: Live) -> None:
+        self._lot.forget(live)
         if self.live.get(live.run.id) is not live:
             return  # it has come back already
         del self.live[live.run.id]
@@ -114,16 +127,20 @@ class Worker:
         if live.dropped and attempt is not None:  # whoever has it now counts its job
             self._gates.get(attempt.backend).leave(attempt.id)
 
-    def _drive_soon(self, live: Live) -> None:
+    def _drive_now(self, live: Live) -> asyncio.Task[None]:
         task = asyncio.create_task(self._drive(live))
         self._driving[task] = live
         task.add_done_callback(self._driving.pop)
+        return task
 
     async def _drive(self, live: Live) -> None:
         WORKING_ON.set(live)
         try:
-            # If the store fails, nothing was sent that is not in it: go on from there when it is back.
-            await keep_writing(lambda: self._bring(live), self._clock)
+            await self._bring(live)
+        except StoreError as error:
+            # Nothing was sent that is not in the store: go on from there when it is back.
+            live.paused_seconds = throw_retry_delay(live.paused_seconds, error)
+            self._lot.pause(live, live.paused_seconds, Why.STORE)
         except RunTakenOver:
             if live.fence != NOBODYS:
                 _log.warning("run %s was taken over by another process", live.run.id)
@@ -140,6 +157,7 @@ class Worker:
 
     async def _bring(self, live: Live) -> None:
         """Bring a run to its backend, from wherever it is, and hand it to that backend's watcher."""
+        stay = self._lot.take_out(live)
         if live.run.children and self.lead is not None:
             await self.lead(live)
             return
@@ -151,8 +169,9 @@ class Worker:
             if error is not None:
                 landed = await self._dispatcher.drive(live, error)
         elif not landed:
-            landed = await self._dispatcher.drive(live)
+            landed = await self._dispatcher.drive(live, stay=stay)
         if landed and live.run.attempt is not None:
+            live.paused_seconds = 0.0
             await self._get_watcher(live.run.attempt.backend).add(live)
             if live.cancel.is_set():
                 await self.cancel(live)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -26,21 +26,23 @@ class Capacity:
 
 @dataclass(slots=True)
 class Turns(Generic[T]):
-    """A queue in which every key gets its turn, however many wait under another."""
+    """A queue in which every key gets its turn, however many wait under another. Its items are different."""
 
-    _queues: OrderedDict[str, deque[T]] = field(default_factory=OrderedDict)
+    _queues: OrderedDict[str, OrderedDict[T, None]] = field(default_factory=OrderedDict)
+    _size: int = 0
 
     def put(self, key: str, item: T) -> None:
         """Queue an item under a key."""
-        self._queues.setdefault(key, deque()).append(item)
+        self._queues.setdefault(key, OrderedDict())[item] = None
+        self._size += 1
 
     def take(self) -> T | None:
         """Take the next item: the first of the key whose turn it is."""
         if not self._queues:
             return None
-        key, queue = next(iter(self._queues.items()))
-        item = queue.popleft()
-        del self._queues[key]
+        key, queue = self._queues.popitem(last=False)
+        item, _ = queue.popitem(last=False)
+        self._size -= 1
         if queue:
             self._queues[key] = queue  # behind all others
         return item
@@ -49,9 +51,10 @@ class Turns(Generic[T]):
         """Take an item out that waits no longer."""
         queue = self._queues.get(key)
         if queue is not None and item in queue:
-            queue.remove(item)
+            del queue[item]
+            self._size -= 1
             if not queue:
                 del self._queues[key]
 
     def __len__(self) -> int:
-        return sum(len(queue) for queue in self._queues.values())
+        return self._size

@@ -16,6 +16,8 @@ from gateway.policy.scoring import Facts, Parts, score
 from gateway.task import Task
 from gateway.types import DECIMALS, Money
 
+ILL = ("breaker", "unhealthy")
+"""The rules that remove a candidate which may be well again later."""
 _FEATURES = frozenset(feature.value for feature in Feature)
 
 
@@ -226,5 +228,5 @@ def is_worth_waiting(plan: Plan, limits: Limits, *, is_promised: bool = False) -
     """
     if plan.ranked:
         return False
-    blocked = any(c.removed_by in ("breaker", "unhealthy") for c in plan.removed)
+    blocked = any(c.removed_by in ILL for c in plan.removed)
     return (is_promised or limits.when_all_open == "wait") and blocked and not plan.ranked

@@ -77,7 +77,7 @@ def test_a_retry_budget_runs_out_and_comes_back() -> None:
     assert last.left >= 1
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers())))
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers()), unique=True))
 def test_every_key_gets_its_turn(items: list[tuple[str, int]]) -> None:
     turns: Turns[tuple[str, int]] = Turns()
     for key, item in items:
