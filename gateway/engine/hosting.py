@@ -11,10 +11,15 @@ if TYPE_CHECKING:
 
 
 class Hosting:
-    """What a gateway does in this process."""
+    """What a gateway does in this process.
+
+    Attributes:
+        callers: how many requests began with this gateway and are not answered; whoever serves it counts.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.callers = 0
 
     def works_on(self, run_id: str) -> bool:
         """Say whether this process works on a run."""

@@ -53,7 +53,12 @@ class App:
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Answer one request, or follow the server's life."""
         if scope["type"] == "http":
-            await self._answer(scope, receive, send)
+            hosting = self.service.gateway.hosting
+            hosting.callers += 1
+            try:
+                await self._answer(scope, receive, send)
+            finally:
+                hosting.callers -= 1
         elif scope["type"] == "lifespan":
             await self._live(receive, send)
         else:  # a websocket: there is none here

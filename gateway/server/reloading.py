@@ -86,7 +86,8 @@ class Reloader:
             service.begin(self._close_when_unused(otel))
 
     async def _close_when_idle(self, old: AsyncGateway) -> None:
-        while old.hosting.count_runs():  # noqa: ASYNC110  nobody tells of the last run's end
+        """Close a gateway once its runs have ended, and the requests that began with it are answered."""
+        while old.hosting.count_runs() or old.hosting.callers:  # noqa: ASYNC110  nobody tells of the last
             await asyncio.sleep(_LOOK_SECONDS)
         self._service.retired.remove(old)
         await old.aclose()

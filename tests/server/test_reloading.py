@@ -10,17 +10,21 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from gateway.clock import SystemClock
 from gateway.config import Config
 from gateway.observe.observer import NOBODY
 from gateway.observe.tracing import Traces
+from gateway.server.app import App
 from gateway.server.keys import create_key, revoke_key
 from gateway.server.making import make_service
 from gateway.server.problems import Refusal
 from gateway.server.reloading import Reloader
 from gateway.server.service import Service
+from gateway.store.protocol import RunFilter
+from gateway.task import Run
 
 pytestmark = pytest.mark.anyio
 
@@ -102,6 +106,32 @@ async def test_what_counts_from_the_next_start_on_is_said(caplog: pytest.LogCapt
         assert await reload(read('[server]\nport = 1\nmetrics = "open"\n[observability]\nlogs = "json"'))
     for name in ("server.port", "server.metrics", "observability.logs"):
         assert f"{name} counts from the next start on" in caplog.text
+
+
+async def test_who_was_asking_when_the_configuration_changed_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = f"sqlite:///{tmp_path / 'runs.db'}"
+    async with open_service(store=store) as (service, reload):
+        asking, going, list_runs = asyncio.Event(), asyncio.Event(), service.gateway.list_runs
+
+        async def list_slowly(which: RunFilter) -> list[Run]:
+            asking.set()
+            await going.wait()
+            return await list_runs(which)
+
+        monkeypatch.setattr(service.gateway, "list_runs", list_slowly)
+        transport = httpx2.ASGITransport(App(service))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            early = asyncio.create_task(client.get("/v1/runs"))
+            await asking.wait()
+            assert await reload(read(COUNTED, store=store))
+            await asyncio.sleep(0)
+            assert len(service.retired) == 1
+            going.set()
+            assert (await early).status_code == 200
+        while service.retired:  # noqa: ASYNC110  nobody tells of its end
+            await asyncio.sleep(0.01)
 
 
 async def test_keys_are_learnt_from_the_store_of_now(tmp_path: Path) -> None:
