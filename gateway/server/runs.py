@@ -47,11 +47,12 @@ async def create_run(request: Request) -> Answer:
         if key is not None:
             service.in_flight.add(mark)
         run = await service.submit(caller, asked.make_task(), asked.backend, key=join_key(caller.key, key))
+        is_old = run.created_at < began or not service.find_gateway(run.id).hosting.works_on(run.id)
         if asked.webhook is not None:
             await service.webhooks.note(run, asked.webhook.url)
     finally:
         service.in_flight.discard(mark)
-    headers = ((b"idempotent-replayed", b"true"),) if run.created_at < began else ()
+    headers = ((b"idempotent-replayed", b"true"),) if is_old else ()
     run = await wait_for(request, run, query.wait)
     status = 202 if not run.status.is_final else 200
     return answer_json(view_run(run), status, ((b"location", f"/v1/runs/{run.id}".encode()), *headers))

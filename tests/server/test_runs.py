@@ -1,12 +1,20 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
 
 import httpx2
 import pytest
 
+from gateway.client import AsyncGateway
+from gateway.clock import SystemClock
+from gateway.config import ServerSettings
+from gateway.lifecycle import Status
 from gateway.server import runs
+from gateway.server.app import App
 from gateway.server.service import Service
+from gateway.testing import FakeAdapter
 
 pytestmark = pytest.mark.anyio
 ECHO = {"model": "echo", "input": {"text": "hello"}}
@@ -86,6 +94,34 @@ async def test_runs_are_listed_a_page_at_a_time(client: httpx2.AsyncClient) -> N
         after = page["next"]
     assert found == ids[::-1]
     assert after is None
+
+
+async def test_one_idempotency_key_is_one_run_at_several_servers_at_once(tmp_path: Path) -> None:
+    """Neither knows of the other's request; the store lets one of them be the first."""
+    async with AsyncExitStack() as stack:
+        clients = []
+        for number in range(3):
+            gateway = AsyncGateway(
+                [FakeAdapter(f"fake{number}", steps=((0.0, Status.RUNNING),))],
+                {"echo": {"targets": {f"fake{number}": {"app": "echo"}}}},
+                store=f"sqlite:///{tmp_path / 'runs.db'}",
+            )
+            service = Service(gateway, ServerSettings(), SystemClock())
+            await service.start()
+            stack.push_async_callback(service.aclose)
+            transport = httpx2.ASGITransport(App(service))
+            clients.append(httpx2.AsyncClient(transport=transport, base_url="http://localhost"))
+            await stack.enter_async_context(clients[-1])
+        for turn in range(5):
+            headers = {"idempotency-key": f"k{turn}"}
+            answers = await asyncio.gather(
+                *(client.post("/v1/runs", json=ECHO, headers=headers) for client in clients)
+            )
+            assert {answer.status_code for answer in answers} == {202}
+            assert len({answer.json()["id"] for answer in answers}) == 1
+            assert ["idempotent-replayed" in answer.headers for answer in answers].count(False) == 1
+        found = (await clients[0].get("/v1/runs")).json()["runs"]
+        assert len(found) == 5
 
 
 async def test_a_list_has_summaries_unless_all_is_asked_for(client: httpx2.AsyncClient) -> None:
