@@ -121,7 +121,7 @@ def test_waiting_may_end_before_the_run(terminal: Terminal) -> None:
 
 
 def test_ctrl_c_leaves_the_run_and_says_how_to_go_on(terminal: Terminal) -> None:
-    process = terminal.start("run", "sleep", "--input", '{"seconds": 2}', "--backend", "hosted")
+    process = terminal.start("run", "sleep", "--input", '{"seconds": 5}', "--backend", "hosted")
     run_id = read_until(process.stderr, "run run_").split()[-1]
     read_until(process.stderr, "submitted")
     process.send_signal(signal.SIGINT)
@@ -129,7 +129,7 @@ def test_ctrl_c_leaves_the_run_and_says_how_to_go_on(terminal: Terminal) -> None
     assert (process.returncode, answer) == (130, "")
     assert f"`gateway cancel {run_id}` ends it" in errors
     assert "Traceback" not in errors
-    assert json.loads(terminal.say("watch", run_id)) == {"slept_seconds": 2}
+    assert json.loads(terminal.say("watch", run_id)) == {"slept_seconds": 5}
 
 
 def test_a_deadline_ends_the_run(terminal: Terminal) -> None:
