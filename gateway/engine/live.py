@@ -24,6 +24,32 @@ NOBODYS = 0
 """The fence of a run that could not be written down: the store knows nothing of it."""
 
 
+class Signal:
+    """An event of asyncio that is given once, in a tenth of the room while nobody waits for it."""
+
+    __slots__ = ("_event", "_is_set")
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._event: asyncio.Event | None = None
+
+    def is_set(self) -> bool:
+        """Say whether it was given."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Give it, to all who wait and who will."""
+        self._is_set = True
+        if self._event is not None:
+            self._event.set()
+
+    async def wait(self) -> None:
+        """Wait until it is given."""
+        if not self._is_set:
+            self._event = self._event or asyncio.Event()
+            await self._event.wait()
+
+
 @dataclass(slots=True, eq=False)
 class Live:
     """One run in the hands of this process.
@@ -76,8 +102,8 @@ class Live:
     agree: Agreement | None = None
     accepting: bool = False
     accepted: bool = False
-    cancel: asyncio.Event = field(default_factory=asyncio.Event)
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    cancel: Signal = field(default_factory=Signal)
+    ended: Signal = field(default_factory=Signal)
     listeners: list[asyncio.Queue[Event | None]] = field(default_factory=list)
     on_end: Callable[[Live], None] | None = None
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -109,6 +109,9 @@ class Planner:
             setting = replace(setting, purse=await fetch_purse(self._ledger, self.accounting, spender, names))
         quotes = quotes or money_matters or len(targets) > 1
         candidates = await asyncio.gather(*(self._make_candidate(t, task, quotes) for t in targets))
+        known = self._recall(targets[0], task, selector, limits) if is_simple else None
+        if known is not None:  # another task's, that was made beside this one
+            return known
         plan = make_plan(candidates, task, setting)
         if is_simple:
             self._keep(plan, targets[0], task, selector, limits)

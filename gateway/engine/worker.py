@@ -171,7 +171,7 @@ class Worker:
         elif not landed:
             landed = await self._dispatcher.drive(live, stay=stay)
         if landed and live.run.attempt is not None:
-            live.paused_seconds = 0.0
+            live.plan, live.paused_seconds = None, 0.0  # what follows its job is planned then
             await self._get_watcher(live.run.attempt.backend).add(live)
             if live.cancel.is_set():
                 await self.cancel(live)
