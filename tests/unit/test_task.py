@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -330,5 +331,9 @@ def test_what_is_hot_is_replaced_as_dataclasses_do_it(run: Run, at: datetime) ->
     before = run.model_dump_json()
     assert run.replace(updated_at=at, output=1) == replace(run, updated_at=at, output=1)
     assert run.model_dump_json() == before
-    with pytest.raises(KeyError):
+    with pytest.raises(AttributeError):
         run.replace(no_field=1)
+    copied = run.replace(output=1)
+    with pytest.raises(FrozenInstanceError):
+        copied.output = 2  # type: ignore[misc]  # that is what is tried
+    assert pickle.loads(pickle.dumps(copied)) == copied
