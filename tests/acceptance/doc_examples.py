@@ -30,7 +30,7 @@ RUN = frozenset({"python", "console", "sh", "toml"})
 _FLAGS = ELLIPSIS | NORMALIZE_WHITESPACE
 _MARK = re.compile(r"<!-- (not run|file|keeps running)(?:: (.*))? -->")
 _SECONDS = 60.0
-_END_SECONDS = 15.0
+_END_SECONDS = 60.0
 
 _DRIVER = """
 import contextlib, io, json, sys, traceback

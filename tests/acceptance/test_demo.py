@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from terminal import Terminal
 
 
-def test_the_demo_shows_everything_in_under_a_minute(tmp_path: Path) -> None:
-    begun = time.monotonic()
+def test_the_demo_shows_everything(tmp_path: Path) -> None:
     done = Terminal(tmp_path).type("demo")
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - begun < 60
     assert list(tmp_path.iterdir()) == []  # it leaves nothing behind
     told = done.stdout
     assert "VADER is smart, handsome, and funny.        positive +0.8316   node1" in told

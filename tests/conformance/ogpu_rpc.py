@@ -26,7 +26,7 @@ class Rpc:
     def __init__(self, chain: Chain, front: RpcFront) -> None:
         self.chain = chain
         self.front = front
-        self._client = httpx2.AsyncClient(trust_env=False, timeout=5)
+        self._client = httpx2.AsyncClient(trust_env=False, timeout=60)
 
     async def post(self, asked: JSON) -> httpx2.Response:
         return await self._client.post(self.front.url, json=asked)

@@ -49,7 +49,7 @@ async def responses(place: Place, task: str) -> list[Any]:
 
 
 async def wait_for(look: Any, expected: Any) -> None:
-    for _ in range(1000):
+    for _ in range(3000):
         if (got := await look()) == expected:
             return
         await asyncio.sleep(0.02)

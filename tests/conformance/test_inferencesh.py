@@ -85,7 +85,7 @@ async def start(adapter: InferenceshAdapter, app: str, input: JSON, **target: JS
 
 
 async def finish(adapter: InferenceshAdapter, handle: Handle, until: Status | None = None) -> Snapshot:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             snapshot = (await adapter.poll([handle])).get(handle)
             if snapshot is not None and (snapshot.status.is_final or snapshot.status is until):
@@ -94,7 +94,7 @@ async def finish(adapter: InferenceshAdapter, handle: Handle, until: Status | No
 
 
 async def follow(adapter: InferenceshAdapter, handle: Handle) -> list[Event]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return [event async for event in adapter.events(handle)]
 
 

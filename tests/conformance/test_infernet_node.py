@@ -58,7 +58,7 @@ class Place:
         return (await self.adapter.poll([handle]))[handle]
 
     async def finish(self, handle: Handle) -> Snapshot:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 seen = await self.look(handle)
                 if seen.status.is_final:
@@ -133,7 +133,7 @@ async def test_200_runs_are_few_requests_and_each_lands_once(open_place: Open) -
 
 
 async def _finish_all(place: Place, handles: list[Any]) -> AsyncIterator[Snapshot]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             news = await place.adapter.poll(handles)
             if all(seen.status.is_final for seen in news.values()):
@@ -338,12 +338,12 @@ async def test_a_stream_that_fails_ends_cleanly_and_is_a_failure(open_place: Ope
 
 @pytest.mark.parametrize("fault", [Fault.CUT_STREAM, Fault.STALL_STREAM, None])
 async def test_a_stream_that_is_cut_is_not_waited_for(open_place: Open, fault: Fault | None) -> None:
-    place = await open_place(stream_limit_seconds=0.3)
+    place = await open_place(stream_limit_seconds=1.5)
     if fault:
         place.node.faults.arm(fault, on=Operation.STREAM)
     text = "one two three " * 100
     handle = await place.start({"containers": ["words"]}, stream=True, text=text, delay_seconds=0.02)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         data, last = await place.read(handle)
     assert data
     assert text.encode().startswith(data)

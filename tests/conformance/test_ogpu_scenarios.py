@@ -38,7 +38,7 @@ async def start(adapter: OgpuAdapter, target: dict[str, Any]) -> Handle:
 
 
 async def follow(adapter: OgpuAdapter, handle: Handle, wanted: set[Status]) -> Snapshot:
-    for _ in range(600):
+    for _ in range(1200):
         seen = (await adapter.poll([handle])).get(handle)
         if seen is not None and seen.status in wanted:
             return seen
@@ -47,7 +47,7 @@ async def follow(adapter: OgpuAdapter, handle: Handle, wanted: set[Status]) -> S
 
 
 async def wait_for_task(ogpu: OgpuDevnet) -> None:
-    for _ in range(300):
+    for _ in range(1200):
         if await ogpu.tasks_on_chain():
             return
         await asyncio.sleep(0.05)
@@ -55,7 +55,7 @@ async def wait_for_task(ogpu: OgpuDevnet) -> None:
 
 
 async def test_the_cheapest_bid_is_confirmed(ogpu: OgpuDevnet) -> None:
-    adapter = make_adapter(ogpu, collect_for="3s")
+    adapter = make_adapter(ogpu, collect_for="8s")
     target = make_target(ogpu, source=ogpu.manual, payment="0.1 OGPU")
     async with open_gateway(adapter, target) as gateway:
         run = await run_to_end(gateway, Task(model="m", input={"text": "hello"}, accept="cheapest"))
@@ -70,7 +70,7 @@ async def test_the_cheapest_bid_is_confirmed(ogpu: OgpuDevnet) -> None:
 
 async def test_a_tasks_responses_are_sliced_and_its_events_watched(ogpu: OgpuDevnet) -> None:
     target = make_target(ogpu, source=ogpu.manual, payment="0.1 OGPU")
-    async with open_gateway(make_adapter(ogpu, collect_for="3s"), target) as gateway:
+    async with open_gateway(make_adapter(ogpu, collect_for="8s"), target) as gateway:
         await run_to_end(gateway, Task(model="m", input={"text": "hello"}, accept="cheapest"))
     [task] = await ogpu.tasks_on_chain()
     async with OgpuClient(make_config(ogpu)) as client:
@@ -107,7 +107,7 @@ async def test_a_bid_is_chosen_by_hand(ogpu: OgpuDevnet) -> None:
             run = await gateway.get(run.id)
         chosen = run.attempt.snapshot.answers[1]
         await gateway.accept(run.id, chosen.id)
-        run = await gateway.wait(run.id, timeout=30)
+        run = await gateway.wait(run.id, timeout=60)
     assert run.status is Status.COMPLETED
     assert run.attempt is not None
     assert run.attempt.snapshot is not None
@@ -174,7 +174,7 @@ async def test_a_run_is_cancelled(ogpu: OgpuDevnet) -> None:
         await wait_for_task(ogpu)
         await gateway.cancel(run.id)
         with pytest.raises(RunFailed) as ended:
-            await gateway.wait(run.id, timeout=30)
+            await gateway.wait(run.id, timeout=60)
     assert ended.value.run.status is Status.CANCELLED
     assert [task.status for task in await ogpu.tasks_on_chain()] == ["CANCELED"]
 
@@ -207,7 +207,7 @@ async def test_a_task_that_was_marked_expired_is_refunded(ogpu: OgpuDevnet) -> N
     await follow(adapter, handle, {Status.QUEUED})
     await ogpu.chain.advance(60)
     ogpu.providers[0].resume()
-    for _ in range(200):
+    for _ in range(1200):
         if (await ogpu.tasks_on_chain())[0].status == "EXPIRED":
             break
         await asyncio.sleep(0.05)
@@ -279,7 +279,7 @@ async def test_what_reverts_in_its_block_is_refused_and_costs_gas_alone(ogpu: Og
 
 
 async def test_twenty_tasks_take_two_blocks_and_fifteen_requests() -> None:
-    async with start_ogpu(block_seconds=1) as ogpu:
+    async with start_ogpu(block_seconds=5) as ogpu:
         adapter = make_adapter(ogpu)
         ogpu.counters.reset()
         await adapter.capabilities()  # from a cold start
@@ -292,7 +292,7 @@ async def test_twenty_tasks_take_two_blocks_and_fifteen_requests() -> None:
 
         handles = await asyncio.gather(*map(publish, tasks, ids))
         requests = ogpu.counters.http_requests
-        for _ in range(100):
+        for _ in range(600):
             if len(await ogpu.tasks_on_chain()) == 20:
                 break
             await asyncio.sleep(0.1)
@@ -309,7 +309,7 @@ async def test_many_waiting_tasks_cost_one_scan_per_block() -> None:
             provider.pause()
         adapter = make_adapter(ogpu)
         handles = [await start(adapter, make_target(ogpu)) for _ in range(5)]
-        for _ in range(100):
+        for _ in range(600):
             seen = await adapter.poll(handles)
             if len(seen) == 5 and all("task" in snapshot.detail for snapshot in seen.values()):
                 break
@@ -354,6 +354,6 @@ async def test_two_gateways_of_one_store(ogpu: OgpuDevnet) -> None:
         await wait_for_task(ogpu)
     async with open_gateway(make_adapter(ogpu), make_target(ogpu), store) as gateway:
         await gateway.recover()
-        run = await gateway.wait(run.id, timeout=30)
+        run = await gateway.wait(run.id, timeout=60)
     assert run.output == {"text": "hello"}
     assert len(await ogpu.tasks_on_chain()) == 1

@@ -168,7 +168,7 @@ async def test_who_comes_while_it_closes_is_refused_and_not_left_waiting(store: 
     async with hold_writer(store, 0):
         closing = asyncio.create_task(store.aclose())
         await asyncio.sleep(0)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             with pytest.raises(StoreError, match="not open"):
                 await store.create(make_run(), owner="me")
     await asyncio.gather(closing, store.aclose())

@@ -57,7 +57,7 @@ async def start() -> AsyncIterator[Start]:
             await node.start()
             stack.push_async_callback(node.stop)
             transport = httpx2.AsyncHTTPTransport(local_address=address)
-            http = httpx2.AsyncClient(base_url=node.url, transport=transport, timeout=5)
+            http = httpx2.AsyncClient(base_url=node.url, transport=transport, timeout=60)
             return Client(node, await stack.enter_async_context(http))
 
         yield start

@@ -36,7 +36,7 @@ async def api() -> AsyncIterator[InferenceshApi]:
 @pytest.fixture
 async def client(api: InferenceshApi) -> AsyncIterator[httpx2.AsyncClient]:
     headers = {"Authorization": "Bearer inf_devnet"}
-    async with httpx2.AsyncClient(base_url=api.url, headers=headers, timeout=20) as client:
+    async with httpx2.AsyncClient(base_url=api.url, headers=headers, timeout=60) as client:
         yield client
 
 

@@ -24,7 +24,7 @@ async def api() -> AsyncIterator[InferenceshApi]:
 
 @pytest.fixture
 async def client(api: InferenceshApi) -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(base_url=api.url, headers=HEADERS, timeout=20) as client:
+    async with httpx2.AsyncClient(base_url=api.url, headers=HEADERS, timeout=60) as client:
         yield client
 
 

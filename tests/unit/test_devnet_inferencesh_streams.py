@@ -29,7 +29,7 @@ async def api() -> AsyncIterator[InferenceshApi]:
 @pytest.fixture
 async def client(api: InferenceshApi) -> AsyncIterator[httpx2.AsyncClient]:
     headers = {"Authorization": "Bearer inf_devnet"}
-    async with httpx2.AsyncClient(base_url=api.url, headers=headers, timeout=20) as client:
+    async with httpx2.AsyncClient(base_url=api.url, headers=headers, timeout=60) as client:
         yield client
 
 
@@ -206,7 +206,7 @@ async def test_the_webhook_gets_the_whole_task_once_it_ended(client: httpx2.Asyn
     hook = f"http://127.0.0.1:{receiver.addresses[0][1]}/hook"
     for name, status in (("demo/echo", 10), ("demo/fail", 11), ("demo/rejected", 13)):
         await client.post("/apps/run", json={"app": name, "input": None, "webhook": hook})
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert (await calls.get())["status"] == status
     await receiver.cleanup()
 

@@ -79,7 +79,7 @@ async def start() -> AsyncIterator[Start]:
             node = InfernetNode(**more)
             await node.start()
             stack.push_async_callback(node.stop)
-            return node, await stack.enter_async_context(httpx2.AsyncClient(base_url=node.url, timeout=5))
+            return node, await stack.enter_async_context(httpx2.AsyncClient(base_url=node.url, timeout=60))
 
         yield start
 
@@ -134,7 +134,7 @@ async def test_a_chain_node_answers_nothing_and_delivers(start: Start, prefix: s
     body = make_body(prefix + make_containers_hash(["echo", "internal"]).hex())
     answer = await http.post("/api/jobs", json=body)
     assert (answer.status_code, answer.json()) == (200, {})
-    await asyncio.wait_for(side.done.wait(), 5)
+    await asyncio.wait_for(side.done.wait(), 60)
     assert side.seen == [(body["subscription"], body["signature"], {"n": 1})]
     assert side.outputs == [{"output": {"n": 1}}]
     assert [entry.job_id for entry in node.journal] == [f"{OWNER}/7"]
@@ -150,7 +150,7 @@ async def test_what_fails_after_the_answer_is_only_logged(
     with caplog.at_level(logging.ERROR):
         answer = await http.post("/api/jobs", json=make_body(make_containers_hash(["fail"]).hex()))
         assert (answer.status_code, answer.json()) == (200, {})
-        await asyncio.wait_for(side.done.wait(), 5)
+        await asyncio.wait_for(side.done.wait(), 60)
         await http.get("/health")
     assert "the container failed" in caplog.text
     assert (await http.get("/info")).json()["pending"] == {"offchain": 0, "onchain": 0}

@@ -30,7 +30,7 @@ async def start() -> AsyncIterator[Start]:
             node = InfernetNode(**{"rate_limit": None, **more})
             await node.start()
             stack.push_async_callback(node.stop)
-            return node, await stack.enter_async_context(httpx2.AsyncClient(base_url=node.url, timeout=5))
+            return node, await stack.enter_async_context(httpx2.AsyncClient(base_url=node.url, timeout=60))
 
         yield start
 
@@ -300,7 +300,7 @@ async def test_a_client_that_leaves_cancels_the_container_and_the_job_stays_runn
     await reader.readuntil(b"first")
     assert not ended.is_set()
     writer.close()
-    await asyncio.wait_for(ended.wait(), 5)
+    await asyncio.wait_for(ended.wait(), 60)
     assert await look(http, "own") == ["running"]
     assert (await http.get("/info")).json()["pending"]["offchain"] == 1
 
@@ -311,7 +311,7 @@ async def test_idle_connections_are_closed_without_a_warning(start: Start) -> No
     head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
     assert "connection:" not in head
     await reader.readline()
-    assert await asyncio.wait_for(reader.read(), 5) == b""
+    assert await asyncio.wait_for(reader.read(), 60) == b""
     writer.close()
 
 
@@ -323,5 +323,5 @@ async def test_a_connection_ends_after_a_thousand_requests(start: Start) -> None
         head = await reader.readuntil(b"\r\n\r\n")
         assert b"onnection" not in head
         await reader.readuntil(b"</p>\n")
-    assert await asyncio.wait_for(reader.read(), 5) == b""
+    assert await asyncio.wait_for(reader.read(), 60) == b""
     writer.close()

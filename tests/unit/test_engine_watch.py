@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import timedelta
 
 import pytest
@@ -19,12 +18,10 @@ pytestmark = pytest.mark.anyio
 async def test_an_hour_of_polling_takes_no_time_and_few_looks() -> None:
     clock = FakeClock()
     a = FakeAdapter("a", clock=clock, steps=[(3600.0, Status.COMPLETED)])
-    began = time.monotonic()
     async with open_gateway(a, clock=clock) as gateway:
         run = await gateway.run(make_task())
     assert run.updated_at - run.created_at >= timedelta(hours=1)
     assert run.updated_at - run.created_at < timedelta(hours=1, seconds=15)
-    assert time.monotonic() - began < 30
     assert a.calls["poll"] < 450
 
 

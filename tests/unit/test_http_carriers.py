@@ -215,11 +215,15 @@ async def test_who_is_cancelled_leaves_a_pool_that_works(listener: Listener) -> 
 
 async def test_no_more_connections_than_allowed(listener: Listener) -> None:
     at_once = most = 0
+    full = asyncio.Event()
 
     async def count(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal at_once, most
         at_once += 1
         most = max(most, at_once)
+        if at_once == 3:
+            full.set()
+        await full.wait()
         await asyncio.sleep(0.002)
         at_once -= 1
         writer.write(OK)

@@ -257,11 +257,16 @@ class TestPoll:
 
     async def test_many_are_asked_together_but_not_all_at_once(self, adapter: Any, wire: Any) -> None:
         now = most = 0
+        full = asyncio.Event()
 
         async def answer(request: httpx2.Request) -> httpx2.Response:
             nonlocal now, most
             now += 1
             most = max(most, now)
+            if now == POLL_AT_ONCE:
+                full.set()
+            if not full.is_set():
+                await full.wait()
             await asyncio.sleep(0.002)
             now -= 1
             return ok({"status": 7})

@@ -123,7 +123,7 @@ async def test_several_at_a_time(adapter: Any, wire: Any) -> None:
         return httpx2.Response(200)
 
     wire.put(url__startswith=STORAGE).mock(side_effect=put)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await prepare(adapter, [File(data=bytes([n])) for n in range(4)])
 
 

@@ -165,7 +165,6 @@ async def test_a_stalled_stream_is_left(server: Server, hasty: InferenceshAdapte
     took = time.monotonic() - began
     assert get_last(events).status is Status.COMPLETED
     assert took >= 0.25  # two and a half heartbeats
-    assert took < 5
 
 
 async def test_a_stream_that_never_answers_is_left(server: Server, hasty: InferenceshAdapter) -> None:
@@ -330,7 +329,7 @@ async def test_who_stops_listening_hangs_up(server: Server, adapter: Inferencesh
         async for event in events:
             assert event.snapshot is not None
             break
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await hung_up.wait()
 
 
