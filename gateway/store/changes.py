@@ -21,7 +21,8 @@ class Change:
     Only attempts that changed are written; their envelopes only if they are not in the store already.
 
     Attributes:
-        state: status, phase, backend, address, state, ended_at, unresolved, cancel_requested_at.
+        state: status, backend, address, state, cancel_requested_at, and what its end alone changes: phase,
+            ended_at, unresolved.
         beginning: of a new run: created_at, model, owner, parent, idempotency_key, api_key, task, plan.
         attempts: rows as of `encode_attempt`.
         events: run_id, the last one's seq, all of them; None if nothing happened.
@@ -37,11 +38,14 @@ class Change:
         self.pile, self.run_id, self.fence = pile, run.id, writes[0].fence
         self.error: InvalidInput | StoreError | None = None
         self.key = run.idempotency_key if owner is not None else None
-        events = writes[0].events if len(writes) == 1 else pile.events
+        if len(writes) == 1:
+            attempts, events = run.attempts[-1:], writes[0].events
+        else:
+            attempts, events = pile.attempts, pile.events
         try:
             self.state: Row = _make_state(run)
             self.beginning = None if owner is None else _make_beginning(run, owner)
-            self.attempts = [encode_attempt(run, attempt, pile.kept) for attempt in pile.attempts]
+            self.attempts = [encode_attempt(run, attempt, pile.kept) for attempt in attempts]
             self.events = (run.id, events[-1].seq, encode_events(events)) if events else None
         except ValueError as error:
             self.error = InvalidInput(f"the new state of run {run.id} is not JSON: {error}")
@@ -51,6 +55,11 @@ class Change:
         except Exception as error:  # noqa: BLE001  a defect: the others in the batch must not wait for ever
             self.error = StoreError(f"the new state of run {run.id} could not be encoded: {error!r}")
             self.error.__cause__ = error
+
+    @property
+    def has_ended(self) -> bool:
+        """Say whether the run has come to its end."""
+        return self.state[-1] is not None
 
     @property
     def spends(self) -> list[Spend]:
@@ -64,7 +73,7 @@ def _make_state(run: Run) -> Row:
     ended_at, unresolved = get_end(run)
     unknown = None if unresolved is None else int(unresolved)
     cancel = get_time(run.cancel_requested_at)
-    return (int(status), status.phase.value, backend, address, encode_run(run), ended_at, unknown, cancel)
+    return (int(status), backend, address, encode_run(run), cancel, status.phase.value, ended_at, unknown)
 
 
 def _make_beginning(run: Run, owner: str) -> Row:

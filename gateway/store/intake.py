@@ -68,12 +68,10 @@ class Pile:
         return self.writes[0].owner
 
     @property
-    def attempts(self) -> list[Attempt]:
+    def attempts(self) -> tuple[Attempt, ...]:
         """Return the attempts that changed: each change is about the last one of its run."""
-        if len(self.writes) == 1:
-            return list(self.run.attempts[-1:])
         newest = {attempt.number: attempt for write in self.writes if (attempt := write.run.attempt)}
-        return list(newest.values())
+        return tuple(newest.values())
 
     @property
     def events(self) -> list[Event]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields, replace
+from dataclasses import MISSING, fields, replace
 from datetime import UTC, datetime
 from functools import cache, partial
-from operator import attrgetter
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from gateway.errors import InvalidInput
 from gateway.policy.learning import make_outcome
@@ -17,8 +16,9 @@ from gateway.value import Value
 
 _APART = frozenset({"task", "plan", "attempts", "envelope"})  # what has a column or a row of its own
 _NOTHING: dict[str, object] = {}
-_Fields: TypeAlias = tuple[tuple[str, ...], tuple[object, ...], Callable[[object], tuple[object, ...]]]
-_fields: dict[type, _Fields] = {}  # names, defaults, and what gets them, by kind of value
+_NOTHING_LEARNT = (None,) * 4
+_Dropper: TypeAlias = Callable[[Any], dict[str, object]]
+_droppers: dict[type, _Dropper] = {}  # by kind of value
 
 
 @cache
@@ -34,21 +34,42 @@ def drop_defaults(value: Value) -> dict[str, object]:
 
     `model_validate_json` reads them back. Most fields of most values are so: it is a third of the bytes.
     """
-    names, defaults, get_fields = _fields.get(type(value)) or _find_fields(type(value))
-    found = zip(names, defaults, get_fields(value), strict=True)
-    return {name: here for name, default, here in found if here is not default}
+    drop = _droppers.get(type(value)) or _make_dropper(type(value))
+    return drop(value)
 
 
-def _find_fields(kind: type[Value]) -> _Fields:
-    found = {one.name: one.default for one in fields(kind) if one.name not in _APART}  # type: ignore[arg-type]
-    _fields[kind] = tuple(found), tuple(found.values()), attrgetter(*found)
-    return _fields[kind]
+def _make_dropper(kind: type[Value]) -> _Dropper:
+    """Make a function for one kind of value, as `dataclasses` does: a loop takes four times as long.
+
+    For fields a (without a default) and b it reads:
+
+        def drop(value):
+            found = {"a": value.a}
+            if (here := value.b) is not default_b:
+                found["b"] = here
+            return found
+    """
+    defaults: dict[str, Any] = {}
+    rows = [one for one in fields(kind) if one.name not in _APART]  # type: ignore[arg-type]
+    always = ", ".join(f'"{one.name}": value.{one.name}' for one in rows if one.default is MISSING)
+    lines = ["def drop(value):", f"    found = {{{always}}}"]
+    for one in rows:
+        if one.default is not MISSING:
+            defaults[f"default_{one.name}"] = one.default
+            lines.append(f"    if (here := value.{one.name}) is not default_{one.name}:")
+            lines.append(f'        found["{one.name}"] = here')
+    exec("\n".join([*lines, "    return found"]), defaults)  # noqa: S102  made of the names of our own fields
+    dropper: _Dropper = defaults["drop"]
+    _droppers[kind] = dropper
+    return dropper
 
 
 def encode_task(task: Task) -> bytes:
     """Return the part of a run that is written once. Raises InvalidInput if the task is not JSON."""
+    state = drop_defaults(task)
+    state["limits"] = drop_defaults(task.limits)
     try:
-        return get_to_json()(drop_defaults(task))
+        return get_to_json()(state)
     except ValueError as error:
         raise InvalidInput(f"the task is not JSON: {error}") from error
 
@@ -127,19 +148,13 @@ def make_entry(run_id: str, api_key: str | None, model: str | None, attempt: Att
 def encode_attempt(run: Run, attempt: Attempt, kept: Envelope | None = None) -> tuple[object, ...]:
     """Return the row of an attempt, without its envelope if that is the one that is `kept` already."""
     outcome = make_outcome(attempt)
-    learnt: tuple[object, ...] = (None,) * 4
+    learnt: tuple[object, ...] = _NOTHING_LEARNT
     if outcome is not None:
         learnt = (outcome.at.timestamp(), int(outcome.succeeded), int(outcome.doubted), outcome.seconds)
-    return (
-        run.id,
-        attempt.number,
-        attempt.backend,
-        run.task.model,
-        attempt.created_at.timestamp(),
-        *learnt,
-        None if attempt.envelope is None or attempt.envelope is kept else attempt.envelope.model_dump_json(),
-        _encode_rest(attempt),
-    )
+    envelope, at = attempt.envelope, attempt.created_at.timestamp()
+    written = None if envelope is None or envelope is kept else envelope.model_dump_json()
+    rest = _encode_rest(attempt)
+    return (run.id, attempt.number, attempt.backend, run.task.model, at, *learnt, written, rest)
 
 
 def _encode_rest(attempt: Attempt) -> bytes:

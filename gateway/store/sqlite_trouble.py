@@ -46,6 +46,11 @@ def is_spoiling(error: object) -> bool:
     return isinstance(error, FileGone) or _get_code(error) in _SPOILING
 
 
+def is_general(error: Exception) -> bool:
+    """Say whether it is about the whole file, and not about what was to be written."""
+    return isinstance(error, sqlite3.OperationalError | OSError) or type(error) is sqlite3.DatabaseError
+
+
 class FileGone(OSError):
     """The store's file is not where it was: what would be written now would be lost with the old one."""
 

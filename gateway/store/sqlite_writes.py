@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from functools import cache
+from itertools import chain
 
 from gateway.errors import RunExists, RunTakenOver
 from gateway.policy.budget import Spend
@@ -14,24 +15,31 @@ from gateway.store.sqlite_rows import make_marks
 
 # Every statement takes up to so many rows; the connection keeps the statement for each count, once parsed.
 _ROWS_AT_ONCE = 32
+# A row that can't be written ends the transaction: SQLite need not keep what would undo the statement alone.
 _CREATE = (
-    "INSERT INTO runs (id, status, phase, backend, address, state, ended_at, unresolved, cancel_requested_at,"
-    " created_at, model, owner, parent, idempotency_key, api_key, task, plan) VALUES {rows}"
+    "INSERT OR ROLLBACK INTO runs (id, status, backend, address, state, cancel_requested_at, phase, ended_at,"
+    " unresolved, created_at, model, owner, parent, idempotency_key, api_key, task, plan) VALUES {rows}"
 )
+# What an open run's change leaves as it is, is not named: every index with such a column would be written.
 _CHANGE = (
-    "UPDATE runs SET status = new.column1, phase = new.column2, backend = new.column3, address = new.column4,"
-    " state = new.column5, ended_at = new.column6, unresolved = new.column7,"
-    " cancel_requested_at = COALESCE(cancel_requested_at, new.column8)"
+    "UPDATE OR ROLLBACK runs SET status = new.column1, backend = new.column2, address = new.column3,"
+    " state = new.column4, cancel_requested_at = COALESCE(cancel_requested_at, new.column5)"
+    " FROM (VALUES {rows}) AS new WHERE runs.id = new.column6 AND runs.fence = new.column7"
+)
+_END = (
+    "UPDATE OR ROLLBACK runs SET status = new.column1, backend = new.column2, address = new.column3,"
+    " state = new.column4, cancel_requested_at = COALESCE(cancel_requested_at, new.column5),"
+    " phase = new.column6, ended_at = new.column7, unresolved = new.column8"
     " FROM (VALUES {rows}) AS new WHERE runs.id = new.column9 AND runs.fence = new.column10"
 )
 _ATTEMPT = (
-    "INSERT INTO attempts (run_id, number, backend, model, created_at, ended_at, succeeded,"
+    "INSERT OR ROLLBACK INTO attempts (run_id, number, backend, model, created_at, ended_at, succeeded,"
     " doubted, seconds, envelope, state) VALUES {rows}"
     " ON CONFLICT (run_id, number) DO UPDATE SET ended_at = excluded.ended_at,"
     " succeeded = excluded.succeeded, doubted = excluded.doubted, seconds = excluded.seconds,"
     " state = excluded.state, envelope = COALESCE(excluded.envelope, envelope)"
 )
-_EVENT = "INSERT INTO events (run_id, seq, event) VALUES {rows}"
+_EVENT = "INSERT OR ROLLBACK INTO events (run_id, seq, event) VALUES {rows}"
 # As text: an amount may be more than SQLite's 64 bits.
 _ACCOUNT = "INSERT OR REPLACE INTO accounts (scope, used) VALUES {rows}"
 
@@ -47,9 +55,11 @@ def write_many(db: sqlite3.Connection, changes: Sequence[Change]) -> None:
     _check_keys(db, [change.key for change in changes if change.key is not None])
     new = [(c.run_id, *c.state, *c.beginning) for c in changes if c.beginning is not None]
     _write_rows(db, _CREATE, new)
-    known = [(*c.state, c.run_id, c.fence) for c in changes if c.beginning is None]
-    if _write_rows(db, _CHANGE, known) != len(known):
-        run_id = next(change.run_id for change in changes if change.beginning is None)
+    known = [change for change in changes if change.beginning is None]
+    open_ = [(*c.state[:5], c.run_id, c.fence) for c in known if not c.has_ended]
+    ended = [(*c.state, c.run_id, c.fence) for c in known if c.has_ended]
+    if _write_rows(db, _CHANGE, open_) + _write_rows(db, _END, ended) != len(known):
+        run_id = known[0].run_id
         raise RunTakenOver(f"run {run_id} was taken over by another process", run_id=run_id)
     _spend(db, [spend for change in changes for spend in change.spends])
     _write_rows(db, _ATTEMPT, [row for change in changes for row in change.attempts])
@@ -84,8 +94,8 @@ def _write_rows(db: sqlite3.Connection, statement: str, rows: Sequence[Row]) -> 
     changed = 0
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         some = rows[start : start + _ROWS_AT_ONCE]
-        values = [value for row in some for value in row]
-        changed += db.execute(_make_text(statement, len(some), len(some[0])), values).rowcount
+        text = _make_text(statement, len(some), len(some[0]))
+        changed += db.execute(text, list(chain.from_iterable(some))).rowcount
     return changed
 
 

@@ -6,10 +6,9 @@ import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeAlias, TypeVar
@@ -17,7 +16,7 @@ from typing import Any, TypeAlias, TypeVar
 from gateway.errors import GatewayError
 from gateway.store.changes import Change
 from gateway.store.intake import Act, Entry, Intake, inherit
-from gateway.store.sqlite_trouble import check_identity, explain, get_identity, is_spoiling
+from gateway.store.sqlite_trouble import check_identity, explain, get_identity, is_general, is_spoiling
 from gateway.store.sqlite_writes import write_many
 
 T = TypeVar("T")
@@ -26,6 +25,7 @@ Job: TypeAlias = Change | Act
 
 _STATEMENTS_KEPT = 256
 _LOCKED_PAUSE_SECONDS = 0.01
+_BEGIN_TO_WRITE = "BEGIN IMMEDIATE"
 
 
 @dataclass(slots=True)
@@ -100,6 +100,7 @@ class Reader:
             await asyncio.sleep(0.001)
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop, batch: list[Entry]) -> None:
+        batch.sort(key=lambda entry: isinstance(entry, Act))
         jobs = [entry if isinstance(entry, Act) else Change(entry) for entry in batch]
         intake = self._intakes[loop]
 
@@ -116,13 +117,15 @@ class Reader:
         self._disconnect()
 
     def _write(self, jobs: Sequence[Job]) -> list[Any]:
-        """Return the jobs' results; see Intake.settle."""
+        """Return the jobs' results, changes before acts; see Intake.settle."""
+        results: list[Any] = []
         try:
             connection = self._connection = self._connection or self._connect()
             self._file.check()
-            results = _do_together(connection, jobs, self._BEGIN)
+            results += _write_changes(connection, [job for job in jobs if isinstance(job, Change)])
+            results += _do_acts(connection, [job for job in jobs if isinstance(job, Act)], self._BEGIN)
         except Exception as error:  # noqa: BLE001  whatever it is, those who wait must hear of it
-            results = [error] * len(jobs)
+            results += [error] * (len(jobs) - len(results))
         if any(is_spoiling(result) for result in results):
             self._disconnect()
         return [self._tell(job, result) for job, result in zip(jobs, results, strict=True)]
@@ -171,7 +174,7 @@ class Writer(Reader):
     So the event loop encodes, and changes of different runs share a few statements.
     """
 
-    _BEGIN = "BEGIN IMMEDIATE"
+    _BEGIN = _BEGIN_TO_WRITE
     _NAME = "gateway-store"
 
     def __init__(self, path: Path, *, timeout_seconds: float = 10.0) -> None:
@@ -205,38 +208,47 @@ class Writer(Reader):
         connection.execute("PRAGMA temp_store = MEMORY")  # what a savepoint keeps: else each end makes a file
 
 
-def _do_together(db: sqlite3.Connection, jobs: Sequence[Job], begin: str) -> list[Any]:
-    """Do everything in one transaction; what raises is rolled back alone and its error is its result."""
+def _do_acts(db: sqlite3.Connection, acts: Sequence[Act], begin: str) -> list[Any]:
+    """Do acts in one transaction; what raises is rolled back alone and its error is its result."""
+    if not acts:
+        return []
+    with _transaction(db, begin):
+        return [_try(db, act.work) for act in acts]
+
+
+def _write_changes(db: sqlite3.Connection, changes: Sequence[Change]) -> list[Any]:
+    """Write changes in one transaction; if one can't be written, in two, and so on: the good ones stay."""
+    if not changes:
+        return []
+    try:
+        with _transaction(db, _BEGIN_TO_WRITE):
+            write_many(db, changes)
+    except Exception as error:  # noqa: BLE001  it is told to who waits
+        if len(changes) > 1 and not is_general(error):
+            half = len(changes) // 2
+            return [*_write_changes(db, changes[:half]), *_write_changes(db, changes[half:])]
+        parts = changes[0].pile.split()
+        if len(changes) > 1 or len(parts) == 1 or is_general(error):
+            return [error] * len(changes)
+    else:
+        return [None] * len(changes)
     results: list[Any] = []
+    for part in parts:
+        refused = inherit(results[-1]) if results else None
+        results += [refused] if refused else _write_changes(db, [Change(part)])
+    return [results]
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection, begin: str) -> Iterator[None]:
     db.execute(begin)
     try:
-        for kind, group in groupby(jobs, type):
-            if kind is Change:
-                results += _write_changes(db, list(group))  # type: ignore[arg-type]  # they are
-            else:
-                results += [_try(db, act.work) for act in group]  # type: ignore[union-attr]  # likewise
+        yield
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
-    return results
-
-
-def _write_changes(db: sqlite3.Connection, changes: Sequence[Change]) -> Sequence[Any]:
-    """Write changes together; if that fails, run by run, and then change by change: the good ones stay."""
-    error = _try(db, lambda db: write_many(db, changes))
-    if error is None:
-        return [None] * len(changes)
-    if len(changes) > 1:
-        return [result for change in changes for result in _write_changes(db, [change])]
-    results: list[Any] = []
-    parts = changes[0].pile.split()
-    for part in parts if len(parts) > 1 else ():
-        one = Change(part)
-        refused = inherit(results[-1]) if results else None
-        results.append(refused or _try(db, lambda db: write_many(db, [one])))  # noqa: B023  it is called here only
-    return [results or error]
 
 
 def _try(db: sqlite3.Connection, work: Work) -> Any:

@@ -87,6 +87,20 @@ async def test_two_hundred_at_once_are_few_transactions(store: SqliteStore) -> N
     assert len(await store.list_runs(RunFilter(limit=300))) == 200
 
 
+async def test_one_that_is_refused_costs_the_others_few_transactions(store: SqliteStore) -> None:
+    taken, *runs = [make_run() for _ in range(100)]
+    await store.create(taken, owner="me")
+    statements = await trace(store)
+    async with hold_writer(store, 100):
+        work = [
+            asyncio.ensure_future(store.create(run, owner="me")) for run in (*runs[:40], taken, *runs[40:])
+        ]
+    results = await asyncio.gather(*work, return_exceptions=True)
+    assert [isinstance(result, StoreError) for result in results] == [place == 40 for place in range(100)]
+    assert statements.count("COMMIT") < 10
+    assert len(await store.list_runs(RunFilter(limit=1000))) == 100
+
+
 async def test_work_that_raises_undoes_only_itself(store: SqliteStore) -> None:
     first, second, half = make_run(), make_run(), make_run()
     taken = make_run()
@@ -120,26 +134,29 @@ async def test_work_that_raises_undoes_only_itself(store: SqliteStore) -> None:
 
 
 async def test_a_transaction_that_sqlite_gave_up_is_given_up_for_all_and_says_why(store: SqliteStore) -> None:
-    """As SQLite may do when the disk is full, whichever statement met it."""
-    before, after_it = make_run(), make_run()
+    """As SQLite may do when the disk is full, whichever statement met it; changes have one of their own."""
+    run = make_run()
 
     def give_up(db: sqlite3.Connection) -> None:
         db.execute("ROLLBACK")
         raise sqlite3.OperationalError("database or disk is full")
 
-    async with hold_writer(store, 3):
+    async with hold_writer(store, 4):
         work = [
             asyncio.ensure_future(one)
             for one in (
-                store.create(before, owner="me"),
+                store.beat("me", until=START_AT),
                 store._writer.call(give_up),
-                store.create(after_it, owner="me"),
+                store.create(run, owner="me"),
+                store.beat("you", until=START_AT),
             )
         ]
-    done = await asyncio.gather(*work, return_exceptions=True)
-    assert all(isinstance(error, StoreError) and "disk is full" in str(error) for error in done)
-    assert await store.list_runs(RunFilter()) == []
-    assert await store.create(before, owner="me") == 1
+    one, two, created, three = await asyncio.gather(*work, return_exceptions=True)
+    assert all(isinstance(error, StoreError) and "disk is full" in str(error) for error in (one, two, three))
+    assert created == 1
+    assert await store.list_runs(RunFilter()) == [run]
+    beats = await store._writer.read(lambda db: db.execute("SELECT owner FROM owners").fetchall())
+    assert beats == []
 
 
 async def test_each_that_fails_gets_an_error_of_its_own(tmp_path: Path) -> None:
@@ -168,7 +185,7 @@ async def test_who_comes_while_it_closes_is_refused_and_not_left_waiting(store: 
     async with hold_writer(store, 0):
         closing = asyncio.create_task(store.aclose())
         await asyncio.sleep(0)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(10):
             with pytest.raises(StoreError, match="not open"):
                 await store.create(make_run(), owner="me")
     await asyncio.gather(closing, store.aclose())

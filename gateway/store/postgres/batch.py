@@ -25,8 +25,8 @@ _MARK = (
     " ON CONFLICT (writer) DO UPDATE SET batch = excluded.batch, at = excluded.at"
 )
 _STATE = (
-    "status::int4, phase::text, backend::text, address::text, state::bytea, ended_at::float8,"
-    " unresolved::int4, cancel_requested_at::float8"
+    "status::int4, backend::text, address::text, state::bytea, cancel_requested_at::float8, phase::text,"
+    " ended_at::float8, unresolved::int4"
 )
 _BEGINNING = (
     "created_at::float8, model::text, owner::text, parent::text, idempotency_key::text, api_key::text,"
