@@ -74,7 +74,7 @@ class App:
             face = found.face.prefix.strip("/") or "native"
             answer = await self.service.observing.answer(scope, face, answering)
         if answer is not None:
-            await send_answer(answer, receive, send, without_body=scope["method"] == "HEAD")
+            await send_answer(answer, scope, receive, send)
 
     async def _make_answer(
         self, scope: AsgiScope, receive: Receive, path: str, found: Found

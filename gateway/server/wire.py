@@ -31,6 +31,8 @@ Header = tuple[bytes, bytes]
 
 ModelT = TypeVar("ModelT", bound="BaseModel")
 
+AT_ONCE = "gateway.at_once"
+"""Of ASGI's scope, where our own protocol is below: writes a Response at once; False if it can't."""
 _HEADERS = "gateway.headers"
 _MAY_BE_INFINITE = re.compile(rb"NaN|Infinity|[0-9][eE]\+?[0-9]{2}|[0-9]{290}")
 JSON_TYPE: Header = (b"content-type", b"application/json")
@@ -245,9 +247,13 @@ def find_header(scope: AsgiScope, name: bytes) -> str | None:
     return None if value is None else str(value.decode("latin-1"))
 
 
-async def send_answer(answer: Answer, receive: Receive, send: Send, *, without_body: bool = False) -> None:
+async def send_answer(answer: Answer, scope: AsgiScope, receive: Receive, send: Send) -> None:
     """Send an answer; a stream ends when the client goes away."""
+    without_body = scope["method"] == "HEAD"
     if isinstance(answer, Response):
+        at_once: Callable[[Response], bool] | None = scope.get(AT_ONCE)
+        if at_once is not None and at_once(answer):
+            return
         headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if without_body else answer.body})
