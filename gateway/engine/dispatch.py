@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.adapter import Adapter
@@ -18,6 +17,7 @@ from gateway.engine.live import Live
 from gateway.engine.parking import Lot, Place, Stay, Why
 from gateway.engine.planner import Planner
 from gateway.engine.submission import Sender
+from gateway.engine.time_limit import TimeLimit
 from gateway.engine.waits import throw_retry_delay
 from gateway.errors import (
     BackendError,
@@ -56,6 +56,7 @@ class Dispatcher:
     health: Health
     gates: Gates
     lot: Lot
+    _limit: TimeLimit = field(default_factory=lambda: TimeLimit(_PREPARE_SECONDS))
 
     async def drive(self, live: Live, error: BackendError | None = None, stay: Stay | None = None) -> bool:
         """Bring a run to a backend; True if it landed there, False if the run has ended, or waits.
@@ -220,10 +221,9 @@ class Dispatcher:
         observer = self.journal.observer
         runs = () if observer is NOBODY else (live.run.with_attempt(attempt),)
         try:
-            with calling(observer, attempt.backend, "prepare", runs):
-                async with asyncio.timeout(_PREPARE_SECONDS):
-                    words = target.reshape_task(task)
-                    return await adapter.prepare(words, attempt.target, attempt_id=attempt.id)
+            with calling(observer, attempt.backend, "prepare", runs), self._limit():
+                words = target.reshape_task(task)
+                return await adapter.prepare(words, attempt.target, attempt_id=attempt.id)
         except (BackendError, StoreError):  # the store: of an adapter that writes in its notebook
             raise
         except TimeoutError:
