@@ -152,18 +152,23 @@ class SourceActs(Acting):
             return source
 
     async def get_source_tasks(self, address: str) -> Sequence[str]:
-        """Fetch the addresses of all tasks of a source, oldest first."""
+        """Fetch the addresses of all tasks of a source, oldest first. Raises SourceUnknown."""
         return await self._fetch_list(address, "getTaskCount", "getTasks")
 
     async def get_source_registrants(self, address: str) -> Sequence[str]:
-        """Fetch the providers that are registered for a source."""
+        """Fetch the providers that are registered for a source. Raises SourceUnknown."""
         return await self._fetch_list(address, "getRegistrantCount", "getRegistrants")
 
     async def _fetch_list(self, address: str, count_name: str, name: str) -> Sequence[str]:
         """Fetch a whole list: a lower bound above 0 panics, both bounds belong, and there are holes."""
         parse_address(address)
         async with self.connection.named():
-            [count] = await fetch_views(self.connection.rpc, [(address, count_name)])
+            nexus = self.connection.contracts.nexus
+            number, count = await fetch_views(
+                self.connection.rpc, [(nexus, "getSourceId", address), (address, count_name)]
+            )
+            if not number or count is None:
+                raise SourceUnknown(f"the Nexus has no source {address}")
             if not count:
                 return []
             [found] = await fetch_views(self.connection.rpc, [(address, name, 0, count - 1)])
