@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -100,6 +101,8 @@ async def serve(
         with _hear_hangup(service, reloader):
             if fd is not None:
                 service.begin(_follow_parent(server, os.getppid()))
+            gc.collect()
+            gc.freeze()  # what is there by now stays, and need not be looked through again and again
             say(f"the gateway listens on {get_url(listening)}; Ctrl-C ends it")
             await server.serve([listening])
     finally:
