@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,19 +16,27 @@ from gateway.server import noise, protocol
 from gateway.server.app import App
 from gateway.server.service import Service
 from gateway.server.serving import _take_over, bind, check_reach, get_url, make_server
+from gateway.server.wire import Response
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def port(service: Service, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
-    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.2)
+async def server(service: Service) -> AsyncIterator[Any]:
     listening = bind("127.0.0.1", 0)
-    server = make_server(App(service), service)
+    server: Any = make_server(App(service), service)
     serving = asyncio.create_task(server.serve([listening]))
-    yield listening.getsockname()[1]
+    server.port = listening.getsockname()[1]
+    yield server
     server.stop()
     await serving
+
+
+@pytest.fixture
+async def port(server: Any, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Return the port of a server that waits for no head for long."""
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.2)
+    return int(server.port)
 
 
 async def talk(port: int, *parts: bytes) -> bytes:
@@ -73,12 +82,16 @@ async def test_a_head_without_end_is_given_up(port: int, monkeypatch: pytest.Mon
     assert sent + len(GET) > protocol.MOST_HEAD_BYTES - 1_100
 
 
-async def test_a_slow_body_gets_its_own_time(port: int) -> None:
+async def test_a_slow_body_gets_its_own_time(server: Any) -> None:
     head = b"POST /v1/runs HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     head += b"connection: close\r\ncontent-length: 17\r\n\r\n"
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(head)
-    await asyncio.sleep(0.5)  # longer than a head may take
+    async with asyncio.timeout(60):
+        while all(one._in_head for one in server.server_state.connections):  # noqa: ASYNC110  nobody tells of it
+            await asyncio.sleep(0.01)
+    (connection,) = server.server_state.connections
+    assert connection._waiting is None  # nobody waits for its head any more
     writer.write(b'{"model": "echo"}')
     async with asyncio.timeout(60):
         assert (await reader.read()).startswith(b"HTTP/1.1 202")
@@ -102,6 +115,39 @@ async def test_what_is_no_http_is_refused_and_does_not_fill_the_log(
     assert len(caplog.records) == 2
     source.error("a defect")
     assert caplog.messages[-1] == "a defect"
+
+
+@pytest.mark.parametrize(
+    ("method", "more"), [(b"GET", b""), (b"GET", b"connection: close\r\n"), (b"HEAD", b"")]
+)
+async def test_an_answer_is_whole_whatever_way_it_is_written(port: int, method: bytes, more: bytes) -> None:
+    answered = await talk(port, method + GET[3:] + more + b"\r\n")
+    head, _, body = answered.partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    assert lines[0] == b"HTTP/1.1 200 OK"
+    told = dict(line.split(b": ", 1) for line in lines[1:])
+    assert len(told) == len(lines) - 1
+    assert told.keys() >= {b"date", b"content-type", b"content-length"}
+    assert (told.get(b"connection") == b"close") == bool(more)
+    assert len(body) == (0 if method == b"HEAD" else int(told[b"content-length"]))
+
+
+async def test_requests_that_come_together_are_answered_in_order(port: int) -> None:
+    answered = await talk(port, GET + b"\r\n" + GET.replace(b"healthz", b"none") + b"\r\n")
+    assert [part[:3] for part in answered.split(b"HTTP/1.1 ")[1:]] == [b"200", b"404"]
+
+
+@pytest.mark.parametrize("value", [b"a\r\nx-more: b", b"a\nb", b"a\rb", b"a\x00b"])
+async def test_a_header_can_have_no_lines_of_its_own(
+    port: int, service: Service, monkeypatch: pytest.MonkeyPatch, value: bytes
+) -> None:
+    async def answer(*_: object) -> Response:
+        return Response(200, b"", ((b"x-one", value),))
+
+    monkeypatch.setattr(App, "_dispatch", answer)
+    answered = await talk(port, GET + b"\r\n")
+    assert b"x-one" not in answered
+    assert b"x-more" not in answered
 
 
 def test_only_loopback_is_reached_without_a_key() -> None:
