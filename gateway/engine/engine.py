@@ -158,7 +158,8 @@ class Engine:
         """
         queue = live.listen()
         try:
-            for stored in await self.store.list_events(live.run.id, after=after):
+            told = live.get_told(after)
+            for stored in await self.store.list_events(live.run.id, after=after) if told is None else told:
                 after = stored.seq
                 yield stored
             while (event := await queue.get()) is not None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gateway.engine.engine import Engine
     from gateway.observe.observer import Observer
     from gateway.observe.stopwatch import Stopwatch
+    from gateway.task import Run
 
 
 class Hosting:
@@ -33,6 +36,11 @@ class Hosting:
         """Return the stopwatch of a run that this process works on."""
         live = self._engine.get_live(run_id)
         return None if live is None else live.watch
+
+    def track(self, run_id: str) -> Callable[[], Run] | None:
+        """Return what tells the newest state of a run that this process works on, after its end as well."""
+        live = self._engine.get_live(run_id)
+        return None if live is None else lambda: live.run
 
     def observe(self, observer: Observer) -> None:
         """Tell somebody what happens from now on."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gateway.engine.parking import Stay
 
 _MOST_UNREAD_EVENTS = 10_000
+_MOST_TOLD_EVENTS = 32
 NOBODYS = 0
 """The fence of a run that could not be written down: the store knows nothing of it."""
 
@@ -61,12 +62,14 @@ class Live:
         plan: where it may go; made again when that is used up.
         seq: of the newest event.
         silences: how many there were of this process when the run was last known to be ours; see Keeper.
+        told: of a run that streams: its stored events so far, while they are few.
         unwritten: what happened and could not be written down yet.
         pieces_out: a part of the answer was handed out, so the run stays at its backend.
         following: somebody reads its events, so it need not be polled.
         resting: its driver waits for something that may take long, and may be stopped there at any time.
         stay: how it waits while nobody drives it.
         paused_seconds: its newest pause before another try; the next one is longer.
+        doubt_until: so long its backend is asked whether the newest attempt landed, while nobody knows.
         patient_until: so long it waits for backends that are ill, whatever its limits say.
         dropped: another process took it over; nothing may be done any more.
         failed_looks: polls in a row that gave no news.
@@ -88,12 +91,14 @@ class Live:
     plan: Plan | None = None
     seq: int = 0
     silences: int = 0
+    told: tuple[Event, ...] = ()
     unwritten: tuple[Event, ...] = ()
     pieces_out: bool = False
     following: bool = False
     resting: bool = False
     stay: Stay | None = None
     paused_seconds: float = 0.0
+    doubt_until: datetime | None = None
     patient_until: datetime | None = None
     dropped: bool = False
     failed_looks: int = 0
@@ -127,6 +132,13 @@ class Live:
         self.listeners.append(queue)
         return queue
 
+    def get_told(self, after: int) -> Sequence[Event] | None:
+        """Return the stored events after that number, told so far; None if only the store has them all."""
+        told = self.told
+        if not told or told[0].seq > after + 1 or told[-1].seq - told[0].seq >= len(told):
+            return None
+        return [event for event in told if event.seq > after]
+
     def unlisten(self, queue: asyncio.Queue[Event | None]) -> None:
         """Stop sending events there."""
         self.listeners.remove(queue)
@@ -134,6 +146,8 @@ class Live:
     def publish(self, *events: Event) -> None:
         """Tell those who listen. One who does not read loses the oldest pieces, never the order."""
         is_over = (self.run.status.is_final or self.dropped) and not self.ended.is_set()
+        if self.run.task.stream and (stored := tuple(event for event in events if event.seq)):
+            self.told = (*self.told, *stored)[-_MOST_TOLD_EVENTS:]
         for queue in self.listeners:
             for event in (*events, None) if is_over else events:
                 if queue.full():

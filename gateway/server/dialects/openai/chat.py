@@ -116,11 +116,14 @@ async def _stream(request: Request, run: Run, asked: Asked) -> AsyncIterator[byt
     """Yield server-sent chunks. The run goes on when the client goes away: it is paid for."""
     head = _make_head(run, _CHUNK)
     told = _Telling(head, asked)
+    tell_run = request.service.find_gateway(run.id).hosting.track(run.id)
     async with aclosing(read_pieces(request.service, run.id)) as pieces:
         async for some in pieces:
             yield told.tell_pieces(some) if some else b": still here\n\n"
     try:
-        ended = await request.service.get_run(request.caller, run.id)
+        ended = run if tell_run is None else tell_run()
+        if not ended.status.is_final:  # or another process has it now
+            ended = await request.service.get_run(request.caller, run.id)
         if ended.status is not Status.COMPLETED:
             raise refuse_failed(ended) if ended.status.is_final else refuse_open(ended)
         lines = told.tell_end(ended)
