@@ -71,16 +71,9 @@ async def _serve(args: argparse.Namespace) -> int:
 
 
 def _say(line: str) -> None:
-    _keep_what_is_there()
+    gc.enable()
     print(line, flush=True)
 
 
 def _say_nothing(_: str) -> None:
-    _keep_what_is_there()  # the parent process has said it
-
-
-def _keep_what_is_there() -> None:
-    """Look no more at what was made until now, whenever garbage is looked for: that halts every call."""
-    if not gc.isenabled():  # once, though this is said of each worker that is started anew
-        gc.freeze()
-        gc.enable()
+    gc.enable()  # the parent process has said it

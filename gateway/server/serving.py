@@ -101,8 +101,7 @@ async def serve(
         with _hear_hangup(service, reloader):
             if fd is not None:
                 service.begin(_follow_parent(server, os.getppid()))
-            gc.collect()
-            gc.freeze()  # what is there by now stays, and need not be looked through again and again
+            gc.freeze()  # nearly all that is there by now stays: it need not be looked through even once
             say(f"the gateway listens on {get_url(listening)}; Ctrl-C ends it")
             await server.serve([listening])
     finally:
