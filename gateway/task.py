@@ -129,7 +129,8 @@ class Quote(Value):
     Attributes:
         expected: the likely price; None if unknown.
         upper: the most it can cost: this is reserved; None if there is no bound.
-        confidence: "exact", "range", "unknown", "configured" (from the configuration) or "free".
+        confidence: "exact", "range", "unknown", "configured" (from the configuration) or "free". The last two
+            are so whatever the input is.
         quoted_at: when it was made.
         detail: how the backend explains it.
     """

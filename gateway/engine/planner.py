@@ -146,7 +146,8 @@ class Planner:
 
     def _keep(self, plan: Plan, target: Target, task: Task, selector: Selector, limits: Limits) -> None:
         key, facts = (target.backend, task.model or ""), self.get_capabilities(target.backend)
-        if facts is None or not plan.ranked or plan.ranked[0].blocked or Feature.QUOTE in facts.features:
+        is_open = facts is not None and bool(plan.ranked) and not plan.ranked[0].blocked
+        if facts is None or not is_open or not _tells_one_price(plan, facts):
             self._alone.pop(key, None)
         else:
             until = self._clock.monotonic() + _PLAN_KEPT_SECONDS
@@ -241,3 +242,12 @@ class Planner:
         now = self._clock.monotonic()
         seconds = _HEALTHY_FOR_SECONDS if capabilities.healthy else _ILL_FOR_SECONDS
         self._seen[backend] = _Seen(capabilities, now, now + seconds)
+
+
+def _tells_one_price(plan: Plan, facts: Capabilities) -> bool:
+    """Say whether the plan of one candidate holds for other inputs as well, as far as its quote goes."""
+    (candidate,) = plan.ranked
+    quote = candidate.quote
+    if Feature.QUOTE not in facts.features or quote is None:
+        return candidate.quote_error is None
+    return quote.confidence in ("configured", "free")

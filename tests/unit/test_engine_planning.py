@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
+
 import pytest
 from engine_setup import make_task, open_gateway
 
 from gateway import AsyncGateway, Limits, NoBackend, Run, RunFailed, Status
+from gateway.adapter import Capabilities
 from gateway.limits import Sort
 from gateway.policy.routing import Plan
 from gateway.store.memory import MemoryStore
+from gateway.task import Quote, Task
 from gateway.testing import FakeAdapter, FakeClock
+from gateway.types import JSON, Money
 
 pytestmark = pytest.mark.anyio
 
@@ -78,6 +85,31 @@ async def test_a_plan_is_made_anew_when_what_it_was_made_from_has_changed() -> N
             await gateway.run(make_task(max_attempts=1))
         with pytest.raises(NoBackend, match="refused"):
             await gateway.run(make_task())
+
+
+class _Telling(FakeAdapter):
+    """An adapter of a free backend that is asked for a price all the same."""
+
+    confidence: Literal["free", "exact"] = "free"
+
+    async def capabilities(self) -> Capabilities:
+        return replace(await super().capabilities(), free=True)
+
+    async def quote(self, task: Task, target: Mapping[str, JSON]) -> Quote:
+        return (await super().quote(task, target)).replace(confidence=self.confidence)
+
+
+@pytest.mark.parametrize(("confidence", "asked"), [("free", 1), ("exact", 3)])
+async def test_a_plan_stands_for_other_inputs_if_its_quote_does(
+    confidence: Literal["free", "exact"], asked: int
+) -> None:
+    clock = FakeClock()
+    one = _Telling("a", clock=clock, price=Money.parse("1 USD"))
+    one.confidence = confidence
+    async with open_gateway(one, clock=clock) as gateway:
+        runs = [await gateway.submit(make_task(text)) for text in ("a", "b", "c")]
+        assert one.calls["quote"] == asked
+        assert all(run.plan is not None for run in runs)
 
 
 def _get_looks(run: Run) -> float:
