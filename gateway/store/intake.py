@@ -1,8 +1,8 @@
 """What is to be written: taken in order as it is called for, put together per run, handed over in batches.
 
-A call takes its change at once and returns a future, done when the change is on the disk. What is called in
-one turn of the event loop, or while a batch is being written, makes the next batch; the changes of one run in
-it are one: its newest state, with all that happened and all that is spent.
+A call takes its change at once and returns a future, done when the change is on the disk. What is called
+while a batch is being written, and in the next turns of the event loop until one brings nothing, makes the
+next batch; the changes of one run in it are one: its newest state, with all that happened and is spent.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from gateway.store.protocol import FIRST_FENCE
 from gateway.task import Attempt, Envelope, Event, Run
 
 _MOST_AT_ONCE = 512
+_MOST_TURNS = 4  # of the event loop, that a batch stays open
 _LINGER_SECONDS = 0.03  # so long, and at most twice that, a change waits that nobody waits for
 
 
@@ -144,6 +145,7 @@ class Intake:
         self._piles: dict[tuple[str, int], Pile] = {}  # those that are queued or linger
         self._lingering = Lingering(self._queue)
         self._kept: dict[str, Envelope] = {}  # of open runs: the newest one that is in the store
+        self._taken = 0  # entries, in all
         self._is_busy = False  # a batch is under way, or will be at the end of this turn
 
     def create(self, run: Run, owner: str) -> asyncio.Future[int]:
@@ -191,7 +193,9 @@ class Intake:
     def _takes(self, future: asyncio.Future[Any]) -> bool:
         if not self.is_open:
             finish(future, StoreError(f"the store {self._store} is not open"))
-        return self.is_open
+            return False
+        self._taken += 1
+        return True
 
     def _put(self, write: Write, *, soon: bool = True) -> asyncio.Future[Any]:
         if not self._takes(write.future):
@@ -218,10 +222,13 @@ class Intake:
         if not self._is_busy:
             self._is_busy = True
             self._idle.clear()
-            # In the turn after the next: others in this turn join, and tasks that it begins or wakes.
-            self._loop.call_soon(self._loop.call_soon, self._flush)
+            self._loop.call_soon(self._flush, self._taken, _MOST_TURNS)
 
-    def _flush(self) -> None:
+    def _flush(self, taken: int, turns: int) -> None:
+        """Close a batch in the first turn in which nothing came: what is woken brings more, a turn later."""
+        if turns and (turns == _MOST_TURNS or taken != self._taken):
+            self._loop.call_soon(self._flush, self._taken, turns - 1)
+            return
         batch: list[Entry] = []
         runs: set[str] = set()
         while self.queued and len(batch) < _MOST_AT_ONCE:
