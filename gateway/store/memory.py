@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -48,7 +48,7 @@ class MemoryStore:
         self.ledger: Ledger = self._ledger
         self._archive = MemoryArchive(self._rows, self._ledger)
         self.archive: Archive = self._archive
-        self._intake = MemoryIntake(self._rows, self._ledger, self._archive.keys)
+        self._intake = MemoryIntake(self._rows, self._ledger)
         self.shelf: Shelf = MemoryShelf()
 
     async def open(self) -> None:
@@ -76,7 +76,7 @@ class MemoryStore:
 
     async def list_runs(self, which: RunFilter) -> list[Run]:
         """See Store."""
-        newest = [row.run for row in _list_oldest_first(self._rows)[::-1]]
+        newest = [row.run for row in _sort(self._rows.values())[::-1]]
         if which.before is not None and which.before_id is not None:
             last = (which.before, which.before_id)
             places = [place for place, run in enumerate(newest, 1) if (run.created_at, run.id) == last]
@@ -154,8 +154,9 @@ class MemoryStore:
 class MemoryIntake:
     """Changes the runs of a MemoryStore, at once; who waits could do so for a disk all the same."""
 
-    def __init__(self, rows: dict[str, _Row], ledger: MemoryLedger, pruned_keys: Mapping[str, RunId]) -> None:
-        self._rows, self._ledger, self._pruned_keys = rows, ledger, pruned_keys
+    def __init__(self, rows: dict[str, _Row], ledger: MemoryLedger) -> None:
+        self._rows, self._ledger = rows, ledger
+        self._keys: dict[str, RunId] = {}  # also of runs that are pruned: a key stays taken
         self._failed: dict[tuple[str, int], Exception] = {}  # in this turn of the event loop
 
     def create(self, run: Run, owner: str) -> asyncio.Future[int]:
@@ -187,14 +188,13 @@ class MemoryIntake:
     def _create(self, run: Run, owner: str) -> int:
         if run.id in self._rows:
             raise StoreError(f"there is a run {run.id} already")
-        for row in self._rows.values():
-            if run.idempotency_key is not None and row.run.idempotency_key == run.idempotency_key:
-                raise RunExists(f"the key {run.idempotency_key!r} has run {row.run.id}", run_id=row.run.id)
-        pruned = self._pruned_keys.get(run.idempotency_key or "")
-        if pruned is not None:
-            raise RunExists(f"the key {run.idempotency_key!r} had run {pruned}", run_id=pruned)
+        taken = None if run.idempotency_key is None else self._keys.get(run.idempotency_key)
+        if taken is not None:
+            raise RunExists(f"the key {run.idempotency_key!r} has run {taken}", run_id=taken)
         encode_task(run.task)  # what no other store could keep is refused here too
         self._rows[run.id] = _Row(run, owner, Wish(run.id))
+        if run.idempotency_key is not None:
+            self._keys[run.idempotency_key] = run.id
         return FIRST_FENCE
 
     def _save(self, run: Run, fence: int, events: Sequence[Event], spends: Sequence[Spend]) -> None:
@@ -244,24 +244,17 @@ class MemoryLedger:
 
 
 class MemoryArchive:
-    """The past of a MemoryStore.
-
-    Attributes:
-        keys: the idempotency keys of the runs that are gone.
-    """
+    """The past of a MemoryStore."""
 
     def __init__(self, rows: dict[str, _Row], ledger: MemoryLedger) -> None:
         self._rows = rows
         self._ledger = ledger
-        self.keys: dict[str, RunId] = {}
 
     async def prune(self, which: Pruning, *, limit: int) -> int:
         """See Archive."""
         gone = self._find_prunable(which)[:limit]
         for run in gone:
             del self._rows[run.id]
-            if run.idempotency_key is not None:
-                self.keys[run.idempotency_key] = run.id
             for scope in [scope for scope in self._ledger.accounts if scope.startswith(f"run:{run.id}|")]:
                 del self._ledger.accounts[scope]
         self._ledger.pruned = make_bill(list_run_entries(gone), ALL_BY, self._ledger.pruned)
@@ -273,7 +266,7 @@ class MemoryArchive:
 
     async def export(self, *, since: datetime | None = None) -> AsyncIterator[Run]:
         """See Archive."""
-        for row in _list_oldest_first(self._rows):
+        for row in _sort(self._rows.values()):
             if since is None or row.run.created_at >= since:
                 yield row.run
 
@@ -298,11 +291,12 @@ def _find(rows: Mapping[str, _Row], run_id: str) -> _Row:
 
 
 def _list_open(rows: Mapping[str, _Row]) -> list[_Row]:
-    return [row for row in _list_oldest_first(rows) if not row.run.status.is_final]
+    return _sort([row for row in rows.values() if not row.run.status.is_final])
 
 
-def _list_oldest_first(rows: Mapping[str, _Row]) -> list[_Row]:
-    return sorted(rows.values(), key=lambda row: row.run.created_at)
+def _sort(rows: Iterable[_Row]) -> list[_Row]:
+    """Return them, oldest first."""
+    return sorted(rows, key=lambda row: row.run.created_at)
 
 
 def _fits(run: Run, which: RunFilter) -> bool:
