@@ -19,6 +19,7 @@ from gateway.types import JSON, AttemptId, Money, RunId
 from gateway.value import Value
 
 Accept = Literal["first", "cheapest", "hand"]
+_NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,7 @@ class Task(Value):
     target: Mapping[str, JSON] | None = None
     accept: Accept = "first"
     stream: bool = False
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = _NO_LIMITS
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -253,7 +254,7 @@ class Attempt(Value):
     handle: Handle | None = None
     snapshot: Snapshot | None = None
     failure: Failure | None = None
-    cost: Cost = field(default_factory=Cost)
+    cost: Cost = Cost()
     holds: tuple[Hold, ...] = ()
     submitted_at: datetime | None = None
     ended_at: datetime | None = None

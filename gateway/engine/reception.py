@@ -137,7 +137,7 @@ class Reception:
         model = self._catalogue.models.get(task.model) if task.model is not None else None
         layers = (task.limits, model.limits, self._limits) if model else (task.limits, self._limits)
         known = self._laid.get(task.model)  # most tasks of a model set the same limits, or none
-        if known is not None and known[0] == task.limits and is_new:
+        if known is not None and is_new and (known[0] is task.limits or known[0] == task.limits):
             return known[1]
         limits = merge_limits(*layers)
         if is_new:
