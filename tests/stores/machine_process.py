@@ -42,6 +42,8 @@ class Process:
         self.died = asyncio.Event()
         self.awake = asyncio.Event()
         self.awake.set()
+        self.has_beaten = asyncio.Event()  # since it woke up
+        self.has_beaten.set()
         self.steps_to_go: int | None = None
         self.then_dies = True  # else it pauses
         self.stopped = asyncio.Event()  # within a call
@@ -70,6 +72,14 @@ class Process:
                 self.stopped.set()
         while self.died.is_set() or not self.awake.is_set():
             await (asyncio.Event() if self.died.is_set() else self.awake).wait()
+
+    def wake(self, *, beats_first: bool) -> None:
+        """Let it go on; who waits for a write may hear of it only after the others' next sign of life."""
+        if beats_first:
+            self.has_beaten.clear()
+        else:
+            self.has_beaten.set()
+        self.awake.set()
 
     async def bury(self) -> None:
         """End all that it was doing, as the system does with a killed process's threads."""
@@ -103,7 +113,16 @@ class OwnStore:
         found = getattr(self._process.store, name)
         if name in ("create", "save"):
             return self._guard_write(found)
+        if name == "beat":
+            return self._guard_beat(found)
         return self._guard(found) if inspect.iscoroutinefunction(found) else found
+
+    def _guard_beat(self, work: Callable[..., Awaitable[None]]) -> Callable[..., Any]:
+        async def beat(*args: Any, **words: Any) -> None:
+            await self._guard(work)(*args, **words)
+            self._process.has_beaten.set()
+
+        return beat
 
     def _guard(self, work: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
         async def guarded(*args: Any, **words: Any) -> Any:
@@ -136,7 +155,13 @@ class Writing:
         try:
             return (yield from self._doing)
         finally:
-            yield from self._process.pass_gate(is_write=True).__await__()
+            yield from self._hear().__await__()
+
+    async def _hear(self) -> None:
+        await self._process.pass_gate(is_write=True)
+        if not self._process.has_beaten.is_set():
+            await self._process.has_beaten.wait()
+            await self._process.pass_gate()
 
 
 class OwnAdapter(FakeAdapter):

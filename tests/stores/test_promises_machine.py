@@ -155,10 +155,10 @@ class Promises(RuleBasedStateMachine):
                 self.do(process.bury())
                 self.processes[number] = self.start_process()
 
-    @rule(number=REPLICAS)
-    def pause_or_wake(self, number: int) -> None:
-        awake = self.processes[number].awake
-        awake.clear() if awake.is_set() else awake.set()
+    @rule(number=REPLICAS, beats_first=st.booleans())
+    def pause_or_wake(self, number: int, *, beats_first: bool) -> None:
+        process = self.processes[number]
+        process.awake.clear() if process.awake.is_set() else process.wake(beats_first=beats_first)
 
     def get_runs(self) -> list[Run]:
         return self.do(self.eyes.list_runs(EVERYTHING))
@@ -200,7 +200,7 @@ class Promises(RuleBasedStateMachine):
                 backend.arm(fault, 0)
         for process in self.processes:
             process.steps_to_go = None
-            process.awake.set()
+            process.wake(beats_first=False)
         self.restart()
         for _ in range(100):
             runs = self.get_runs()
@@ -254,16 +254,19 @@ def test_over_the_memory_store() -> None:
     check(OverMemory, 30)
 
 
+@pytest.mark.parametrize("beats_first", [True, False], ids=["beats", "goes_on"])
 @pytest.mark.parametrize("dies", [True, False], ids=["dies", "sleeps"])
 @pytest.mark.parametrize("steps", range(1, 11))
-def test_who_stops_at_a_write_and_wakes_up_too_late_does_no_harm(steps: int, *, dies: bool) -> None:
+def test_who_stops_at_a_write_and_wakes_up_too_late_does_no_harm(
+    steps: int, *, dies: bool, beats_first: bool
+) -> None:
     machine = OverMemory()
     machine.stop_soon(0, steps, dies=dies)
     machine.submit(0, 1)
     for _ in range(2):
         machine.pass_time(20.0)
         machine.promises_hold()
-        machine.pause_or_wake(0)
+        machine.pause_or_wake(0, beats_first=beats_first)
     machine.pass_time(20.0)
     machine.promises_hold()
     assert len(machine.get_runs()) == (0 if steps == 1 and dies else 1)
