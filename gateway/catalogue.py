@@ -198,7 +198,9 @@ class Catalogue:
         """Return the target that an earlier attempt was made from, for its output."""
         model = self.models.get(task.model) if task.model is not None else None
         known = model.targets.get(backend) if model is not None else None
-        return replace(known, words=words) if known else Target(backend=backend, words=words)
+        if known is None:
+            return Target(backend=backend, words=words)
+        return known if known.words is words else replace(known, words=words)
 
     def _make_own_target(self, task: Task, backend: str) -> Target:
         own = dict(task.target or {})

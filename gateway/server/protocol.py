@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -54,7 +54,7 @@ class Protocol(HttpToolsProtocol):
         self._stop_waiting()
         super().on_headers_complete()
         scope: Any = self.scope
-        scope[AT_ONCE] = partial(_answer, self.cycle)
+        scope[AT_ONCE] = _AtOnce(self.cycle)
 
     def _wait_for_head(self) -> None:
         self._waiting = self.loop.call_later(HEAD_SECONDS, self._give_up)
@@ -71,19 +71,36 @@ class Protocol(HttpToolsProtocol):
             transport.close()
 
 
-def _answer(cycle: RequestResponseCycle, answer: Response) -> bool:
-    """Write what two messages of ASGI would in two writes; False if it takes them: uvicorn knows the rest."""
-    if cycle.response_started or cycle.disconnected or cycle.flow.write_paused or not cycle.keep_alive:
-        return False
-    headers = (*cycle.default_headers, *answer.headers)
-    lines = b"".join([b"%b: %b\r\n" % header for header in headers])
-    fits = lines.count(b"\n") == lines.count(b"\r") == len(headers) and b"\0" not in lines
-    if not fits or cycle.scope["method"] == "HEAD":
-        return False
-    head = b"%b%bcontent-length: %d\r\n\r\n" % (STATUS_LINE[answer.status], lines, len(answer.body))
-    cycle.waiting_for_100_continue = False
-    cycle.response_started = cycle.response_complete = True
-    cycle.transport.write(head + answer.body)
-    cycle.message_event.set()
-    cycle.on_response()
-    return True
+@dataclass(slots=True)
+class _AtOnce:
+    """See gateway.server.wire.AtOnce; what is rare is left to uvicorn and its messages."""
+
+    cycle: RequestResponseCycle
+
+    def take_body(self) -> bytes | None:
+        """Return the whole body if it is there."""
+        cycle = self.cycle
+        if cycle.more_body or cycle.disconnected or cycle.response_complete or cycle.waiting_for_100_continue:
+            return None
+        body, cycle.body = bytes(cycle.body), bytearray()
+        cycle.flow.resume_reading()
+        cycle.message_event.clear()
+        return body
+
+    def write(self, answer: Response) -> bool:
+        """Write in one piece what two messages would in two."""
+        cycle = self.cycle
+        if cycle.response_started or cycle.disconnected or cycle.flow.write_paused or not cycle.keep_alive:
+            return False
+        headers = (*cycle.default_headers, *answer.headers)
+        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+        fits = lines.count(b"\n") == lines.count(b"\r") == len(headers) and b"\0" not in lines
+        if not fits or cycle.scope["method"] == "HEAD":
+            return False
+        head = b"%b%bcontent-length: %d\r\n\r\n" % (STATUS_LINE[answer.status], lines, len(answer.body))
+        cycle.waiting_for_100_continue = False
+        cycle.response_started = cycle.response_complete = True
+        cycle.transport.write(head + answer.body)
+        cycle.message_event.set()
+        cycle.on_response()
+        return True

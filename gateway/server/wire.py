@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 from pydantic_core import from_json, to_json
@@ -32,7 +32,7 @@ Header = tuple[bytes, bytes]
 ModelT = TypeVar("ModelT", bound="BaseModel")
 
 AT_ONCE = "gateway.at_once"
-"""Of ASGI's scope, where our own protocol is below: writes a Response at once; False if it can't."""
+"""Where ASGI's scope has an AtOnce, if our own protocol is below."""
 _HEADERS = "gateway.headers"
 _MAY_BE_INFINITE = re.compile(rb"NaN|Infinity|[0-9][eE]\+?[0-9]{2}|[0-9]{290}")
 JSON_TYPE: Header = (b"content-type", b"application/json")
@@ -62,6 +62,16 @@ class Stream:
     chunks: AsyncIterator[bytes]
     status: int = 200
     headers: Sequence[Header] = ()
+
+
+class AtOnce(Protocol):
+    """What can be done without ASGI's messages, if nothing has to be waited for."""
+
+    def take_body(self) -> bytes | None:
+        """Return the whole body if it is there; None if it is to be received."""
+
+    def write(self, answer: Response) -> bool:
+        """Write a whole answer; False if it is to be sent."""
 
 
 Answer = Response | Stream
@@ -145,11 +155,13 @@ class Request:
     async def read_body(self, *, limit: int | None = None) -> bytes:
         """Return the whole body; see `stream_body`."""
         most = self._get_most(limit)
+        at_once: AtOnce | None = self.scope.get(AT_ONCE)
+        whole = None if at_once is None else at_once.take_body()
+        if whole is not None:  # as it nearly always is: it came together with the head
+            return _check_size(whole, most, most)
         try:
             async with asyncio.timeout_at(self._get_end()):
                 body, more = await self._receive(0, most)
-                if not more:  # as it nearly always is: it came together with the head
-                    return body
                 chunks, read = [body], len(body)
                 while more:
                     chunk, more = await self._receive(read, most)
@@ -181,9 +193,7 @@ class Request:
         if message["type"] == "http.disconnect":
             raise Disconnected
         chunk: bytes = message.get("body", b"")
-        if read + len(chunk) > most:
-            raise Refusal(TOO_LARGE, f"the body is larger than the {most} bytes that are read")
-        return chunk, message.get("more_body", False)
+        return _check_size(chunk, most - read, most), message.get("more_body", False)
 
     async def read_json(self) -> JSON:
         """Return the body as JSON. Raises Refusal if it is none, or if it is not said to be."""
@@ -213,6 +223,12 @@ class Request:
 
 class Disconnected(Exception):
     """The client went away; nobody reads an answer."""
+
+
+def _check_size(chunk: bytes, left: int, most: int) -> bytes:
+    if len(chunk) > left:
+        raise Refusal(TOO_LARGE, f"the body is larger than the {most} bytes that are read")
+    return chunk
 
 
 def parse_json(body: bytes) -> JSON:
@@ -251,8 +267,8 @@ async def send_answer(answer: Answer, scope: AsgiScope, receive: Receive, send: 
     """Send an answer; a stream ends when the client goes away."""
     without_body = scope["method"] == "HEAD"
     if isinstance(answer, Response):
-        at_once: Callable[[Response], bool] | None = scope.get(AT_ONCE)
-        if at_once is not None and at_once(answer):
+        at_once: AtOnce | None = scope.get(AT_ONCE)
+        if at_once is not None and at_once.write(answer):
             return
         headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})

@@ -132,6 +132,24 @@ async def test_an_answer_is_whole_whatever_way_it_is_written(port: int, method: 
     assert len(body) == (0 if method == b"HEAD" else int(told[b"content-length"]))
 
 
+BODY = b'{"model": "echo", "input": {"text": "x"}}'
+
+
+@pytest.mark.parametrize("size", [0, 10, len(BODY)])
+@pytest.mark.parametrize(("most", "status"), [(len(BODY), 200), (len(BODY) - 1, 413)])
+async def test_a_body_is_the_same_whether_it_comes_with_its_head_or_after(
+    port: int, service: Service, size: int, most: int, status: int
+) -> None:
+    service.settings = service.settings.model_copy(update={"max_body": most})
+    head = b"POST /v1/plans HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    framed = b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+    for rest in (b"content-length: %d\r\n\r\n%b" % (len(BODY), BODY), framed):
+        whole = head + b"connection: close\r\n" + rest
+        end = len(whole) - len(BODY) + size
+        answered = await talk(port, whole[:end], whole[end:])
+        assert answered.split(b" ", 2)[1] == b"%d" % status
+
+
 async def test_requests_that_come_together_are_answered_in_order(port: int) -> None:
     answered = await talk(port, GET + b"\r\n" + GET.replace(b"healthz", b"none") + b"\r\n")
     assert [part[:3] for part in answered.split(b"HTTP/1.1 ")[1:]] == [b"200", b"404"]
