@@ -52,7 +52,7 @@ async def fetch_spent(gateway: AsyncGateway) -> dict[str, int]:
 
 @pytest.mark.parametrize("kind", ["memory:", "sqlite:///"])
 async def test_a_cost_found_elsewhere_takes_the_place_of_what_was_reserved(kind: str, tmp_path: Path) -> None:
-    clock = FakeClock(settle_seconds=0.002 if "sqlite" in kind else 0.0)
+    clock = FakeClock(settle_seconds=0.02 if "sqlite" in kind else 0.0)
     store = make_store(kind if kind == "memory:" else f"sqlite:///{tmp_path / 'runs.db'}")
     async with make_gateway(make_doubtful("a", clock), clock=clock, store=store) as gateway:
         run = await end_unresolved(gateway)

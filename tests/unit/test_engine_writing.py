@@ -143,7 +143,7 @@ async def test_a_job_whose_last_words_no_store_can_keep_ends_all_the_same(
         async def poll(self, handles: Sequence[Handle]) -> Mapping[Handle, Snapshot]:
             return dict.fromkeys(handles, last)
 
-    clock = FakeClock(settle_seconds=0.002)
+    clock = FakeClock(settle_seconds=0.02)
     store = make_store(f"sqlite:///{tmp_path / 'runs.db'}")
     async with open_gateway(DeepAdapter("a", clock=clock), clock=clock, store=store) as gateway:
         with pytest.raises(RunFailed, match="what it said can't be stored") as failed:
