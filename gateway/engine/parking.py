@@ -32,7 +32,11 @@ class Why(Enum):
     ROOM = auto()
     HEALTH = auto()
     RETRY = auto()
+    DOUBT = auto()
     STORE = auto()
+
+
+_CALLED_OFF = (Why.ROOM, Why.HEALTH, Why.RETRY)  # whoever waits for these may end at any time
 
 
 @dataclass(slots=True, eq=False)
@@ -49,7 +53,8 @@ class Stay:
     """One run's wait.
 
     Attributes:
-        why: what it waits for; for the STORE, to write down what it has to.
+        why: what it waits for; in DOUBT, to ask again whether it landed; for
+            the STORE, to write down what it has to.
         until: the monotonic second at which it ends in any case; a deadline may end it before.
         place: what it waits for at a gate, and has, if it `is_in`.
         alarm: see Alarms.
@@ -169,7 +174,7 @@ class Lot:
         if stay.why is not Why.STORE:
             live.watch.leave()
         self._arm(stay)
-        if live.dropped or (live.cancel.is_set() and stay.why is not Why.STORE):
+        if live.dropped or (live.cancel.is_set() and stay.why in _CALLED_OFF):
             self.wake(live)
 
     def _arm(self, stay: Stay) -> None:

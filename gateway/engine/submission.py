@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
-from gateway.adapter import Adapter, Feature, Landed, NotLanded, Recovery
+from gateway.adapter import Adapter, Feature, Landed, NotLanded, Recovery, Unknown
 from gateway.clock import Clock
 from gateway.engine.gates import Gates
 from gateway.engine.health import Health
 from gateway.engine.journal import Journal, get_attempt
 from gateway.engine.live import Live
+from gateway.engine.parking import Lot, Why
 from gateway.engine.planner import Planner
-from gateway.engine.waits import ask_until_known
+from gateway.engine.time_limit import TimeLimit
+from gateway.engine.waits import throw_retry_delay
 from gateway.errors import BackendError, CostOutcome, InDoubt, Throttled, Unavailable
 from gateway.lifecycle import AttemptStatus, Status
 from gateway.observe.observer import calling
@@ -37,6 +38,8 @@ class Sender:
     clock: Clock
     health: Health
     gates: Gates
+    lot: Lot
+    _limit: TimeLimit = field(default_factory=lambda: TimeLimit(_SUBMIT_SECONDS))
 
     async def send(self, live: Live, envelope: Envelope) -> BackendError | None:
         """Submit a stored envelope, once."""
@@ -58,7 +61,7 @@ class Sender:
 
     async def _submit(self, envelope: Envelope) -> Handle | BackendError:
         try:
-            async with asyncio.timeout(_SUBMIT_SECONDS):
+            with self._limit():
                 return await self.adapters[envelope.backend].submit(envelope)
         except BackendError as error:
             return error
@@ -121,16 +124,24 @@ class Sender:
     async def settle_doubt(self, live: Live) -> BackendError | None:
         """Find out whether the newest attempt landed, and send it (again) if not.
 
-        Returns None if it landed or the run has ended, else why it did not land.
+        Returns None if it landed, the run has ended, or it waits to ask again; else why it did not land.
         """
         attempt = get_attempt(live)
         envelope = get_envelope(attempt)
         if attempt.status is AttemptStatus.PREPARED:
             await self.journal.move_attempt(live, AttemptStatus.IN_DOUBT)
-        with live.rest():
-            found = await ask_until_known(
-                lambda: self._look_for(live, envelope), self.clock, self._make_give_up(live)
-            )
+        live.doubt_until = live.doubt_until or self._get_doubt_end(live)
+        error: BackendError | None = None
+        try:
+            with live.rest():
+                found = await self._look_for(live, envelope)
+        except BackendError as unanswered:
+            found, error = Unknown(str(unanswered)), unanswered
+        if isinstance(found, Unknown) and self.clock.now() < live.doubt_until:
+            live.paused_seconds = throw_retry_delay(live.paused_seconds, error)
+            self.lot.pause(live, live.paused_seconds, Why.DOUBT)
+            return None
+        live.doubt_until, live.paused_seconds = None, 0.0
         if isinstance(found, Landed):
             self._note_landed(live, found.handle)
             return None
@@ -172,12 +183,12 @@ class Sender:
         self.planner.learnt.add_attempt(ended, live.run.task.model)
         return None
 
-    def _make_give_up(self, live: Live) -> Callable[[], bool]:
+    def _get_doubt_end(self, live: Live) -> datetime:
+        """Return until when a backend is asked; once it is in any case."""
         if live.limits.on_doubt in ("fail", "resubmit"):
-            return lambda: True
+            return self.clock.now()
         wait = DEFAULT_DOUBT_WAIT if live.limits.doubt_wait is None else live.limits.doubt_wait
-        until = live.run.deadline_at or (self.clock.now() + wait)
-        return lambda: self.clock.now() >= until
+        return live.run.deadline_at or (self.clock.now() + wait)
 
 
 def get_envelope(attempt: Attempt) -> Envelope:

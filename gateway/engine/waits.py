@@ -1,4 +1,4 @@
-"""Asking again until it is known, as tenacity does it: on our clock, at the backend's own pace."""
+"""Waiting and trying again, as tenacity does it: on our clock, at the backend's own pace."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NoReturn, TypeVar
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, retry_if_result
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from tenacity.wait import wait_base
 
-from gateway.adapter import Recovery, Unknown
 from gateway.clock import Clock
 from gateway.errors import BackendError, StoreError
 from gateway.policy.pace import get_retry_delay
@@ -65,35 +64,6 @@ async def sleep_or_hear(clock: Clock, seconds: float, bell: asyncio.Event) -> No
         for wait in waits:
             wait.cancel()
         await asyncio.gather(*waits, return_exceptions=True)
-
-
-async def ask_until_known(
-    ask: Callable[[], Awaitable[Recovery]], clock: Clock, give_up: Callable[[], bool]
-) -> Recovery:
-    """Ask whether something landed until the answer is not Unknown, or until `give_up` says so."""
-
-    def tell_last(state: RetryCallState) -> Recovery:
-        outcome = state.outcome
-        error = outcome.exception() if outcome is not None else None
-        if outcome is None or error is not None:
-            return Unknown(str(error))
-        last: Recovery = outcome.result()
-        return last
-
-    retrying = AsyncRetrying(
-        sleep=clock.sleep,
-        wait=_Wait(),
-        stop=lambda _: give_up(),
-        retry=retry_if_exception_type(BackendError)
-        | retry_if_result(lambda found: isinstance(found, Unknown)),
-        retry_error_callback=tell_last,
-    )
-
-    async def ask_once() -> Recovery:  # tenacity awaits coroutine functions only, and `ask` may be a lambda
-        return await ask()
-
-    found: Recovery = await retrying(ask_once)
-    return found
 
 
 async def keep_writing(write: Callable[[], Awaitable[object]], clock: Clock) -> None:

@@ -55,7 +55,7 @@ class Worker:
         self._lot = Lot(clock, self._rousing.add)
         self._ending = Ending(catalogue, planner, journal, clock, self._rousing.add)
         self._health, self._gates = health, gates
-        self._sender = Sender(adapters, planner, journal, clock, health, gates)
+        self._sender = Sender(adapters, planner, journal, clock, health, gates, self._lot)
         self._dispatcher = Dispatcher(
             self._sender, adapters, catalogue, planner, journal, clock, accounting, health, gates, self._lot
         )
@@ -162,12 +162,10 @@ class Worker:
             await self.lead(live)
             return
         attempt = live.run.attempt
-        landed = attempt is not None and attempt.status is AttemptStatus.SUBMITTED
+        landed = live.has_landed
         if attempt is not None and attempt.status in (AttemptStatus.PREPARED, AttemptStatus.IN_DOUBT):
             error = await self._sender.settle_doubt(live)
-            landed = error is None and not live.run.status.is_final
-            if error is not None:
-                landed = await self._dispatcher.drive(live, error)
+            landed = live.has_landed if error is None else await self._dispatcher.drive(live, error)
         elif not landed:
             landed = await self._dispatcher.drive(live, stay=stay)
         if landed and live.run.attempt is not None:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import AsyncGateway, FailureKind, RunFailed, Status
+from gateway.adapter import Recovery
 from gateway.engine.due import Alarms
 from gateway.errors import StoreError, Throttled
 from gateway.policy.capacity import Capacity
@@ -24,15 +25,17 @@ from gateway.types import JSON, AttemptId
 
 pytestmark = pytest.mark.anyio
 
-MANY = 2_000
+MANY = 1_000
 ENDLESS = [(1e7, Status.COMPLETED)]
 WAYS = ("room", "retry", "health")
+ALL_WAYS = (*WAYS, "doubt")
 
 
 class Busy(FakeAdapter):
-    """A backend whose adapter asks for a pause while it prepares, as often as it is told to."""
+    """A backend whose adapter asks for a pause, while it prepares or when it is asked after what landed."""
 
     pauses: float = 0
+    doubts = False
 
     async def prepare(self, task: Task, target: Mapping[str, JSON], *, attempt_id: AttemptId) -> Envelope:
         if self.pauses > 0:
@@ -40,25 +43,35 @@ class Busy(FakeAdapter):
             raise Throttled("later", backend=self.name, retry_after=timedelta(minutes=10))
         return await super().prepare(task, target, attempt_id=attempt_id)
 
+    async def recover(self, envelope: Envelope) -> Recovery:
+        if self.doubts:
+            raise Throttled("later", backend=self.name, retry_after=timedelta(minutes=10))
+        return await super().recover(envelope)
+
 
 def make_backend(way: str, clock: FakeClock, **more: Any) -> Busy:
     """Make one at which every run has to wait, but the first of those that wait for room."""
     a = Busy("a", clock=clock, **more)
     a.pauses = math.inf if way == "retry" else 0
     a.backend.is_down = way == "health"
+    a.doubts = way == "doubt"
+    a.arm("lose_answer", math.inf if a.doubts else 0)
     return a
 
 
-def end_waits(way: str, a: Busy) -> None:
-    a.pauses, a.backend.is_down = 0, False
+def end_waits(a: Busy) -> None:
+    a.pauses, a.backend.is_down, a.doubts = 0, False, False
 
 
 def make_gateway(
     a: FakeAdapter, clock: FakeClock, way: str, store: MemoryStore | None = None
 ) -> AsyncGateway:
     capacities = {"a": Capacity(max_in_flight=1)} if way == "room" else {}
-    models = {"m": {"targets": {"a": {"app": "echo"}}, "when_all_open": "wait"}}
-    return AsyncGateway([a], models, store=store or MemoryStore(), clock=clock, capacities=capacities)
+    models = {"m": {"targets": {"a": {"app": "echo"}}, "when_all_open": "wait", "doubt_wait": "20d"}}
+    gateway = AsyncGateway([a], models, store=store or MemoryStore(), clock=clock, capacities=capacities)
+    if way == "doubt":  # its breaker would let hardly any through
+        gateway._engine._worker._health.note = lambda *_: None  # type: ignore[method-assign]
+    return gateway
 
 
 async def settle(gateway: AsyncGateway, waiting: int) -> None:
@@ -85,7 +98,7 @@ class Counting(MemoryStore):
         await super().save(run, **words)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ALL_WAYS)
 async def test_runs_that_wait_hold_no_task(way: str) -> None:
     clock, tasks = FakeClock(), []
     for count in (10, MANY):
@@ -100,7 +113,7 @@ async def test_runs_that_wait_hold_no_task(way: str) -> None:
     assert tasks[0] == tasks[1], "a waiting run holds a task"
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ALL_WAYS)
 async def test_many_that_are_taken_up_hold_few_tasks_and_all_of_them_end(way: str) -> None:
     clock, store = FakeClock(), Counting()
     a = make_backend(way, clock, steps=[(1.0, Status.COMPLETED)])
@@ -112,7 +125,7 @@ async def test_many_that_are_taken_up_hold_few_tasks_and_all_of_them_end(way: st
         await clock.sleep(10)  # portion by portion
         await settle(second, MANY - 20)
         assert store.most_tasks < 150
-        end_waits(way, a)
+        end_waits(a)
         if way == "room":
             second._engine._worker._gates.get("a")._capacity = Capacity(max_in_flight=500)
         for run in runs:
@@ -250,7 +263,7 @@ async def test_while_a_backend_is_ill_few_look_after_it() -> None:
         gateway._engine.planner.plan = count  # type: ignore[method-assign]
         await clock.sleep(100)
         assert 50 <= looks <= 100 * 32
-        end_waits("health", a)
+        end_waits(a)
         began = clock.monotonic()
         for run in runs:
             await wait(gateway, run.id)
