@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import venv
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -32,6 +33,8 @@ UNIT_TESTS = [
     "tests/stores",
     *(f"tests/conformance/test_{name}.py" for name in ("fake_adapter", "inferencesh", "infernet", "ogpu")),
 ]
+# All tests, in two halves that take about as long and are run side by side: much of it is waiting.
+HALVES = [["tests/acceptance"], ["tests", "--ignore=tests/acceptance"]]
 SDKS = {
     "infernet_client": ["--no-deps"],
     "inferencesh_036": [],
@@ -101,7 +104,7 @@ class Place:
             npm = str(self.bin / "npm")
         NODE.mkdir(parents=True, exist_ok=True)
         (NODE / "package.json").write_text(json.dumps({"private": True}))
-        environment = {**os.environ, "PATH": f"{self.bin}{os.pathsep}{os.environ.get('PATH', '')}"}
+        environment = self.get_environment()
         subprocess.run(
             [npm, "install", "--no-audit", "--no-fund", "--loglevel=error", *NODE_PACKAGES],
             cwd=NODE,
@@ -125,15 +128,19 @@ class Place:
 
     def install_sdks(self) -> None:
         """Install each official SDK that the checks run, in an environment of its own."""
-        for name, options in SDKS.items():
-            folder = self.folder / "sdk" / name
-            if (folder / "installed").is_file():
-                continue
-            say(f"installing the official SDK {name}")
-            sdk = Place(folder)
-            venv.create(folder, with_pip=True)
-            sdk.pip(*options, "--requirement", str(ROOT / "tests" / "acceptance" / "sdk" / f"{name}.txt"))
-            (folder / "installed").touch()
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(self.install_sdk, SDKS))
+
+    def install_sdk(self, name: str) -> None:
+        """Install one of them, unless it is there."""
+        folder = self.folder / "sdk" / name
+        if (folder / "installed").is_file():
+            return
+        say(f"installing the official SDK {name}")
+        sdk = Place(folder)
+        venv.create(folder, with_pip=True)
+        sdk.pip(*SDKS[name], "--requirement", str(ROOT / "tests" / "acceptance" / "sdk" / f"{name}.txt"))
+        (folder / "installed").touch()
 
     def pip(self, *args: str) -> None:
         """Run pip install."""
@@ -142,8 +149,29 @@ class Place:
 
     def run(self, *args: str) -> int:
         """Run this environment's Python, with its programs on the path; return its exit status."""
-        environment = {**os.environ, "PATH": f"{self.bin}{os.pathsep}{os.environ.get('PATH', '')}"}
-        return subprocess.run([str(self.python), *args], cwd=ROOT, env=environment, check=False).returncode
+        call = [str(self.python), *args]
+        return subprocess.run(call, cwd=ROOT, env=self.get_environment(), check=False).returncode
+
+    def run_beside(self, *args: str) -> int:
+        """Do the same, but print whole lines only: others print at the same time."""
+        with subprocess.Popen(
+            [str(self.python), *args],
+            cwd=ROOT,
+            env=self.get_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+        ) as process:
+            for line in process.stdout or ():
+                sys.stdout.write(line)
+                sys.stdout.flush()
+        return process.returncode
+
+    def get_environment(self) -> dict[str, str]:
+        """Return the variables for it: it may keep what it compiles, as the tests start many processes."""
+        kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        return {**kept, "PATH": f"{self.bin}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 
 def run_checks(place: Place, only: str, rest: list[str]) -> int:
@@ -156,14 +184,27 @@ def run_checks(place: Place, only: str, rest: list[str]) -> int:
         ["-m", "mypy", "adapters/gateway_infernet", "adapters/gateway_inferencesh", "adapters/gateway_ogpu"],
         ["-c", "from importlinter.cli import lint_imports_command as c; c()"],
     ]
-    tests = ["-m", "pytest", *(UNIT_TESTS if only == "unit" else ["tests"]), *rest]
-    steps = {"lint": lint, "unit": [tests], "all": [*lint, tests]}[only]
-    for step in steps:
-        say(" ".join(step[1:]) if step[0] == "-m" else "import-linter")
-        status = place.run(*step)
-        if status:
-            return status
-    return 0
+    if only != "unit":
+        for step in lint:
+            say(" ".join(step[1:]) if step[0] == "-m" else "import-linter")
+            if status := place.run(*step):
+                return status
+    if only == "lint":
+        return 0
+    if only == "all" and not rest:
+        return run_halves(place)
+    words = ["pytest", *(UNIT_TESTS if only == "unit" else ["tests"]), *rest]
+    say(" ".join(words))
+    return place.run("-m", *words)
+
+
+def run_halves(place: Place) -> int:
+    """Run all tests, in two processes; return the worse exit status."""
+    halves = [["pytest", "-p", "no:cacheprovider", *half] for half in HALVES]
+    for half in halves:
+        say(" ".join(half))
+    with ThreadPoolExecutor() as pool:
+        return max(pool.map(lambda half: place.run_beside("-m", *half), halves), key=abs)
 
 
 def say(text: str) -> None:
