@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from functools import cache
-from itertools import chain
+from itertools import chain, compress
 
 from gateway.errors import RunExists, RunTakenOver
 from gateway.policy.budget import Spend
@@ -90,16 +90,21 @@ def _spend(db: sqlite3.Connection, spends: Sequence[Spend]) -> None:
 
 
 def _write_rows(db: sqlite3.Connection, statement: str, rows: Sequence[Row]) -> int:
-    """Return how many rows were written or changed."""
+    """Return how many rows were written or changed.
+
+    A column in which no row has anything is NULL in the text: sqlite3 looks long for what adapts a None.
+    """
     changed = 0
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         some = rows[start : start + _ROWS_AT_ONCE]
-        text = _make_text(statement, len(some), len(some[0]))
-        changed += db.execute(text, list(chain.from_iterable(some))).rowcount
+        columns = list(zip(*some, strict=True))
+        given = tuple(column.count(None) < len(some) for column in columns)
+        values = chain.from_iterable(zip(*compress(columns, given), strict=True))
+        changed += db.execute(_make_text(statement, len(some), given), list(values)).rowcount
     return changed
 
 
 @cache
-def _make_text(statement: str, rows: int, columns: int) -> str:
-    row = f"({', '.join('?' * columns)})"
+def _make_text(statement: str, rows: int, given: tuple[bool, ...]) -> str:
+    row = f"({', '.join('?' if one else 'NULL' for one in given)})"
     return statement.format(rows=", ".join([row] * rows))
