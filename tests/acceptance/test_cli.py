@@ -193,7 +193,7 @@ def test_a_broken_plugin_is_a_line_of_the_doctor(
 @pytest.mark.parametrize("backend", ["node1", "hosted"])
 def test_a_run_of_a_killed_process_is_finished_and_never_repeated(terminal: Terminal, backend: str) -> None:
     mark = f"killed while polling at {backend}"
-    given = json.dumps({"seconds": 2, "mark": mark})
+    given = json.dumps({"seconds": 5, "mark": mark})
     process = terminal.start("run", "sleep", "--input", given, "--backend", backend)
     run_id = read_until(process.stderr, "run run_").split()[-1]
     read_until(process.stderr, "submitted")
@@ -205,7 +205,7 @@ def test_a_run_of_a_killed_process_is_finished_and_never_repeated(terminal: Term
     assert (told["run_id"], told["backend"], told["status"]) == (run_id, backend, "COMPLETED")
     assert (told["found"], told["done"]) == ("attempt 1 submitted", "attempt 1 succeeded")
     run = terminal.ask("get", run_id)
-    assert (run["output"], len(run["attempts"])) == ({"slept_seconds": 2}, 1)
+    assert (run["output"], len(run["attempts"])) == ({"slept_seconds": 5}, 1)
     assert len(terminal.list_accepted("mark", mark)) == 1
     assert terminal.ask("recover") == []
 

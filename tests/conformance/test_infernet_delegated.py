@@ -97,7 +97,7 @@ class TestDelegated(AdapterConformance):
             expected={"text": "hello", "seconds": 0.3},
             bad_target=place.make_target("echo", redundancy=0),
             accepted=lambda: len(node.journal),
-            failing=sample("fail", expires_in_seconds=2),
+            failing=sample("fail", expires_in_seconds=5),
             slow=sample("sleep"),
             refused=sample("no-such-container"),
             # No `go_down`: while the node is away the chain still has news.
@@ -177,7 +177,7 @@ async def test_recovery_knows(place: Place, adapter: InfernetAdapter) -> None:
 
 
 async def test_a_failing_container_ends_as_expired(place: Place, adapter: InfernetAdapter) -> None:
-    target = place.make_target("fail", expires_in_seconds=2)
+    target = place.make_target("fail", expires_in_seconds=5)
     envelope = await adapter.prepare(Task(input={}), target, attempt_id=AttemptId("expired"))
     snapshot = await follow(adapter, await adapter.submit(envelope))
 

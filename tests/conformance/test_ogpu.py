@@ -38,7 +38,7 @@ class TestOgpuAdapter(AdapterConformance):
             expected={"text": "hello"},
             bad_target={"source": "0x12", "function": "echo"},
             accepted=accepted,
-            failing=sample("fail", {"text": "oh"}, expires_in="2s"),
+            failing=sample("fail", {"text": "oh"}, expires_in="5s"),
             slow=sample("slow", {"seconds": 1.0}),
             unknown=Handle(NAME, "0x" + "12" * 20),
             go_down=ogpu.front.stop,
