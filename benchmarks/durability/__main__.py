@@ -128,7 +128,10 @@ def measure_scale(folder: Path, scale: float) -> list[str]:
     """Measure a full store, and a full process."""
     ended, waiting = int(1_000_000 * scale), int(100_000 * scale)
     listing = run_script(sys.executable, DRIVES / "listing.py", folder / "full.db", ended)
-    held = run_script(sys.executable, DRIVES / "waiting.py", f"sqlite:///{folder / 'waiting.db'}", waiting)
+    held = {
+        way: run_script(sys.executable, DRIVES / "waiting.py", f"sqlite:///{folder / way}.db", waiting, way)
+        for way in ("landed", "room")
+    }
     print(json.dumps([listing, held]), file=sys.stderr)
     return [format_listing(ended, listing), format_waiting(waiting, held)]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from gateway.clock import Clock
@@ -25,6 +26,7 @@ from gateway.store.protocol import (
     Store,
     Wish,
 )
+from gateway.types import JSON
 
 _log = logging.getLogger("gateway")
 _CLAIM_AT_ONCE = 500
@@ -107,8 +109,10 @@ class Keeper:
         """Take over a portion, so that others can have some of many; says whether there may be more."""
         await self._take_over_claimed()
         dead = find_dead(await self._store.list_owners())
-        claimed = await self._store.claim(
-            self._owner, self._scope, now=self._clock.now(), limit=_CLAIM_AT_ONCE, dead=dead
+        claimed = _share_plans(
+            await self._store.claim(
+                self._owner, self._scope, now=self._clock.now(), limit=_CLAIM_AT_ONCE, dead=dead
+            )
         )
         self._recovered += [tell_recovery(claim.run) for claim in claimed]
         self._claimed += claimed
@@ -152,6 +156,19 @@ class Keeper:
             self.silences += 1
             # So may the others have been, if the store was away: they shall have time to beat.
             self._quiet_until = self._clock.monotonic() + lease
+
+
+def _share_plans(claims: Sequence[Claimed]) -> list[Claimed]:
+    """Let runs in a row have one plan, as when they were taken in: it is the most of what is read of them."""
+    shared: list[Claimed] = []
+    plan: JSON = None
+    for claim in claims:
+        if claim.run.plan == plan:
+            shared.append(replace(claim, run=claim.run.replace(plan=plan)))
+        else:
+            shared.append(claim)
+            plan = claim.run.plan
+    return shared
 
 
 async def _see_to(what: str, work: Awaitable[None]) -> None:

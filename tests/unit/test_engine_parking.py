@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,12 +16,14 @@ from hypothesis import strategies as st
 from gateway import AsyncGateway, FailureKind, RunFailed, Status
 from gateway.adapter import Recovery
 from gateway.engine.due import Alarms
+from gateway.engine.keeper import _share_plans
 from gateway.errors import StoreError, Throttled
 from gateway.policy.capacity import Capacity
 from gateway.store.memory import MemoryStore
+from gateway.store.protocol import Claimed
 from gateway.task import Envelope, Run, Task
 from gateway.testing import FakeAdapter, FakeClock
-from gateway.types import JSON, AttemptId
+from gateway.types import JSON, AttemptId, RunId
 
 pytestmark = pytest.mark.anyio
 
@@ -294,3 +296,19 @@ def test_alarms_are_exact_and_forget(steps: list[tuple[int, float | None]], now:
     assert sorted(taken) == sorted(number for number, at in times.items() if at <= now)
     assert [times[number] for number in taken] == sorted(times[number] for number in taken)
     assert len(alarms) == len(times) - len(taken)
+
+
+def test_runs_that_are_taken_over_share_their_plan() -> None:
+    plans = [{"sort": "balanced", "candidates": [n // 2]} for n in range(4)]
+    claims = [Claimed(make_run(str(number), plan), 7, number) for number, plan in enumerate(plans)]
+    shared = _share_plans(claims)
+    assert shared == claims
+    assert [one.run.plan is plans[number] for number, one in enumerate(shared)] == [True, False, True, False]
+
+
+def make_run(name: str, plan: JSON) -> Run:
+    at = datetime(2030, 1, 1, tzinfo=UTC)
+    status = Status.QUEUED
+    return Run(
+        id=RunId(name), task=Task(), backend="a", status=status, created_at=at, updated_at=at, plan=plan
+    )
