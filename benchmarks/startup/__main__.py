@@ -76,9 +76,10 @@ _SERVERS: Mapping[str, Contestant] = {
 _ABOUT = """\
 ## Starting
 
-A new process each time, from its start to its end, in turn; medians, with Python's own start in them. The
-floors hold for what comes on top of it. A server is timed until its first chat completion is answered, which
-a mock behind it does at once: this gateway has opened its store by then, and asked the backend what it can.
+A new process each time, from its start to its end, in turn, with the bytecode that an installation leaves;
+medians, with Python's own start in them. The floors hold for what comes on top of it. A server is timed
+until its first chat completion is answered, which a mock behind it does at once: this gateway has opened its
+store by then, and asked the backend what it can.
 """
 
 
