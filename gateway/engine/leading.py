@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -18,6 +19,8 @@ from gateway.policy.quorum import Agreement, get_agreement, judge
 from gateway.policy.routing import Plan
 from gateway.task import Cost, Failure, FailureKind, Run
 from gateway.types import JSON, RunId
+
+_LOOK_ELSEWHERE_SECONDS = 0.5
 
 
 @dataclass(slots=True)
@@ -38,24 +41,42 @@ class Leading:
     cancel: Callable[[str], Awaitable[Run]]
     find: Callable[[str], Live | None]
 
-    async def lead(self, live: Live) -> None:
-        """Bring a run to its end through its children."""
-        speaking = Speaking(live, self.find, self.cancel)
-        try:
-            await self._lead(live, speaking)
-        finally:
-            speaking.stop()
+    async def lead(self, live: Live) -> float | None:
+        """Bring a run to its end through its children, as far as that can be done now.
 
-    async def _lead(self, live: Live, speaking: Speaking) -> None:
+        Returns None if it has ended, else how long to wait at most: the end of a child here comes before.
+        """
+        if live.run.task.stream:
+            await self._lead_aloud(live)
+            return None
+        await self._begin_all(live)
+        while True:
+            here = {child for child in live.run.children if self.find(child) is not None}
+            others = [await self.fetch(child) for child in live.run.children if child not in here]
+            if await self._decide(live, [run for run in others if run.status.is_final], None):
+                return None
+            if all(self.find(child) is not None for child in here):
+                is_all_here = all(run.status.is_final for run in others)
+                return math.inf if is_all_here else _LOOK_ELSEWHERE_SECONDS
+
+    async def _begin_all(self, live: Live, speaking: Speaking | None = None) -> None:
+        is_new = live.run.status is Status.RECEIVED
         for child in self._make_children(live):
-            await self._begin_once(child, live.limits)
-            if live.run.task.stream:
+            if is_new:
+                await self._begin_once(child, live.limits)
+            if speaking is not None:
                 speaking.listen(child.id)
-        if live.run.status is Status.RECEIVED:
+        if is_new:
             await self.journal.save(live, status=Status.DISPATCHED)
-        waiting = {asyncio.ensure_future(self.wait(child)) for child in live.run.children}
+
+    async def _lead_aloud(self, live: Live) -> None:
+        """Bring a run to its end whose children's pieces of output are passed on, which takes tasks."""
+        speaking = Speaking(live, self.find, self.cancel)
+        waiting: set[asyncio.Future[Run]] = set()
         ended: list[Run] = []
         try:
+            await self._begin_all(live, speaking)
+            waiting = {asyncio.ensure_future(self.wait(child)) for child in live.run.children}
             while waiting:
                 with live.rest():
                     done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -66,6 +87,7 @@ class Leading:
                 if await self._decide(live, ended, speaking.first):
                     return
         finally:
+            speaking.stop()
             for task in waiting:
                 task.cancel()
 

@@ -34,9 +34,11 @@ class Why(Enum):
     RETRY = auto()
     DOUBT = auto()
     STORE = auto()
+    CHILDREN = auto()
 
 
 _CALLED_OFF = (Why.ROOM, Why.HEALTH, Why.RETRY)  # whoever waits for these may end at any time
+_HAVE_NO_DEADLINE = (Why.STORE, Why.CHILDREN)  # what they wait for comes first: it has the same
 
 
 @dataclass(slots=True, eq=False)
@@ -53,8 +55,8 @@ class Stay:
     """One run's wait.
 
     Attributes:
-        why: what it waits for; in DOUBT, to ask again whether it landed; for
-            the STORE, to write down what it has to.
+        why: what it waits for; in DOUBT, to ask again whether it landed; for the STORE, to write down what it
+            has to; for its CHILDREN, which do its task.
         until: the monotonic second at which it ends in any case; a deadline may end it before.
         place: what it waits for at a gate, and has, if it `is_in`.
         alarm: see Alarms.
@@ -180,7 +182,7 @@ class Lot:
     def _arm(self, stay: Stay) -> None:
         """Set the alarm for the end of a wait, or the run's deadline if that is before."""
         at, deadline_at = stay.until, stay.live.run.deadline_at
-        if deadline_at is not None and stay.why is not Why.STORE:
+        if deadline_at is not None and stay.why not in _HAVE_NO_DEADLINE:
             left = (deadline_at - self._clock.now()).total_seconds()
             at = min(at, self._clock.monotonic() + max(0.0, left))
         if at < math.inf:

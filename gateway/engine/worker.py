@@ -49,7 +49,7 @@ class Worker:
         gates: Gates,
     ) -> None:
         self.live: dict[str, Live] = {}
-        self.lead: Callable[[Live], Awaitable[None]] | None = None
+        self.lead: Callable[[Live], Awaitable[float | None]] | None = None
         self._adapters, self._planner, self._journal, self._clock = adapters, planner, journal, clock
         self._rousing = Rousing(clock, self._drive_now)
         self._lot = Lot(clock, self._rousing.add)
@@ -123,6 +123,9 @@ class Worker:
         if self.live.get(live.run.id) is not live:
             return  # it has come back already
         del self.live[live.run.id]
+        leader = None if live.run.parent is None else self.live.get(live.run.parent)
+        if leader is not None:
+            self._lot.wake(leader)
         attempt = live.run.attempt
         if live.dropped and attempt is not None:  # whoever has it now counts its job
             self._gates.get(attempt.backend).leave(attempt.id)
@@ -159,7 +162,9 @@ class Worker:
         """Bring a run to its backend, from wherever it is, and hand it to that backend's watcher."""
         stay = self._lot.take_out(live)
         if live.run.children and self.lead is not None:
-            await self.lead(live)
+            seconds = await self.lead(live)
+            if seconds is not None:
+                self._lot.pause(live, seconds, Why.CHILDREN)
             return
         attempt = live.run.attempt
         landed = live.has_landed

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +12,7 @@ from engine_setup import make_task, open_gateway, run_to_end
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import CostOutcome, FailureKind, NoBackend, Status
+from gateway import CostOutcome, FailureKind, NoBackend, RunFailed, Status
 from gateway.errors import InvalidInput
 from gateway.policy.quorum import is_exactly, is_nearly, judge
 from gateway.store.memory import MemoryStore
@@ -166,3 +169,35 @@ async def test_a_quorum_goes_on_after_a_restart_and_submits_nothing_twice() -> N
     async with open_gateway(*again, clock=clock, store=store) as gateway:
         run = await gateway.wait(run.id)
     assert (run.output, len(a.accepted), len(b.accepted)) == ("same", 1, 1)
+
+
+async def test_runs_that_wait_for_their_copies_hold_no_task() -> None:
+    clock, tasks = FakeClock(), []
+    for count in (3, 300):
+        a, b = make(clock, "a", 1e7), make(clock, "b", 1e7)
+        async with open_gateway(a, b, clock=clock) as gateway:
+            runs = [await gateway.submit(make_task(hedge=2, idempotent=True)) for _ in range(count)]
+            lives = gateway._engine._worker.live
+            while sum(live.stay is not None for live in lives.values()) < count:  # noqa: ASYNC110  nobody tells
+                await asyncio.sleep(0)
+            await clock.sleep(100)
+            tasks.append(len(asyncio.all_tasks()))
+            await gateway.cancel(runs[0].id)
+            with pytest.raises(RunFailed):
+                await gateway.wait(runs[0].id)
+    assert tasks[0] == tasks[1]
+
+
+async def test_a_copy_that_another_process_works_on_is_looked_at_now_and_then() -> None:
+    clock, store = FakeClock(), MemoryStore()
+    a, b = make(clock, "a", 60.0, "first"), make(clock, "b", 600.0)
+    async with open_gateway(a, b, clock=clock, store=store) as gateway:
+        run = await gateway.submit(make_task(hedge=2, idempotent=True))
+        await clock.sleep(10)
+        live = gateway._engine.get_live(run.id)
+        assert live is not None
+        leading = gateway._engine._worker.lead.__self__  # type: ignore[union-attr]  # it is its method
+        seconds = await replace(leading, find=lambda _: None).lead(live)
+        assert 0 < seconds < 10
+        assert await leading.lead(live) == math.inf
+        assert (await gateway.wait(run.id)).output == "first"
