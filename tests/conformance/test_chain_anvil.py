@@ -226,12 +226,12 @@ async def test_dead_is_proven_from_many_blocks_away(bench: Bench) -> None:
 
 async def test_transactions_without_base_fees_land() -> None:
     async with local_chain.make_anvil() as anvil, RpcPool([anvil.url]) as pool:
-        transactions = Bench(anvil, pool).transactions()
+        bench = Bench(anvil, pool)
+        transactions = bench.transactions()
         offer = Offer(50_000, FeePolicy().choose(Market(10**10)))
         prepared = await transactions.prepare(Call(ACCOUNTS[1].address, b"hi", value=1), offer=offer)
-        await transactions.broadcast(prepared)
         assert prepared.fees == Fees(10**10)
-        assert (await transactions.look_up(prepared)).where is Whereabouts.MINED
+        assert await bench.land(transactions, prepared) is Whereabouts.MINED
 
 
 async def test_without_funds_and_above_the_caps(bench: Bench) -> None:
