@@ -12,10 +12,12 @@ from gateway.errors import InvalidInput
 from gateway.policy.learning import make_outcome
 from gateway.store.ledger import Entry
 from gateway.task import Attempt, Envelope, Event, Run, Snapshot, Task
+from gateway.types import JSON
 from gateway.value import Value
 
 _APART = frozenset({"task", "plan", "attempts", "envelope"})  # what has a column or a row of its own
 _NOTHING: dict[str, object] = {}
+_newest_plan: tuple[JSON, bytes] = (None, b"")
 _NOTHING_LEARNT = (None,) * 4
 _Dropper: TypeAlias = Callable[[Any], dict[str, object]]
 _droppers: dict[type, _Dropper] = {}  # by kind of value
@@ -116,8 +118,13 @@ def _get_event_reader() -> Callable[[bytes], list[Event]]:
 
 
 def encode_plan(run: Run) -> bytes | None:
-    """Return the plan of a run, which is written once."""
-    return None if run.plan is None else get_to_json()(run.plan)
+    """Return the plan of a run, which is written once; runs in a row often share it."""
+    global _newest_plan  # noqa: PLW0603  of which one is enough
+    if run.plan is None:
+        return None
+    if run.plan is not _newest_plan[0]:
+        _newest_plan = run.plan, get_to_json()(run.plan)
+    return _newest_plan[1]
 
 
 def require_end(run: Run) -> Run:

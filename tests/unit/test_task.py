@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import pickle
-from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
+from dataclasses import MISSING, FrozenInstanceError, fields, is_dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -337,3 +338,22 @@ def test_what_is_hot_is_replaced_as_dataclasses_do_it(run: Run, at: datetime) ->
     with pytest.raises(FrozenInstanceError):
         copied.output = 2  # type: ignore[misc]  # that is what is tried
     assert pickle.loads(pickle.dumps(copied)) == copied
+
+
+@pytest.mark.parametrize("kind", [Task, Envelope, Handle, Failure, Cost, Snapshot, Attempt, Run, Event])
+def test_values_are_made_as_dataclasses_make_them(kind: type[Any]) -> None:
+    parameters = inspect.signature(kind).parameters
+    assert list(parameters) == [one.name for one in fields(kind)]
+    for one in fields(kind):
+        parameter = parameters[one.name]
+        assert (parameter.kind is parameter.KEYWORD_ONLY) == one.kw_only
+        assert (parameter.default is parameter.empty) == (
+            one.default is MISSING and one.default_factory is MISSING
+        )
+    with pytest.raises(TypeError, match=rf"{kind.__name__}\.__init__\(\) got an unexpected keyword"):
+        kind(nothing=1)
+
+
+def test_each_value_has_containers_of_its_own() -> None:
+    assert Task().labels == {}
+    assert Task().labels is not Task().labels
