@@ -165,7 +165,7 @@ class Dispatcher:
             created_at=self.clock.now(),
             cost=_make_cost(candidate),
         )
-        if all(earlier.backend != attempt.backend for earlier in live.run.attempts):
+        if attempt.backend not in [earlier.backend for earlier in live.run.attempts]:
             self.health.note_first_try(attempt.backend)
         try:
             reservation = self._reserve(live, candidate)

@@ -58,10 +58,12 @@ class Pace:
             self._too_late = 0
         newest = (ran_until, seconds)
         # What was seen roughly is taken to have been like what is seen closely now.
-        closer = [newest if low <= ran_until and seconds <= high else (low, high) for low, high in self._ends]
-        self._ends = [*closer[-_KEPT_JOBS + 1 :], newest]
+        ends = self._ends[-_KEPT_JOBS + 1 :]
+        self._ends = [newest if end[0] <= ran_until and seconds <= end[1] else end for end in ends]
+        self._ends.append(newest)
         beyond = round((len(self._ends) - 1) * _BEYOND)
-        lows, highs = (sorted(ends) for ends in zip(*self._ends, strict=True))
+        lows = sorted([low for low, _ in self._ends])
+        highs = sorted([high for _, high in self._ends])
         self.usual = Usual(lows[beyond], highs[-1 - beyond])
 
 

@@ -96,7 +96,7 @@ class Plan(Value):
     @property
     def ranked(self) -> tuple[Candidate, ...]:
         """Return those that are left, best first."""
-        return tuple(c for c in self.candidates if c.removed_by is None)
+        return tuple([c for c in self.candidates if c.removed_by is None])
 
     @property
     def removed(self) -> tuple[Candidate, ...]:
