@@ -150,10 +150,13 @@ class CoordinatorReader:
         for delegation in delegations:
             _check_belongs(delegation, deployment)
         head = await self.fetch_head()
-        ids = await self._fetch_ids(delegations, deployment, head)
-        created = {delegation: number for delegation, number in ids.items() if number}
-        stored = await self._fetch_stored(created.values(), deployment, head)
-        ours = {of: number for of, number in created.items() if is_ours(stored[number], of)}
+        told = await self._fetch_ids(delegations, deployment, head)
+        stored = await self._fetch_stored(filter(None, told.values()), deployment, head)
+        # Without its subscription an id is of a later block than was asked for.
+        ids = {
+            of: number if number in stored and stored[number].is_there else 0 for of, number in told.items()
+        }
+        ours = {of: number for of, number in ids.items() if number and is_ours(stored[number], of)}
         deliveries = await self._deliveries.fetch(ours, deployment, head)
         counts = await self._fetch_counts(ours, deliveries, deployment, head)
         looks = {

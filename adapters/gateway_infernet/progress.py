@@ -17,7 +17,7 @@ from gateway.task import Failure, FailureKind, Snapshot
 from gateway.types import JSON
 from gateway_infernet.answers import Form
 from gateway_infernet.delegated import encode_subscription_tuple
-from gateway_infernet.subscription import NEVER, Delegation
+from gateway_infernet.subscription import NEVER, ZERO_ADDRESS, Delegation
 
 
 class Stage(StrEnum):
@@ -57,6 +57,11 @@ class Stored:
         owner, active_at, *rest = values
         flat = (value.lower() if isinstance(value, str) else value for value in (owner, *rest))
         return cls(active_at, tuple(flat))
+
+    @property
+    def is_there(self) -> bool:
+        """Say whether it has an owner, as every subscription has."""
+        return bool(self.rest[0] != ZERO_ADDRESS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

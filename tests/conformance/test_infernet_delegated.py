@@ -10,11 +10,13 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from local_chain import make_anvil
 
 from gateway.adapter import Capabilities, Feature, Landed, NotLanded, Unknown
+from gateway.chain.rpc import Head
 from gateway.devnet.chain.anvil import NODE, SIGNER, Anvil
 from gateway.devnet.chain.delegate import CoordinatorSide
 from gateway.devnet.chain.deploy import Addresses, deploy
@@ -27,7 +29,8 @@ from gateway.testing.case import ConformanceCase, Sample
 from gateway.testing.conformance import AdapterConformance
 from gateway.types import JSON, AttemptId
 from gateway_infernet import InfernetAdapter, InfernetConfig
-from gateway_infernet.delegated import NonceUsed, SignerMismatch
+from gateway_infernet.delegated import Delegation, NonceUsed, SignerMismatch
+from gateway_infernet.onchain import CoordinatorReader
 
 pytestmark = pytest.mark.anyio
 
@@ -213,3 +216,21 @@ async def test_another_chain_than_the_configured_one(place: Place) -> None:
     with pytest.raises(Rejected, match="31337"):
         await run(adapter, place.make_target("echo"), 5)
     await adapter.aclose()
+
+
+async def test_an_id_before_its_subscription_is_not_another_ones(
+    place: Place, adapter: InfernetAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An RPC that makes a block, or is many, may answer two questions from different states."""
+    target = place.make_target("echo")
+    envelope = await adapter.prepare(Task(input={"text": "hello"}), target, attempt_id=AttemptId("run"))
+    handle = await adapter.submit(envelope)
+    ended = await follow(adapter, handle)
+    before = Head(Delegation.parse(handle.detail["delegation"]).from_block, 0)
+    monkeypatch.setattr(CoordinatorReader, "fetch_head", AsyncMock(return_value=before))
+    monkeypatch.setattr(
+        CoordinatorReader, "_fetch_ids", AsyncMock(side_effect=lambda of, *_: dict.fromkeys(of, 1))
+    )
+    assert (await adapter.poll([handle]))[handle].status is Status.QUEUED
+    monkeypatch.undo()
+    assert (await adapter.poll([handle]))[handle] == ended
