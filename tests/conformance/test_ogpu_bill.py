@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 
 import pytest
-from ogpu_setup import make_adapter, make_target, open_gateway, run_to_end, start_ogpu
+from ogpu_setup import make_adapter, make_target, open_gateway, run_to_end
 from test_ogpu_scenarios import follow, start
 
 from gateway import Run, Task
@@ -21,12 +20,6 @@ from gateway_ogpu import OgpuAdapter, OgpuClient
 pytestmark = pytest.mark.anyio
 
 HELLO = Task(model="m", input={"text": "hello"})
-
-
-@pytest.fixture
-async def ogpu() -> AsyncIterator[OgpuDevnet]:
-    async with start_ogpu() as ogpu:
-        yield ogpu
 
 
 async def fetch_money(adapter: OgpuAdapter) -> int:

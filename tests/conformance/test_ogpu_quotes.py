@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from ogpu_setup import make_adapter, make_target, open_gateway, run_to_end, start_ogpu
+from ogpu_setup import make_adapter, make_target, open_gateway, run_to_end
 
 from gateway import Task
 from gateway.devnet.ogpu import OgpuDevnet
@@ -18,12 +18,6 @@ from gateway_ogpu.errors import PaymentTooLow
 pytestmark = pytest.mark.anyio
 
 HELLO = Task(model="m", input={"text": "hello"})
-
-
-@pytest.fixture
-async def ogpu() -> AsyncIterator[OgpuDevnet]:
-    async with start_ogpu() as ogpu:
-        yield ogpu
 
 
 @pytest.fixture

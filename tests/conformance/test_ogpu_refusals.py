@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from ogpu_setup import NAME, make_adapter, make_config, make_target, open_gateway, run_to_end, start_ogpu
+from ogpu_setup import NAME, make_adapter, make_config, make_target, open_gateway, run_to_end
 
 from gateway import Limits, Task
 from gateway.chain.endpoint import WrongChain
@@ -32,12 +31,6 @@ pytestmark = pytest.mark.anyio
 
 HELLO = Task(model="m", input={"text": "hello"})
 TENTH = Money.parse("0.1 OGPU")
-
-
-@pytest.fixture
-async def ogpu() -> AsyncIterator[OgpuDevnet]:
-    async with start_ogpu() as ogpu:
-        yield ogpu
 
 
 async def expect_refusal(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -24,12 +23,6 @@ pytestmark = pytest.mark.anyio
 
 HELLO = Task(model="m", input={"text": "hello"})
 TENTH = Money.parse("0.1 OGPU")
-
-
-@pytest.fixture
-async def ogpu() -> AsyncIterator[OgpuDevnet]:
-    async with start_ogpu() as ogpu:
-        yield ogpu
 
 
 async def start(adapter: OgpuAdapter, target: dict[str, Any]) -> Handle:

@@ -6,13 +6,12 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from ogpu_setup import CHAIN_ID, make_target, start_ogpu
+from ogpu_setup import CHAIN_ID, make_target
 
 from gateway import AsyncGateway, Task
 from gateway.chain.rpc import request
@@ -29,12 +28,6 @@ pytestmark = pytest.mark.anyio
 
 RUNS, DEPOSITS = 6, 2
 _ENVIRONMENT = {**os.environ, "NO_PROXY": "127.0.0.1"}
-
-
-@pytest.fixture
-async def ogpu() -> AsyncIterator[OgpuDevnet]:
-    async with start_ogpu() as ogpu:
-        yield ogpu
 
 
 def write_config(ogpu: OgpuDevnet, folder: Path) -> Path:
