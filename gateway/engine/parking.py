@@ -38,7 +38,7 @@ class Why(Enum):
 
 
 _CALLED_OFF = (Why.ROOM, Why.HEALTH, Why.RETRY)  # whoever waits for these may end at any time
-_HAVE_NO_DEADLINE = (Why.STORE, Why.CHILDREN)  # what they wait for comes first: it has the same
+_HAVE_NO_DEADLINE = (Why.STORE, Why.CHILDREN)  # nothing can be written then; the children have the same
 
 
 @dataclass(slots=True, eq=False)
