@@ -44,14 +44,21 @@ def get_loader() -> str:
     return f"wrk {found.group(1) if found else ''}".strip()
 
 
-def load(url: str, headers: Mapping[str, str], body: bytes, connections: int, seconds: float) -> Load:
-    """Post the same body again and again on so many connections. Raises RuntimeError."""
+def load(
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    connections: int,
+    seconds: float,
+    pause_ms: int = 0,
+) -> Load:
+    """Post the same body again and again on so many connections, each with a pause. Raises RuntimeError."""
     wrk = shutil.which("wrk")
     if wrk is None:
-        return asyncio.run(_crowd(url, headers, body, connections, seconds))
+        return asyncio.run(_crowd(url, headers, body, connections, seconds, pause_ms))
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "post.lua"
-        script.write_text(make_script(headers, body))
+        script.write_text(make_script(headers, body, pause_ms))
         words = ["-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency", "--timeout", "30s"]
         told = subprocess.run(  # noqa: S603  our own words
             [wrk, *words, "-s", str(script), url], capture_output=True, text=True, check=False
@@ -61,11 +68,12 @@ def load(url: str, headers: Mapping[str, str], body: bytes, connections: int, se
     return parse_wrk(told.stdout)
 
 
-def make_script(headers: Mapping[str, str], body: bytes) -> str:
-    """Return the Lua that makes wrk post a body."""
+def make_script(headers: Mapping[str, str], body: bytes, pause_ms: int = 0) -> str:
+    """Return the Lua that makes wrk post a body, on each connection with a pause between two."""
     sent = {"content-type": "application/json", **headers}
     lines = [f'wrk.headers["{name}"] = "{value}"' for name, value in sent.items()]
-    return "\n".join(['wrk.method = "POST"', f"wrk.body = [==[{body.decode()}]==]", *lines])
+    pause = [f"function delay() return {pause_ms} end"] if pause_ms else []
+    return "\n".join(['wrk.method = "POST"', f"wrk.body = [==[{body.decode()}]==]", *lines, *pause])
 
 
 def parse_wrk(told: str) -> Load:
@@ -83,7 +91,9 @@ def parse_wrk(told: str) -> Load:
     return Load(count, count / seconds, float(half.group(1)) * _MILLISECONDS[half.group(2)], failed)
 
 
-async def _crowd(url: str, headers: Mapping[str, str], body: bytes, connections: int, seconds: float) -> Load:
+async def _crowd(
+    url: str, headers: Mapping[str, str], body: bytes, connections: int, seconds: float, pause_ms: int
+) -> Load:
     parts = urlsplit(url)
     sent = {"host": parts.netloc, "content-type": "application/json", **headers, "content-length": len(body)}
     lines = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
@@ -101,6 +111,8 @@ async def _crowd(url: str, headers: Mapping[str, str], body: bytes, connections:
                 times.append(time.perf_counter() - began)
             else:
                 failed += 1
+            if pause_ms:
+                await asyncio.sleep(pause_ms / 1e3)
         writer.close()
 
     await asyncio.gather(*(worker() for _ in range(connections)))

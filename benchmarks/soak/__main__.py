@@ -25,9 +25,9 @@ _EVERY_SECONDS = 1.0
 _ABOUT = f"""\
 ## The server's memory under load
 
-OpenAI's chat completions on {CONNECTIONS} connections without a pause, each durable in the SQLite store; the
-resident set of the server's processes is read every second. Flat is what does not grow by more than
-{GROWTH_FLOOR:.0%} from the mean of the third quarter of the time to that of the last.
+OpenAI's chat completions on {CONNECTIONS} connections, each durable in the SQLite store; the resident set
+of the server's processes is read every second. Flat is what does not grow by more than {GROWTH_FLOOR:.0%}
+from the mean of the third quarter of the time to that of the last.
 """
 
 
@@ -35,22 +35,23 @@ def main() -> int:
     """Measure, print and write; 1 if a floor is missed."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
     parser.add_argument("--seconds", type=float, default=150.0)
+    parser.add_argument("--pause-ms", type=int, default=0, help="between two calls of a connection")
     args = parser.parse_args()
     pin_others()
     with serve_mock() as mock, run_contestant(OURS, mock.url, "echo") as running:
         idle_mb = running.get_memory_mb()
-        seen, done = _watch(running, args.seconds)
+        seen, done = _watch(running, args.seconds, args.pause_ms)
     misses = find_misses(seen, done)
-    text = format_part(idle_mb, seen, done, args.seconds, misses)
+    text = format_part(idle_mb, seen, done, args, misses)
     print(text)
     write_part("soak", text)
     return 1 if misses else 0
 
 
-def _watch(running: Running, seconds: float) -> tuple[list[float], Load]:
+def _watch(running: Running, seconds: float, pause_ms: int) -> tuple[list[float], Load]:
     """Put load on it; return the MB of each second, and what the loader tells."""
     done: list[Load] = []
-    call = (running.url, running.headers, make_body("echo"), CONNECTIONS, seconds)
+    call = (running.url, running.headers, make_body("echo"), CONNECTIONS, seconds, pause_ms)
     loading = threading.Thread(target=lambda: done.append(load(*call)))
     loading.start()
     seen: list[float] = []
@@ -78,7 +79,9 @@ def find_misses(seen: Sequence[float], done: Load) -> list[str]:
     return misses
 
 
-def format_part(idle_mb: float, seen: Sequence[float], done: Load, seconds: float, misses: list[str]) -> str:
+def format_part(
+    idle_mb: float, seen: Sequence[float], done: Load, args: argparse.Namespace, misses: list[str]
+) -> str:
     """Return the part of the page."""
     quarters = get_quarters(seen)
     lines = [
@@ -89,8 +92,10 @@ def format_part(idle_mb: float, seen: Sequence[float], done: Load, seconds: floa
         ),
         ["the most", f"{max(seen):.0f}"],
     ]
-    told = f"In {seconds:.0f} s: {done.count:,} calls, {done.failed} of them failed."
-    place = format_place(f"{COMMAND} --seconds {seconds:g}", [f"loader: {get_loader()}"])
+    pause = f", with a pause of {args.pause_ms} ms between two of a connection" if args.pause_ms else ""
+    told = f"In {args.seconds:.0f} s: {done.count:,} calls{pause}; {done.failed} of them failed."
+    words = f" --pause-ms {args.pause_ms}" if args.pause_ms else ""
+    place = format_place(f"{COMMAND} --seconds {args.seconds:g}{words}", [f"loader: {get_loader()}"])
     table = format_table(["memory", "MB"], lines)
     return "\n\n".join([_ABOUT.strip(), told, table, format_misses(misses), place])
 
