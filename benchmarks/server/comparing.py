@@ -49,6 +49,7 @@ class Comparison(Generic[FoundT]):
         find_more: names further floors that were missed.
         format_cells: returns a contestant's further cells, given what was found and its label.
         versions: of what else was used.
+        format_more: returns what else stands below the table; Markdown.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Comparison(Generic[FoundT]):
     find_more: Callable[[Found[FoundT]], list[str]]
     format_cells: Callable[[Found[FoundT], str], list[str]]
     versions: Sequence[str] = ()
+    format_more: Callable[[Found[FoundT]], list[str]] = lambda _: []
 
     @property
     def command(self) -> str:
@@ -126,9 +128,9 @@ class Comparison(Generic[FoundT]):
         heads = [through, rate, "ours is so many times", "floor", *more]
         place = format_place(" ".join([self.command, *sys.argv[1:]]), self.versions)
         sync = f"- One fsync took {measure_sync_ms():.1f} ms: no durable call is faster"
-        return "\n\n".join(
-            [self.about.strip(), format_table(heads, lines), format_misses(misses), f"{place}\n{sync}"]
-        )
+        table, end = format_table(heads, lines), f"{place}\n{sync}"
+        more = self.format_more(found)
+        return "\n\n".join([self.about.strip(), table, format_misses(misses), *more, end])
 
 
 def get_median(turns: Sequence[FoundT]) -> FoundT:

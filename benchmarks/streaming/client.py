@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from benchmarks.server.contestants import make_body
+from benchmarks.streaming.mock import Wish
 
 _EVENT = re.compile(rb'"content": ?"word ')
 _SEAM = re.compile(rb"\r\n[0-9a-fA-F]+\r\n")  # between two chunks; an event may lie across it
@@ -23,9 +24,9 @@ class Read:
     first_ms: float
 
 
-async def read_stream(url: str, headers: Mapping[str, str], model: str, events: int) -> Read:
+async def read_stream(url: str, headers: Mapping[str, str], model: str, wish: Wish) -> Read:
     """Read one stream on a connection of its own. Raises RuntimeError if it is not as it was asked for."""
-    parts, body = urlsplit(url), make_body(model, str(events), stream=True)
+    parts, body = urlsplit(url), make_body(model, str(wish), stream=True)
     sent = {"host": parts.netloc, "content-type": "application/json", **headers, "connection": "close"}
     lines = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
     head = f"POST {parts.path} HTTP/1.1\r\n{lines}content-length: {len(body)}\r\n\r\n".encode()
@@ -44,8 +45,8 @@ async def read_stream(url: str, headers: Mapping[str, str], model: str, events: 
     finally:
         writer.close()
     found = count_events(bytes(got))
-    if found != events or b"[DONE]" not in got[-200:]:
-        raise RuntimeError(f"{found} events instead of {events}: {bytes(got[:500])!r}")
+    if found != wish.events or b"[DONE]" not in got[-200:]:
+        raise RuntimeError(f"{found} events instead of {wish.events}: {bytes(got[:500])!r}")
     return Read(found, first_ms)
 
 
@@ -55,20 +56,20 @@ def count_events(answer: bytes) -> int:
 
 
 async def read_many(
-    url: str, headers: Mapping[str, str], model: str, events: int, streams: int, at_once: int
+    url: str, headers: Mapping[str, str], model: str, wish: Wish, streams: int, at_once: int
 ) -> float:
     """Read so many streams, some at a time, and return the events a second."""
     left = iter(range(streams))
 
     async def read_on() -> None:
         for _ in left:
-            await read_stream(url, headers, model, events)
+            await read_stream(url, headers, model, wish)
 
     began = time.perf_counter()
     await asyncio.gather(*(read_on() for _ in range(at_once)))
-    return events * streams / (time.perf_counter() - began)
+    return wish.events * streams / (time.perf_counter() - began)
 
 
 async def read_alone(url: str, headers: Mapping[str, str], model: str, times: int) -> list[float]:
     """Read short streams one after the other and return the ms until each first event."""
-    return [(await read_stream(url, headers, model, 2)).first_ms for _ in range(times)]
+    return [(await read_stream(url, headers, model, Wish(2))).first_ms for _ in range(times)]

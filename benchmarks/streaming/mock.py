@@ -1,7 +1,7 @@
 """A mock that streams: OpenAI's chat completions, alone and in a node's container, and inference.sh's tasks.
 
-`python -m benchmarks.streaming.mock` prints its port. A request's last message says how many events it wants;
-each is a chunk of its own, and sixteen are written at once, as they come from a busy socket.
+`python -m benchmarks.streaming.mock` prints its port. A request's last message says how many events it wants,
+and how many are written at once: "400" or "400 by 16". Each is a chunk of its own in any case.
 """
 
 from __future__ import annotations
@@ -11,17 +11,32 @@ import json
 import re
 from collections.abc import Iterable
 from itertools import count, cycle, islice
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 from benchmarks.mock import CHAT, INFO
 
-AT_ONCE = 16
 WORDS = tuple(
     f"word {number} " for number in range(10)
 )  # LiteLLM takes the same one again and again for a loop
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ntransfer-encoding: chunked\r\n\r\n"
 _LAST = b"0\r\n\r\n"
+
+
+class Wish(NamedTuple):
+    """A stream that is asked for: how many events, and how many of them are written at once."""
+
+    events: int
+    at_once: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Wish:
+        """Read a message; one that wants nothing particular gets one event."""
+        found = re.fullmatch(r"(\d+)(?: by (\d+))?", text)
+        return cls(int(found[1]), int(found[2] or 1)) if found else cls(1)
+
+    def __str__(self) -> str:
+        return f"{self.events} by {self.at_once}"
 
 
 def make_chunk(data: bytes) -> bytes:
@@ -55,7 +70,7 @@ class Api:
 
     def __init__(self) -> None:
         """Make it without tasks."""
-        self.counts: dict[str, int] = {}
+        self.wishes: dict[str, Wish] = {}
         self._numbers = count(1)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -76,7 +91,7 @@ class Api:
         if parts[0] == "tasks" and parts[-1] == "stream":
             await self._send_lines(parts[1], writer)
         elif parts == ["api", "jobs", "stream"]:
-            self.counts[said["id"]] = read_count(said["data"]["messages"][-1]["content"])
+            self.wishes[said["id"]] = Wish.parse(said["data"]["messages"][-1]["content"])
             head = _HEAD % b"text/html; charset=utf-8" + make_chunk(said["id"].encode() + b"\n")
             await _send_events(head, said["data"], writer)
         elif parts[-1] == "completions" and said.get("stream"):
@@ -88,15 +103,15 @@ class Api:
     def _make_answer(self, parts: list[str], said: dict[str, Any]) -> Any:
         if parts == ["apps", "run"]:
             job_id = f"task{next(self._numbers)}"
-            self.counts[job_id] = read_count(said["input"]["text"])
+            self.wishes[job_id] = Wish.parse(said["input"]["text"])
             return {"id": job_id, "status": 7}
         if parts[0] == "tasks":
-            output = {"response": "".join(islice(cycle(WORDS), self.counts[parts[1]]))}
+            output = {"response": "".join(islice(cycle(WORDS), self.wishes[parts[1]].events))}
             return {"id": parts[1], "status": 10, "output": output}
         if parts == ["api", "jobs"]:
             if "ids" in said:
-                return [self._tell_job(job_id) for job_id in said["ids"] if job_id in self.counts]
-            self.counts[said["id"]] = 1
+                return [self._tell_job(job_id) for job_id in said["ids"] if job_id in self.wishes]
+            self.wishes[said["id"]] = Wish(1)
             return {"id": said["id"]}
         if parts == ["info"]:
             return INFO
@@ -104,45 +119,41 @@ class Api:
 
     def _tell_job(self, job_id: str) -> dict[str, Any]:
         """Return a node's job that has ended: it keeps all that it has streamed."""
-        said = b"".join(islice(cycle(_WORDS), self.counts[job_id])) + _END
+        said = b"".join(islice(cycle(_WORDS), self.wishes[job_id].events)) + _END
         result = {"container": "speaker", "output": {"output": said.decode()}}
         return {"id": job_id, "status": "success", "result": result}
 
     async def _send_lines(self, job_id: str, writer: asyncio.StreamWriter) -> None:
         writer.write(_HEAD % b"application/x-ndjson")
-        lines = (make_chunk(make_delta(number)) for number in range(self.counts[job_id]))
-        await _send_many(lines, writer)
+        wish = self.wishes[job_id]
+        lines = (make_chunk(make_delta(number)) for number in range(wish.events))
+        await _send_many(lines, wish.at_once, writer)
         ended = {"data": {"id": job_id, "status": 10}, "fields": ["status"]}
         writer.write(make_chunk(json.dumps(ended).encode() + b"\n") + _LAST)
 
 
 async def _send_events(head: bytes, said: dict[str, Any], writer: asyncio.StreamWriter) -> None:
     writer.write(head)
-    wanted = read_count(said["messages"][-1]["content"])
-    await _send_many(islice(cycle(_WORD_EVENTS), wanted), writer)
+    wish = Wish.parse(said["messages"][-1]["content"])
+    await _send_many(islice(cycle(_WORD_EVENTS), wish.events), wish.at_once, writer)
     writer.write(_END_EVENT + _LAST)
 
 
-async def _send_many(chunks: Iterable[bytes], writer: asyncio.StreamWriter) -> None:
-    """Send the first alone, then several at once."""
+async def _send_many(chunks: Iterable[bytes], at_once: int, writer: asyncio.StreamWriter) -> None:
+    """Send the first alone, then so many at once."""
     chunks = iter(chunks)
     size = 1
     while group := b"".join(islice(chunks, size)):
         writer.write(group)
         await writer.drain()
         await asyncio.sleep(0)
-        size = AT_ONCE
+        size = at_once
 
 
 def _send_json(value: Any, writer: asyncio.StreamWriter) -> None:
     body = json.dumps(value).encode()
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
     writer.write(head % len(body) + body)
-
-
-def read_count(text: str) -> int:
-    """Return how many events a message asks for."""
-    return int(text) if text.isdigit() else 1
 
 
 async def serve() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import cast
+
 import pytest
 
 from benchmarks.server.comparing import DIRECT
@@ -11,7 +14,7 @@ from benchmarks.soak.__main__ import find_misses as find_soak_misses
 from benchmarks.soak.__main__ import get_quarters
 from benchmarks.streaming.__main__ import Found, make_comparison
 from benchmarks.streaming.client import count_events
-from benchmarks.streaming.mock import Api, make_chunk, make_sse
+from benchmarks.streaming.mock import Api, Wish, make_chunk, make_sse
 
 _GOOD = Load(100_000, 700.0, 60.0, 0)
 
@@ -25,6 +28,43 @@ def test_an_event_counts_once_however_it_is_cut(cut: int) -> None:
     whole = _make_event("word 1 ") + _make_event("word 2 ")
     body = make_chunk(whole[:cut]) + make_chunk(whole[cut:])
     assert count_events(b"HTTP/1.1 200 OK\r\n\r\n" + body + b"0\r\n\r\n") == 2
+
+
+class _Writer:
+    """Keeps what each write had."""
+
+    def __init__(self) -> None:
+        self.writes: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.writes.append(data)
+
+    async def drain(self) -> None:
+        await asyncio.sleep(0)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("wanted", "writes"), [("5", [1, 1, 1, 1, 1]), ("5 by 2", [1, 2, 2]), ("hello", [1])]
+)
+async def test_the_mock_writes_as_many_events_at_once_as_it_is_asked_for(
+    wanted: str, writes: list[int]
+) -> None:
+    writer, api = _Writer(), Api()
+    said = {"messages": [{"role": "user", "content": wanted}], "stream": True}
+    await api._answer("/v1/chat/completions", said, cast("asyncio.StreamWriter", writer))
+    assert [count for count in map(count_events, writer.writes) if count] == writes
+
+    task = api._make_answer(["apps", "run"], {"input": {"text": wanted}})
+    writer.writes.clear()
+    await api._answer(f"/tasks/{task['id']}/stream", {}, cast("asyncio.StreamWriter", writer))
+    assert [count for count in (one.count(b'"delta":') for one in writer.writes) if count] == writes
+
+
+def test_what_is_asked_of_the_mock_can_be_said_in_a_message() -> None:
+    assert Wish.parse(str(Wish(400, 16))) == (400, 16)
+    assert Wish.parse("400") == (400, 1)
+    assert Wish.parse("echo 7") == (1, 1)
 
 
 @pytest.mark.anyio
@@ -49,6 +89,18 @@ def test_missed_floors_of_streams_are_named() -> None:
     assert comparison.find_misses(found) == []
     found |= {NGINX.label: Found(10_001, 1, 1), OURS.label: Found(7999, 1, 0.7)}
     assert [miss.split(" instead of ")[1] for miss in comparison.find_misses(found)] == ["80", "0.8", "0.5"]
+
+
+def test_events_that_are_written_together_have_a_table_without_floors() -> None:
+    found = {
+        DIRECT: Found(0, 0, 0.1, 9000, 0),
+        OURS.label: Found(8000, 1, 0.5, 3000, 2),
+        NGINX.label: Found(10_000, 1, 1, 6000, 0.4),
+    }
+    comparison = make_comparison(1)
+    assert comparison.find_misses(found) == []
+    (_, table) = comparison.format_more(found)
+    assert [line for line in table.splitlines() if "nginx" in line and "0.5 " in line and "0.4 " in line]
 
 
 def test_growth_of_the_memory_is_named() -> None:
