@@ -35,10 +35,13 @@ class Environment:
     bare: tuple[str, ...] = ()
 
     def install(self, folder: Path = PLACE) -> str:
-        """Make it below a folder unless it is there, and return its Python. Raises NotInstalledError."""
+        """Make it below a folder unless it is there, and return its Python: of our own's build.
+
+        Raises NotInstalledError.
+        """
         place = folder / self.name
         python = str(place / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
-        mark, wanted = place / "installed", repr((self.packages, self.bare))
+        mark, wanted = place / "installed", repr((sys.version, self.packages, self.bare))
         if mark.is_file() and mark.read_text() == wanted:
             return python
         print(f"installing {', '.join(self.bare + self.packages)}", file=sys.stderr, flush=True)

@@ -30,7 +30,7 @@ def read_place(day: date) -> Place:
         (
             f"Date: {day.isoformat()}",
             f"Machine: {machine}",
-            f"Versions: Python {sys.version.split()[0]}, {', '.join(parts)}; the others' are in the table",
+            f"Versions: Python {sys.version}, {', '.join(parts)}; the others' are in the table",
         ),
     )
 
