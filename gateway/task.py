@@ -335,6 +335,8 @@ class Run(Value):
         """Return the run's attempts with this one put in the place of its number."""
         if not self.attempts or self.attempts[-1].number < attempt.number:
             return (*self.attempts, attempt)
+        if self.attempts[-1].number == attempt.number:
+            return (*self.attempts[:-1], attempt)
         kept = tuple(a for a in self.attempts if a.number != attempt.number)
         return tuple(sorted((*kept, attempt), key=lambda a: a.number))
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 from gateway.clock import Clock
 from gateway.engine.live import NOBODYS, Live
@@ -140,22 +140,33 @@ class Journal:
         """Return a run as it is after a change, and what is told of it. Raises RunTakenOver if it is lost."""
         if live.dropped:
             raise RunTakenOver(f"run {live.run.id} is not ours any more", run_id=live.run.id)
-        run, now = live.run, self._clock.now()
-        events: list[dict[str, Any]] = []
-        status = run.status if status is None else advance_run(run.status, status)
+        run, now, seq = live.run, self._clock.now(), live.seq
+        events: list[Event] = []
         if attempt is not None:
-            events += self._tell_attempt(run, attempt)
+            if _is_news(run.attempt, attempt):
+                message = f"{attempt.status}{f': {attempt.failure.message}' if attempt.failure else ''}"
+                number, backend, seq = attempt.number, attempt.backend, seq + 1
+                event = Event(
+                    seq=seq,
+                    run_id=run.id,
+                    at=now,
+                    kind="attempt",
+                    attempt=number,
+                    backend=backend,
+                    message=message,
+                )
+                events.append(event)
             changes["attempts"] = run.put_attempt(attempt)
         if snapshot is not None:
-            events.append({"kind": "snapshot", "snapshot": snapshot})
-        if status is not run.status:
-            events.append({"kind": "end" if status.is_final else "status", "status": status})
-            changes["passed"] = (*run.passed, (status, now))
-        run = run.replace(status=status, updated_at=now, **changes)
-        return run, [
-            Event(seq=live.seq + number, run_id=run.id, at=now, **event)
-            for number, event in enumerate(events, start=1)
-        ]
+            seq += 1
+            events.append(Event(seq=seq, run_id=run.id, at=now, kind="snapshot", snapshot=snapshot))
+        if status is None or status is run.status:
+            return run.replace(updated_at=now, **changes), events
+        status = advance_run(run.status, status)
+        kind: Literal["end", "status"] = "end" if status.is_final else "status"
+        events.append(Event(seq=seq + 1, run_id=run.id, at=now, kind=kind, status=status))
+        changes["passed"] = (*run.passed, (status, now))
+        return run.replace(status=status, updated_at=now, **changes), events
 
     def _tell(self, live: Live, before: Run, run: Run, events: Sequence[Event]) -> None:
         self.observer.note_change(before, run, live.watch)
@@ -219,21 +230,18 @@ class Journal:
             {"output": output, "failure": failure, "ended_at": self._clock.now()} if status.is_final else {}
         )
 
-    def _tell_attempt(self, run: Run, attempt: Attempt) -> list[dict[str, Any]]:
-        before = run.attempt
-        if before is not None and before.number == attempt.number and before.status is attempt.status:
-            return []
-        why = f": {attempt.failure.message}" if attempt.failure else ""
-        message = f"{attempt.status}{why}"
-        told = {"attempt": attempt.number, "backend": attempt.backend, "message": message}
-        return [{"kind": "attempt", **told}]
-
 
 def get_attempt(live: Live) -> Attempt:
     """Return the newest attempt of a run that has one."""
-    if live.run.attempt is None:
+    attempt = live.run.attempt
+    if attempt is None:
         raise RuntimeError(f"run {live.run.id} has no attempt")
-    return live.run.attempt
+    return attempt
+
+
+def _is_news(before: Attempt | None, attempt: Attempt) -> bool:
+    """Say whether an attempt is new, or its status."""
+    return before is None or before.number != attempt.number or before.status is not attempt.status
 
 
 def _ignore(_: Live) -> None:
