@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gateway.chain.heads import Heads
     from gateway.chain.nonces import MemoryNonceBook, NonceBook
     from gateway.chain.pool import RpcPool
+    from gateway.chain.prepared import Prepared
     from gateway.chain.receipts import Receipts
     from gateway.chain.rpc import Log
     from gateway.chain.scan import LogScan
@@ -196,6 +197,12 @@ class Connection:
                 clock=self.clock,
             )
         return self._transactions
+
+    async def came_too_late(self, prepared: Prepared, moment: int) -> bool:
+        """Say whether it is proven that no block up to a moment (in seconds) has a transaction."""
+        from gateway.chain.spent import came_too_late
+
+        return await came_too_late(self.rpc, prepared, moment, confirmations=self.config.confirmations)
 
     @property
     def content(self) -> ContentStore:

@@ -190,14 +190,15 @@ class Following:
             return make_never_published(self._connection.name, job.handle.job_id, message, FailureKind.LOST)
         if look.receipt is not None:
             self._sending.versions.note_hash(prepared, look.receipt.hash)
-        is_over = head.timestamp > int(job.handle.detail.get("expires_at", 0))
-        if look.where is Whereabouts.ABSENT and is_over:
-            message = "the task expired before its publication got into a block"
-            return make_never_published(
-                self._connection.name, job.handle.job_id, message, FailureKind.EXPIRED
-            )
+        expires_at = int(job.handle.detail.get("expires_at", 0))
         try:
             if look.where is Whereabouts.ABSENT:
+                is_over = head.timestamp > expires_at
+                if is_over and await self._connection.came_too_late(prepared, expires_at):
+                    message = "the task expired before its publication got into a block"
+                    return make_never_published(
+                        self._connection.name, job.handle.job_id, message, FailureKind.EXPIRED
+                    )
                 await self._sending.send_again(prepared)
             elif self._sending.is_waiting(prepared, look):
                 await self._sending.chase(prepared)

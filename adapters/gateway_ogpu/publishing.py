@@ -120,9 +120,9 @@ class Publishing:
             return Unknown(look.reason)
         if look.where is Whereabouts.DEAD:
             return NotLanded(final=True)
-        head = await self._connection.heads.fetch()
         # After its expiry the bytes can still land, but no task can come of them any more.
-        return NotLanded(final=head.timestamp > int(envelope.payload["expires_at"]))
+        expires_at = int(envelope.payload["expires_at"])
+        return NotLanded(final=await self._connection.came_too_late(prepared, expires_at))
 
     async def quote(self, task: Task, words: OgpuTarget) -> Quote:
         """Tell payment and gas, at the fees of the moment. Raises as `prepare`, but uploads nothing."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.chain.prepared import Prepared
-from gateway.chain.rpc import Asks, Question, RpcRefused, request, request_many
+from gateway.chain.rpc import Asks, Question, RpcRefused, fetch_head, request, request_many
 from gateway.chain.signer import parse_call
 from gateway.errors import Misbehaved, Unavailable
 
@@ -69,6 +69,19 @@ async def is_same_act(rpc: Asks, prepared: Prepared, spender: Spender) -> bool:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise Misbehaved(f"the RPC sent a transaction that is none ({error!r})") from error
     return (data, value, to.lower()) == (call.data, call.value, (call.to or "").lower())
+
+
+async def came_too_late(rpc: Asks, prepared: Prepared, moment: int, *, confirmations: int = 1) -> bool:
+    """Say whether it is proven that no block up to a moment (seconds since the epoch) has a transaction.
+
+    The proof is a block of later than that, `confirmations` deep, in which its nonce is free. That `look_up`
+    finds it nowhere is none: a replica that lags finds nothing either. Raises as `rpc.request`.
+    """
+    head = await fetch_head(rpc, behind=confirmations - 1)
+    if head.timestamp <= moment:
+        return False
+    [count] = await _fetch_counts(rpc, prepared.sender, [head.number])
+    return count <= prepared.nonce
 
 
 async def _narrow(rpc: Asks, sender: str, nonce: int, low: int, high: int) -> tuple[int, int]:

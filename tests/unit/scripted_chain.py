@@ -209,6 +209,8 @@ class Node:
         if at == "pending" and not self.lag:
             return hex(self.chain.count_pending(address))
         number = int(at, 16) if at.startswith("0x") else self.height
+        if self.lag and number > self.height:
+            raise KeyError("header not found")
         if number < self.height and self.old_states == "gone":
             raise KeyError("missing trie node 0xabc")
         if self.old_states == "newest":

@@ -23,9 +23,10 @@ from gateway.chain.refusals import (
     NonceTaken,
 )
 from gateway.chain.signer import SigningFailed, make_account_signer, make_key_signer
+from gateway.chain.spent import came_too_late
 from gateway.chain.transactions import Transactions
 from gateway.chain.whereabouts import Whereabouts
-from gateway.errors import InDoubt, Rejected, Throttled
+from gateway.errors import InDoubt, Rejected, Throttled, Unavailable
 
 pytestmark = pytest.mark.anyio
 
@@ -231,6 +232,33 @@ async def test_a_replica_that_lags_shows_it_as_absent_never_dead() -> None:
             await transactions.broadcast(prepared)
         node.lag = 0
         assert (await transactions.look_up(prepared)).where is Whereabouts.MINED
+
+
+async def test_that_it_came_too_late_is_proven_by_one_block() -> None:
+    node = Node(Chain())
+    async with transactions_on(node) as transactions:
+        prepared = await transactions.prepare(CALL)
+        moment = 1_700_000_000 + 3  # of block 3
+        node.chain.mine(3)
+        assert not await came_too_late(transactions._rpc, prepared, moment)
+        node.chain.mine()
+        assert await came_too_late(transactions._rpc, prepared, moment)
+        assert not await came_too_late(transactions._rpc, prepared, moment, confirmations=2)
+
+
+async def test_replicas_of_different_heights_do_not_make_it_too_late() -> None:
+    node = Node(Chain())
+    async with transactions_on(node) as transactions:
+        prepared = await transactions.prepare(CALL)
+        await transactions.broadcast(prepared)
+        node.chain.mine(9)
+        newest = node.on_getBlockByNumber("latest", False)
+        node.lag = 9
+        assert (await transactions.look_up(prepared)).where is Whereabouts.ABSENT
+        assert not await came_too_late(transactions._rpc, prepared, 1_700_000_000)
+        node.on_getBlockByNumber = lambda *_: newest  # type: ignore[method-assign]  another one answers that
+        with pytest.raises(Unavailable, match="header not found"):
+            await came_too_late(transactions._rpc, prepared, 1_700_000_000)
 
 
 async def test_a_stale_nonce_gives_no_nonce_twice() -> None:
