@@ -209,10 +209,7 @@ class Lot:
         first, now = self._alarms.get_first(), self._clock.monotonic()
         if first is None or first > now:
             self._news.clear()
-            if first is None:
-                await self._news.wait()
-            else:
-                await sleep_or_hear(self._clock, first - now, self._news)
+            await sleep_or_hear(self._clock, None if first is None else first - now, self._news)
             return
         for sleeper in self._alarms.take(now, _WOKEN_AT_ONCE):
             if isinstance(sleeper, Ward):

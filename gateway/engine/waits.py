@@ -55,15 +55,23 @@ class _Wait(wait_base):
         return throw_retry_delay(retry_state.upcoming_sleep, error)
 
 
-async def sleep_or_hear(clock: Clock, seconds: float, bell: asyncio.Event) -> None:
-    """Sleep so long, or until the bell rings."""
-    waits = [asyncio.ensure_future(clock.sleep(seconds)), asyncio.ensure_future(bell.wait())]
+async def sleep_or_hear(clock: Clock, seconds: float | None, bell: asyncio.Event) -> None:
+    """Sleep so long (None: without end), or until the bell rings; it is to be cleared afterwards."""
+    if seconds is None:
+        await bell.wait()
+        return
+
+    def ring(_: object) -> None:
+        bell.set()
+
+    sleeping = asyncio.ensure_future(clock.sleep(seconds))
+    sleeping.add_done_callback(ring)
     try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        await bell.wait()
     finally:
-        for wait in waits:
-            wait.cancel()
-        await asyncio.gather(*waits, return_exceptions=True)
+        sleeping.remove_done_callback(ring)
+        if not sleeping.cancel():
+            sleeping.result()
 
 
 async def keep_writing(write: Callable[[], Awaitable[object]], clock: Clock) -> None:

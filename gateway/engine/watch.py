@@ -18,6 +18,7 @@ from gateway.engine.following import Following
 from gateway.engine.health import Health
 from gateway.engine.journal import Journal, get_attempt, is_over
 from gateway.engine.live import Live
+from gateway.engine.waits import sleep_or_hear
 from gateway.errors import BackendError, Misbehaved, RunTakenOver, StoreError, Unavailable
 from gateway.lifecycle import Status
 from gateway.observe.context import WORKING_ON
@@ -111,7 +112,7 @@ class Watcher:
         wait = None if first is None else max(first, self._not_before) - self._clock.monotonic()
         if wait is None or wait > 0:
             self._news.clear()
-            await self._sleep(wait)
+            await sleep_or_hear(self._clock, wait, self._news)
             return
         taken = self._due.take(self._clock.monotonic(), self._many * _MOST_POLLS_AT_ONCE)
         landed = [live for live in taken if live.has_landed]
@@ -130,18 +131,6 @@ class Watcher:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _sleep(self, seconds: float | None) -> None:
-        """Until news come, or the next is due."""
-        news = asyncio.ensure_future(self._news.wait())
-        waits: set[asyncio.Future[Any]] = {news}
-        if seconds is not None:
-            waits.add(asyncio.ensure_future(self._clock.sleep(seconds)))
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
