@@ -54,10 +54,16 @@ def list_run_entries(runs: Iterable[Run]) -> list[Entry]:
 
 
 def get_end(run: Run) -> tuple[float | None, bool | None]:
-    """Return when a run ended (seconds since 1970) and whether its cost is unknown; None if it is open."""
+    """Return when a run ended (seconds since 1970) and whether its cost is unknown; None if it is open.
+
+    None of its attempts began or ended later, whatever the clock did: that is how recent ones are found.
+    """
     if not run.status.is_final:
         return None, None
-    return (run.ended_at or run.updated_at).timestamp(), not is_resolved(run)
+    ends = [run.ended_at or run.updated_at]
+    for attempt in run.attempts:
+        ends += (attempt.created_at, attempt.ended_at or attempt.created_at)
+    return max(ends).timestamp(), not is_resolved(run)
 
 
 def is_resolved(run: Run) -> bool:

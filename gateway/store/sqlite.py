@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 
 from gateway.errors import RunNotFound, StoreError
@@ -16,7 +17,7 @@ from gateway.store.protocol import Claimed, RunFilter, Scope, Wish
 from gateway.store.rows import decode_events, parse_time
 from gateway.store.shelf import Shelf
 from gateway.store.sqlite_archive import SqliteArchive, SqliteLedger
-from gateway.store.sqlite_listing import IS_OPEN, make_listing
+from gateway.store.sqlite_listing import IS_OPEN, make_listing, make_recent
 from gateway.store.sqlite_rows import load_run, make_marks
 from gateway.store.sqlite_schema import migrate
 from gateway.store.sqlite_shelf import SqliteShelf
@@ -73,7 +74,7 @@ class SqliteStore:
 
         def work(db: sqlite3.Connection) -> list[Run]:
             ids = db.execute(query, values).fetchall()
-            return [load_run(db, run_id) for (run_id,) in ids]
+            return [load_run(db, run_id) for run_id, *_ in ids]
 
         return await self._writer.read(work)
 
@@ -172,20 +173,18 @@ class SqliteStore:
 
     async def list_outcomes(self, since: datetime) -> list[tuple[str, str, Outcome]]:
         """See Store."""
-        query = (
-            "SELECT backend, model, ended_at, succeeded, doubted, seconds FROM attempts"
-            " WHERE ended_at >= ? ORDER BY ended_at"
-        )
+        columns = "attempts.backend, attempts.model, attempts.ended_at, succeeded, doubted, seconds"
+        query = make_recent(columns, "attempts.ended_at >= :since")
 
         def work(db: sqlite3.Connection) -> list[tuple[str, str, Outcome]]:
-            rows = db.execute(query, (since.timestamp(),))
+            rows = db.execute(query, {"since": since.timestamp()})
             return [
                 (
                     backend,
                     model or "",
                     Outcome(datetime.fromtimestamp(at, UTC), bool(good), bool(doubt), seconds),
                 )
-                for backend, model, at, good, doubt, seconds in rows
+                for backend, model, at, good, doubt, seconds in sorted(rows, key=itemgetter(2))
             ]
 
         return await self._writer.read(work)

@@ -7,12 +7,14 @@ import sqlite3
 from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from operator import attrgetter
 
 from gateway.store.archive import Pruning, list_run_entries
 from gateway.store.bill import ALL_BY, BillLine, add_lines, make_bill, make_pruned_key
 from gateway.store.ledger import Entry
 from gateway.store.protocol import Claimed
 from gateway.store.rows import decode_entry, require_end
+from gateway.store.sqlite_listing import make_page, make_recent
 from gateway.store.sqlite_rows import load_run, make_marks
 from gateway.store.writer import Writer
 from gateway.task import Run
@@ -23,9 +25,9 @@ _NO_OPEN_PARENT = (
     " AND above.phase = 'running'))"
 )
 _PRUNABLE = f"ended_at IS NOT NULL AND unresolved = ? AND ended_at < ? AND {_NO_OPEN_PARENT}"
-_ENTRIES = (
-    "SELECT runs.id, api_key, attempts.model, attempts.state FROM attempts JOIN runs ON runs.id = run_id"
-    " WHERE attempts.created_at >= :since AND (:key IS NULL OR api_key = :key) ORDER BY attempts.created_at"
+_ENTRIES = make_recent(
+    "runs.id, api_key, attempts.model, attempts.state",
+    "attempts.created_at >= :since AND (:key IS NULL OR api_key = :key)",
 )
 _PRUNED = (
     "SELECT line FROM pruned_costs WHERE day >= :since AND (:key IS NULL OR api_key = :key)"
@@ -95,7 +97,7 @@ class SqliteLedger:
         """See Ledger."""
         values = {"since": since.timestamp(), "key": api_key}
         rows = await self._writer.read(lambda db: db.execute(_ENTRIES, values).fetchall())
-        return [decode_entry(*row) for row in rows]
+        return sorted((decode_entry(*row) for row in rows), key=attrgetter("at"))
 
     async def reopen(self, run_id: str) -> Claimed:
         """See Ledger."""
@@ -147,10 +149,7 @@ def _forget(db: sqlite3.Connection, ids: Sequence[str]) -> None:
 
 
 def _load_page(db: sqlite3.Connection, place: tuple[float, int]) -> tuple[list[Run], tuple[float, int]]:
-    query = (
-        "SELECT id, created_at, rowid FROM runs WHERE (created_at, rowid) > (?, ?)"
-        " ORDER BY created_at, rowid LIMIT ?"
-    )
-    rows = db.execute(query, (*place, _EXPORTED_AT_ONCE)).fetchall()
+    values = {"time": place[0], "place": place[1], "limit": _EXPORTED_AT_ONCE}
+    rows = db.execute(make_page(), values).fetchall()
     runs = [load_run(db, run_id) for run_id, _, _ in rows]
     return runs, (rows[-1][1], rows[-1][2]) if rows else place

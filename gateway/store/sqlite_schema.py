@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Collection
 from pathlib import Path
 
 from gateway.errors import StoreTooNew
@@ -23,7 +24,7 @@ CREATE TABLE IF NOT EXISTS runs (
     fence INTEGER NOT NULL DEFAULT 1,
     cancel_requested_at REAL,
     accept_answer TEXT,
-    idempotency_key TEXT UNIQUE,
+    idempotency_key TEXT,
     api_key TEXT,
     parent TEXT,
     ended_at REAL,
@@ -73,27 +74,28 @@ CREATE TABLE IF NOT EXISTS shelf (
 """
 
 _EVENTS_IN_LISTS = 5  # since this schema a row has all that happened at one time, by the last one's number
+_FEW_INDEXES = 6  # since this schema there are those below; some others had the same names
 _LATER_COLUMNS = ("api_key TEXT", "parent TEXT", "ended_at REAL", "unresolved INTEGER")  # than schema 1
 
-# What changes with every step of a run is in no index: an open run is in few, and enters the others once,
-# at its end. Their conditions are repeated, word for word, in the queries that shall use them.
+# A change writes a page of every index that it touches. So an open run is in two, by its id and by its time,
+# and enters the others once, at its end; what changes with every step is in none. Their conditions are
+# repeated, word for word, in the queries that shall use them.
 _INDEXES = """
-CREATE INDEX IF NOT EXISTS runs_by_time ON runs (created_at);
-CREATE INDEX IF NOT EXISTS runs_by_model ON runs (model, created_at);
-CREATE INDEX IF NOT EXISTS runs_by_backend ON runs (backend, created_at) WHERE backend IS NOT NULL;
-CREATE INDEX IF NOT EXISTS runs_by_api_key ON runs (api_key, created_at) WHERE api_key IS NOT NULL;
-CREATE INDEX IF NOT EXISTS runs_open ON runs (owner) WHERE phase = 'running';
-CREATE INDEX IF NOT EXISTS runs_open_by_time ON runs (created_at) WHERE phase = 'running';
+CREATE UNIQUE INDEX IF NOT EXISTS runs_by_key ON runs (idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE INDEX IF NOT EXISTS runs_open ON runs (created_at, owner) WHERE phase = 'running';
 CREATE INDEX IF NOT EXISTS runs_ended ON runs (unresolved, ended_at) WHERE ended_at IS NOT NULL;
-CREATE INDEX IF NOT EXISTS runs_ended_by_phase ON runs (phase, created_at) WHERE ended_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS runs_ended_by_status ON runs (status, created_at) WHERE ended_at IS NOT NULL;
-CREATE INDEX IF NOT EXISTS runs_ended_by_model ON runs (phase, model, created_at) WHERE ended_at IS NOT NULL;
-CREATE INDEX IF NOT EXISTS runs_ended_by_backend ON runs (phase, backend, created_at)
-    WHERE ended_at IS NOT NULL;
-CREATE INDEX IF NOT EXISTS attempts_by_time ON attempts (created_at);
+CREATE INDEX IF NOT EXISTS runs_ended_by_model ON runs (status, model, created_at)
+    WHERE ended_at IS NOT NULL AND model IS NOT NULL;
+CREATE INDEX IF NOT EXISTS runs_ended_by_backend ON runs (status, backend, created_at)
+    WHERE ended_at IS NOT NULL AND backend IS NOT NULL;
+CREATE INDEX IF NOT EXISTS runs_ended_by_api_key ON runs (status, api_key, created_at)
+    WHERE ended_at IS NOT NULL AND api_key IS NOT NULL;
 CREATE INDEX IF NOT EXISTS shelf_due ON shelf (kind, due_at) WHERE due_at IS NOT NULL;
-CREATE INDEX IF NOT EXISTS attempts_ended ON attempts (ended_at) WHERE ended_at IS NOT NULL;
 """
+_OWN_INDEXES = (
+    "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name IN ('runs', 'attempts') AND sql <> ''"
+)
 
 
 def migrate(db: sqlite3.Connection, path: Path) -> None:
@@ -104,13 +106,8 @@ def migrate(db: sqlite3.Connection, path: Path) -> None:
             f"the store {path} has schema {version}, this program knows {SCHEMA_VERSION}: upgrade the gateway"
         )
     there = {name for _, name, *_ in db.execute("PRAGMA table_info(runs)")}
-    for column in _LATER_COLUMNS if there else ():
-        if column.split()[0] not in there:
-            db.execute(f"ALTER TABLE runs ADD COLUMN {column}")
-    if there and "ended_at" not in there:
-        db.execute("DROP INDEX IF EXISTS runs_by_phase")
-        db.execute("DROP INDEX IF EXISTS runs_by_backend")  # it has a condition now
-        _fill_ends(db)
+    if there:
+        _change_runs(db, there, version)
     known = {name for _, name, *_ in db.execute("PRAGMA table_info(pruned_costs)")}
     if known and "api_key" not in known:
         db.execute("ALTER TABLE pruned_costs RENAME TO pruned_costs_3")
@@ -122,6 +119,19 @@ def migrate(db: sqlite3.Connection, path: Path) -> None:
     if there and version < _EVENTS_IN_LISTS:
         db.execute("UPDATE events SET event = CAST('[' || event || ']' AS BLOB)")
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _change_runs(db: sqlite3.Connection, columns: Collection[str], version: int) -> None:
+    """Give an older table its later columns, and make room for other indexes."""
+    if version < _FEW_INDEXES:
+        query = "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name IN ('runs', 'attempts')"
+        for (index,) in db.execute(f"{query} AND sql IS NOT NULL").fetchall():  # those with SQL are ours
+            db.execute(f"DROP INDEX {index}")
+    for column in _LATER_COLUMNS:
+        if column.split()[0] not in columns:
+            db.execute(f"ALTER TABLE runs ADD COLUMN {column}")
+    if "ended_at" not in columns:
+        _fill_ends(db)
 
 
 def _fill_ends(db: sqlite3.Connection) -> None:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
+from random import Random
 
 import pytest
 
+from gateway.errors import RunExists
 from gateway.lifecycle import Phase, Status
 from gateway.store.archive import Pruning
-from gateway.store.protocol import RunFilter
+from gateway.store.memory import MemoryStore
+from gateway.store.protocol import RunFilter, Store
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sqlite_listing import make_listing
-from gateway.testing.store_promises.samples import START_AT, after, make_end, make_run
+from gateway.task import Run, Task
+from gateway.testing.store_promises.samples import START_AT, after, make_attempt, make_end, make_run
 
 pytestmark = pytest.mark.anyio
 
@@ -28,11 +34,14 @@ FILTERS = [
     RunFilter(backend="b"),
     RunFilter(api_key="k"),
     RunFilter(idempotency_key="k"),
+    RunFilter(idempotency_key="i", model="m", status=Status.FAILED, before=START_AT),
     RunFilter(model="m", backend="b"),
     RunFilter(phase=Phase.SUCCESS, model="m"),
     RunFilter(phase=Phase.SUCCESS, backend="b"),
     RunFilter(phase=Phase.RUNNING, model="m", backend="b", api_key="k"),
     RunFilter(phase=Phase.FAILED, model="m", before=START_AT, before_id="x"),
+    RunFilter(status=Status.COMPLETED, model="m"),
+    RunFilter(status=Status.REJECTED, backend="b", api_key="k"),
 ]
 
 
@@ -50,11 +59,109 @@ async def test_a_listing_follows_an_index_in_order(path: Path, which: RunFilter)
     with sqlite3.connect(path) as db:
         plan = [line for *_, line in db.execute(f"EXPLAIN QUERY PLAN {query}", values)]
     db.close()
-    assert any("USING INDEX" in line or "USING COVERING INDEX" in line for line in plan), plan
-    sorts = any("TEMP B-TREE" in line for line in plan)
-    assert not sorts or which.idempotency_key, plan  # of one key there is one run: nothing to sort
+    sorting = [line for line in plan if "TEMP B-TREE FOR ORDER BY" in line]
+    assert sorting == [], plan  # but for runs of one time
+    through = {line.partition(" INDEX ")[2] for line in plan if "SCAN" in line or "SEARCH" in line}
+    through -= {"sqlite_autoindex_runs_1 (id=?)"}  # where a page begins
     if which.phase is Phase.RUNNING or which.status is Status.SERVING:
-        assert any("runs_open_by_time" in line for line in plan), plan  # not through all that have ended
+        assert len(through) == 1, plan
+    through = {index for index in through if not index.startswith("runs_open")}
+    if which.idempotency_key:
+        assert through == {"runs_by_key (idempotency_key=?)"}, plan
+    elif which.model or which.backend or which.api_key:
+        assert all("=? AND" in index for index in through), plan  # not through all that ended alike
+    else:
+        assert all("(status=?" in index for index in through), plan
+
+
+async def test_a_listing_is_what_the_filter_means_in_pages_too(tmp_path: Path) -> None:
+    runs: list[Run] = []
+    names = product((*Status,), ("m", "n", None), ("b", "c", None), (None, "k"))
+    for at, (status, model, backend, key) in enumerate(names):
+        run = make_run(Task(model=model, input=at), created_at=after(at // 4), api_key=key)
+        attempts = () if backend is None else (make_attempt(backend=backend),)
+        ended_at = after(at) if status.is_final else None
+        runs.append(replace(run, status=status, attempts=attempts, ended_at=ended_at))
+    Random(1).shuffle(runs)
+    filters = [
+        RunFilter(phase=phase, status=status, model=model, backend=backend, api_key=key, limit=limit)
+        for phase, status, model, backend, key, limit in product(
+            (None, *Phase), (None, *Status), (None, "m"), (None, "b"), (None, "k"), (5, 500)
+        )
+    ]
+    stores: list[Store] = [MemoryStore(), SqliteStore(tmp_path / "runs.db")]
+    for store in stores:
+        await store.open()
+        for run in runs:
+            store.create(replace(run, status=Status.RECEIVED, attempts=(), ended_at=None), owner="me")
+            await store.save(run, fence=1)
+    for which in filters:
+        found = [await _list_pages(store, which) for store in stores]
+        assert found[0] == found[1], which
+    for store in stores:
+        await store.aclose()
+
+
+async def _list_pages(store: Store, which: RunFilter) -> list[str]:
+    """Return the ids of the first three pages."""
+    found: list[str] = []
+    for _ in range(3):
+        page = await store.list_runs(which)
+        found += [run.id for run in page]
+        if len(page) < which.limit:
+            break
+        which = which.make_next(page[-1])
+    return found
+
+
+async def test_recent_attempts_are_found_whatever_the_clock_did(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "runs.db")
+    await store.open()
+    run = make_end(make_run(), 60)
+    await store.create(run, owner="me")
+    set_back = replace(run, ended_at=after(5), updated_at=after(5))
+    await store.save(set_back, fence=1)
+    assert len(await store.list_outcomes(after(60))) == 1
+    late = replace(run.attempts[0], created_at=after(90), ended_at=None)
+    await store.save(replace(set_back, attempts=(late,)), fence=1)
+    assert [entry.at for entry in await store.ledger.list_entries(after(90))] == [after(90)]
+    await store.aclose()
+
+
+async def test_a_file_of_schema_5_gets_the_indexes_of_a_new_one(tmp_path: Path, path: Path) -> None:
+    new = _read_indexes(path)
+    old = SqliteStore(tmp_path / "old.db")
+    await old.open()
+    await old.aclose()
+    with sqlite3.connect(old.path) as db:
+        (table,) = db.execute("SELECT sql FROM sqlite_master WHERE name = 'runs'").fetchone()
+        db.execute("DROP TABLE runs")
+        db.execute(table.replace("idempotency_key TEXT", "idempotency_key TEXT UNIQUE"))
+        for index in (
+            "runs_by_time ON runs (created_at)",
+            "runs_open ON runs (owner) WHERE phase = 'running'",
+        ):
+            db.execute(f"CREATE INDEX {index}")
+        db.execute("CREATE INDEX attempts_by_time ON attempts (created_at)")
+        db.execute("PRAGMA user_version = 5")
+    db.close()
+    await old.open()
+    assert _read_indexes(old.path) == new
+    run = make_run(idempotency_key="once")
+    await old.create(run, owner="me")
+    with pytest.raises(RunExists):
+        await old.create(make_run(idempotency_key="once"), owner="me")
+    assert await old.list_runs(RunFilter(idempotency_key="once")) == [run]
+    await old.aclose()
+
+
+def _read_indexes(path: Path) -> set[str]:
+    with sqlite3.connect(path) as db:
+        found = {
+            sql for (sql,) in db.execute("SELECT sql FROM sqlite_master WHERE type = 'index' AND sql <> ''")
+        }
+    db.close()
+    return found
 
 
 async def test_ends_are_filled_in_for_runs_of_an_older_program(path: Path) -> None:

@@ -106,7 +106,7 @@ async def test_an_older_store_is_brought_up_to_date(tmp_path: Path) -> None:
     await store.create(old, owner="me")
     await store.aclose()
     with sqlite3.connect(path) as db:  # as schema 1 was
-        db.execute("DROP INDEX runs_by_api_key")
+        db.execute("DROP INDEX runs_ended_by_api_key")
         db.execute("ALTER TABLE runs DROP COLUMN api_key")
         db.execute("PRAGMA user_version = 1")
     db.close()
