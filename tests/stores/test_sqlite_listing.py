@@ -122,8 +122,8 @@ async def test_recent_attempts_are_found_whatever_the_clock_did(tmp_path: Path) 
     set_back = replace(run, ended_at=after(5), updated_at=after(5))
     await store.save(set_back, fence=1)
     assert len(await store.list_outcomes(after(60))) == 1
-    late = replace(run.attempts[0], created_at=after(90), ended_at=None)
-    await store.save(replace(set_back, attempts=(late,)), fence=1)
+    late = replace(run.attempts[0], number=2, created_at=after(90), ended_at=None)
+    await store.save(replace(set_back, attempts=(*run.attempts, late)), fence=1)
     assert [entry.at for entry in await store.ledger.list_entries(after(90))] == [after(90)]
     await store.aclose()
 
