@@ -14,7 +14,7 @@ from gateway.engine.journal import Journal
 from gateway.engine.live import Live
 from gateway.errors import BackendError, NotSupported, RunTakenOver, StoreError
 from gateway.observe.context import WORKING_ON
-from gateway.task import Event
+from gateway.task import Snapshot
 
 _MOST_FOLLOWED = 64
 
@@ -66,7 +66,12 @@ class Following:
             handle = live.run.attempt.handle if live.run.attempt else None
             if handle is not None:
                 async for event in self._adapter.events(handle):
-                    if await self._take_event(live, event):
+                    if not live.has_landed:
+                        return
+                    if event.kind == "piece":
+                        live.pieces_out = True
+                        live.pass_on(event)
+                    elif event.snapshot is not None and await self._take_snapshot(live, event.snapshot):
                         return
         except (BackendError, NotSupported, StoreError):
             live.failed_looks = 0  # the stream is gone, not the job: look at it now
@@ -78,18 +83,12 @@ class Following:
             live.following = False
         self._look_now(live)
 
-    async def _take_event(self, live: Live, event: Event) -> bool:
-        """Pass one event on; says whether it was the last."""
-        if not live.has_landed:
-            return True
-        if event.kind == "piece":
-            live.pieces_out = True
-            live.publish(event)
-        elif event.snapshot is not None and event.snapshot.status.is_final:
-            last = await self._accepting.settle(live, self._adapter, event.snapshot)
+    async def _take_snapshot(self, live: Live, snapshot: Snapshot) -> bool:
+        """Note a look at the job; says whether it was the last."""
+        if snapshot.status.is_final:
+            last = await self._accepting.settle(live, self._adapter, snapshot)
             await self._ending.end_attempt(live, last)
             return True
-        elif event.snapshot is not None:
-            await self._journal.note(live, event.snapshot)
-            await self._accepting.consider(live, self._adapter, event.snapshot)
+        await self._journal.note(live, snapshot)
+        await self._accepting.consider(live, self._adapter, snapshot)
         return False

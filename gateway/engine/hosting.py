@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from gateway.engine.engine import Engine
     from gateway.observe.observer import Observer
     from gateway.observe.stopwatch import Stopwatch
-    from gateway.task import Run
+    from gateway.task import Event, Run
 
 
 class Hosting:
@@ -41,6 +41,15 @@ class Hosting:
         """Return what tells the newest state of a run that this process works on, after its end as well."""
         live = self._engine.get_live(run_id)
         return None if live is None else lambda: live.run
+
+    def hear(self, run_id: str, tell: Callable[[Event | None], None]) -> bool:
+        """Have a function called with each event of a run from its first on, then with None.
+
+        It is called in place, so it has to be quick. False if the run is not worked on here, or if only the
+        store still has its first events: nothing is called then.
+        """
+        live = self._engine.get_live(run_id)
+        return live is not None and live.hear(tell)
 
     def observe(self, observer: Observer) -> None:
         """Tell somebody what happens from now on."""

@@ -78,6 +78,7 @@ class Live:
         agree: the caller's own way to compare answers.
         accepting: an answer's acceptance is being sent.
         accepted: it is known to have landed.
+        hearers: called with each event in place; see Hosting.hear.
         on_end: called once, when it is over or dropped.
         changing: held by whoever changes a run whose job has landed. Its watcher, a reader of its events and
             a cancel may want to at the same time, and each change builds on the one before.
@@ -110,6 +111,7 @@ class Live:
     cancel: Signal = field(default_factory=Signal)
     ended: Signal = field(default_factory=Signal)
     listeners: list[asyncio.Queue[Event | None]] = field(default_factory=list)
+    hearers: tuple[Callable[[Event | None], None], ...] = ()
     on_end: Callable[[Live], None] | None = None
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
     watch: Stopwatch = field(default_factory=Stopwatch)
@@ -132,6 +134,16 @@ class Live:
         self.listeners.append(queue)
         return queue
 
+    def hear(self, tell: Callable[[Event | None], None]) -> bool:
+        """See Hosting.hear."""
+        told = self.get_told(0) if self.seq else ()
+        if told is None or self.ended.is_set():
+            return False
+        for event in told:
+            tell(event)
+        self.hearers = (*self.hearers, tell)
+        return True
+
     def get_told(self, after: int) -> Sequence[Event] | None:
         """Return the stored events after that number, told so far; None if only the store has them all."""
         told = self.told
@@ -148,15 +160,22 @@ class Live:
         is_over = (self.run.status.is_final or self.dropped) and not self.ended.is_set()
         if self.run.task.stream and (stored := tuple(event for event in events if event.seq)):
             self.told = (*self.told, *stored)[-_MOST_TOLD_EVENTS:]
-        for queue in self.listeners:
-            for event in (*events, None) if is_over else events:
-                if queue.full():
-                    queue.get_nowait()
-                queue.put_nowait(event)
+        self.pass_on(*events, None) if is_over else self.pass_on(*events)
         if is_over:
             self.ended.set()
             if self.on_end is not None:
                 self.on_end(self)
+
+    def pass_on(self, *events: Event | None) -> None:
+        """Tell them as they are: for pieces of output, which change nothing."""
+        for hear in self.hearers:
+            for event in events:
+                hear(event)
+        for queue in self.listeners:
+            for event in events:
+                if queue.full():
+                    queue.get_nowait()
+                queue.put_nowait(event)
 
     @contextmanager
     def rest(self) -> Iterator[None]:

@@ -141,7 +141,7 @@ class Service:
         task = self.check_task(task)
         run = await self.gateway.submit(task, backend, idempotency_key=key, api_key=caller.key)
         if task.stream and not run.status.is_final:
-            self.tapes.begin(run.id, self.find_gateway(run.id).events(run.id))
+            self.tapes.begin(run.id, self.find_gateway(run.id))
         return run
 
     def find_gateway(self, run_id: str) -> AsyncGateway:

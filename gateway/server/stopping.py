@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 
 
 class Stopping:
@@ -10,13 +12,13 @@ class Stopping:
 
     def __init__(self) -> None:
         self._told = asyncio.Event()
-        self._limits: set[asyncio.Timeout] = set()
+        self._stops: set[Callable[[], None]] = set()
 
     def set(self) -> None:
         """Tell all who wait, and all who come to wait."""
         self._told.set()
-        for limit in list(self._limits):
-            _end(limit)
+        for stop in list(self._stops):
+            stop()
 
     def is_set(self) -> bool:
         """Say whether the server is shutting down."""
@@ -26,27 +28,31 @@ class Stopping:
         """Wait until the server shuts down."""
         await self._told.wait()
 
-    def ends(self, limit: asyncio.Timeout) -> _Ends:
-        """Let the server's end be the end of a time limit as well, while this is entered: TimeoutError.
+    def calls(self, stop: Callable[[], None]) -> _Calls:
+        """Call a function at the server's end, while this is entered; at once if that was before.
 
         Many wait for runs: this costs each of them no task of its own.
         """
-        return _Ends(self._limits, limit, is_set=self._told.is_set())
+        return _Calls(self._stops, stop, is_set=self._told.is_set())
+
+    def ends(self, limit: asyncio.Timeout) -> _Calls:
+        """Let the server's end be the end of a time limit as well, while this is entered: TimeoutError."""
+        return self.calls(partial(_end, limit))
 
 
-class _Ends:
-    __slots__ = ("_limit", "_limits")
+class _Calls:
+    __slots__ = ("_stop", "_stops")
 
-    def __init__(self, limits: set[asyncio.Timeout], limit: asyncio.Timeout, *, is_set: bool) -> None:
-        self._limits, self._limit = limits, limit
+    def __init__(self, stops: set[Callable[[], None]], stop: Callable[[], None], *, is_set: bool) -> None:
+        self._stops, self._stop = stops, stop
         if is_set:
-            _end(limit)
+            stop()
 
     def __enter__(self) -> None:
-        self._limits.add(self._limit)
+        self._stops.add(self._stop)
 
     def __exit__(self, *_: object) -> None:
-        self._limits.discard(self._limit)
+        self._stops.discard(self._stop)
 
 
 def _end(limit: asyncio.Timeout) -> None:

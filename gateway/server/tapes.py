@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from itertools import islice
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from gateway.server.bell import Bell
 from gateway.server.stopping import Stopping
 from gateway.task import Event
+
+if TYPE_CHECKING:
+    from gateway.client import AsyncGateway
 
 MOST_KEPT = 20_000
 """Events of one run; of a longer one the oldest pieces can't be read again."""
@@ -44,27 +50,55 @@ Placed = tuple[Place, Event]
 
 
 class Tape:
-    """One run's events, recorded as they come; any number may read it, each from where it likes."""
+    """One run's events, recorded as they come; any number may read it, each from where it likes.
 
-    def __init__(self, events: AsyncIterator[Event]) -> None:
-        self._events = events
+    Attributes:
+        place: of the newest event.
+        is_over: nothing comes any more.
+    """
+
+    def __init__(self) -> None:
         self._kept: deque[Placed] = deque(maxlen=MOST_KEPT)
         self._count = 0
-        self._news: asyncio.Event | None = None  # of those who wait
+        self._early: list[Event] = []
+        self._bells: set[Bell] = set()
+        self.place = Place(0)
         self.is_over = False
 
-    async def record(self) -> None:
-        """Record to the run's end."""
-        place = Place(0)
+    @property
+    def has_end(self) -> bool:
+        """Say whether the run's end is on it."""
+        return bool(self._kept) and self._kept[-1][1].kind == "end"
+
+    def take(self, event: Event) -> None:
+        """Record an event. A stored one that is there already is left out; one too early waits its turn."""
+        seq = self.place.seq
+        if event.seq > seq + 1:
+            self._early.append(event)
+            return
+        if 0 < event.seq <= seq:
+            return
+        self.place = self.place.move(event)
+        self._kept.append((self.place, event))
+        self._count += 1
+        if self._early and event.seq:
+            early, self._early = self._early, []
+            for one in early:
+                self.take(one)
+        self._ring()
+
+    async def record(self, events: AsyncIterator[Event]) -> None:
+        """Record all that comes, to the end."""
         try:
-            async for event in self._events:
-                place = place.move(event)
-                self._kept.append((place, event))
-                self._count += 1
-                self._tell()
+            async for event in events:
+                self.take(event)
         finally:
-            self.is_over = True
-            self._tell()
+            self.end()
+
+    def end(self) -> None:
+        """Record nothing any more."""
+        self.is_over = True
+        self._ring()
 
     async def read(self, after: Place) -> AsyncIterator[Placed]:
         """Yield what comes after a place, to the end."""
@@ -74,37 +108,32 @@ class Tape:
 
     async def read_batches(self, after: Place) -> AsyncIterator[Sequence[Placed]]:
         """Yield the same, what has come meanwhile together: a busy stream costs less so."""
-        read = 0  # of all that were ever recorded
-        while True:
-            read, found = self._take(read, after)
-            if found:
-                yield found
-            if read == self._count:
-                if self.is_over:
-                    return
-                await self._wait()
+        async with aclosing(self.follow(after, Stopping(), math.inf)) as batches:
+            async for batch in batches:
+                if batch is not None:
+                    yield batch
 
     async def follow(
         self, after: Place, stopping: Stopping, seconds: float
-    ) -> AsyncIterator[Sequence[Placed] | None]:
+    ) -> AsyncGenerator[Sequence[Placed] | None]:
         """Yield the same, and None whenever nothing came for so long; ends when the server shuts down."""
-        read = 0
-        while True:
-            read, found = self._take(read, after)
-            if found:
-                yield found
-            if read < self._count:
-                continue
-            if self.is_over:
-                return
-            try:
-                async with asyncio.timeout(seconds) as limit:
-                    with stopping.ends(limit):
-                        await self._wait()
-            except TimeoutError:
-                if stopping.is_set():
-                    return
-                yield None
+        read, bell = 0, Bell(seconds)  # of all that were ever recorded
+        self._bells.add(bell)
+        try:
+            with stopping.calls(bell.ring):
+                while True:
+                    read, found = self._take(read, after)
+                    if found:
+                        yield found
+                    if read < self._count:
+                        continue
+                    if self.is_over or stopping.is_set():
+                        return
+                    if not await bell.wait():
+                        yield None
+        finally:
+            self._bells.discard(bell)
+            bell.close()
 
     def _take(self, read: int, after: Place) -> tuple[int, Sequence[Placed]]:
         """Return how much was read then, and what of it comes after a place."""
@@ -117,14 +146,9 @@ class Tape:
             batch = list(islice(self._kept, begin, begin + _MOST_AT_ONCE))
         return gone + begin + len(batch), [placed for placed in batch if placed[0] > after]
 
-    async def _wait(self) -> None:
-        self._news = self._news or asyncio.Event()
-        await self._news.wait()
-
-    def _tell(self) -> None:
-        news, self._news = self._news, None
-        if news is not None:
-            news.set()
+    def _ring(self) -> None:
+        for bell in self._bells:
+            bell.ring()
 
 
 async def read_placed(events: AsyncIterator[Event], after: Place) -> AsyncIterator[Placed]:
@@ -141,15 +165,24 @@ class Tapes:
     def __init__(self) -> None:
         self._tapes: dict[str, Tape] = {}
         self._recording: set[asyncio.Task[None]] = set()
+        self._is_closed = False
 
-    def begin(self, run_id: str, events: AsyncIterator[Event]) -> None:
-        """Record a run from now on, unless that is done already."""
+    def begin(self, run_id: str, gateway: AsyncGateway) -> None:
+        """Record a run from now on, unless that is done already; `gateway` works on it."""
         if run_id in self._tapes:
             return
-        tape = self._tapes[run_id] = Tape(events)
-        recording = asyncio.create_task(tape.record())
-        self._recording.add(recording)
-        recording.add_done_callback(lambda done: self._end(run_id, done))
+        tape = self._tapes[run_id] = Tape()
+
+        def hear(event: Event | None) -> None:
+            if event is not None:
+                tape.take(event)
+            elif tape.has_end or self._is_closed:
+                self._end(run_id, tape)
+            else:  # what it does not hear of itself: the run is another process's now
+                self._record(run_id, tape, gateway.events(run_id, after=tape.place.seq))
+
+        if not gateway.hosting.hear(run_id, hear):
+            hear(None)
 
     def get(self, run_id: str) -> Tape | None:
         """Return a run's tape, if there is one."""
@@ -157,10 +190,17 @@ class Tapes:
 
     async def aclose(self) -> None:
         """Stop recording."""
+        self._is_closed = True
         for recording in list(self._recording):
             recording.cancel()
         await asyncio.gather(*self._recording, return_exceptions=True)
 
-    def _end(self, run_id: str, recording: asyncio.Task[None]) -> None:
-        self._recording.discard(recording)
+    def _record(self, run_id: str, tape: Tape, events: AsyncIterator[Event]) -> None:
+        recording = asyncio.create_task(tape.record(events))
+        self._recording.add(recording)
+        recording.add_done_callback(self._recording.discard)
+        recording.add_done_callback(lambda _: self._end(run_id, tape))
+
+    def _end(self, run_id: str, tape: Tape) -> None:
+        tape.end()
         asyncio.get_running_loop().call_later(KEPT_SECONDS, self._tapes.pop, run_id, None)

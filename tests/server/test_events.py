@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import httpx2
@@ -14,8 +15,10 @@ from gateway.clock import SystemClock
 from gateway.config import ServerSettings
 from gateway.lifecycle import Status
 from gateway.server.app import App
+from gateway.server.callers import NOBODY
 from gateway.server.events import read_events, stream_events, with_pauses
 from gateway.server.service import Service
+from gateway.server.stopping import Stopping
 from gateway.server.tapes import Place, Tape
 from gateway.store.memory import MemoryStore
 from gateway.task import Event, Task
@@ -125,7 +128,7 @@ async def test_a_silent_stream_says_that_it_is_there() -> None:
         yield 1
         await asyncio.Event().wait()
 
-    items = with_pauses(silent(), asyncio.Event(), 0.01)
+    items = with_pauses(silent(), Stopping(), 0.01)
     assert [await anext(items) for _ in range(3)] == [1, None, None]
     await items.aclose()  # type: ignore[attr-defined]  # an async generator
 
@@ -137,8 +140,8 @@ async def test_a_tape_is_read_from_anywhere_while_it_is_recorded() -> None:
         while (event := await source.get()) is not None:
             yield event
 
-    tape = Tape(events())
-    recording = asyncio.create_task(tape.record())
+    tape = Tape()
+    recording = asyncio.create_task(tape.record(events()))
     early = asyncio.create_task(_gather(tape.read(Place(0))))
     for number in range(1, 4):
         source.put_nowait(Event(kind="status", seq=number))
@@ -158,11 +161,58 @@ async def test_what_came_meanwhile_is_read_together() -> None:
         for number in range(600):
             yield Event(kind="piece", piece=number)
 
-    tape = Tape(events())
-    await tape.record()
+    tape = Tape()
+    await tape.record(events())
     batches = await _gather(tape.read_batches(Place(0, 10)))
     assert [event.piece for batch in batches for _, event in batch] == list(range(10, 600))
     assert len(batches) < 10
+
+
+async def test_an_event_that_overtakes_another_waits_for_it_and_none_is_recorded_twice() -> None:
+    tape = Tape()
+    for seq in (1, 3, 4, 2, 2, 4, 5):
+        tape.take(Event(kind="status", seq=seq))
+        tape.take(Event(kind="piece", piece=seq))
+    tape.end()
+    found = await _gather(tape.read(Place(0)))
+    assert [event.seq for _, event in found if event.seq] == [1, 2, 3, 4, 5]
+    assert [event.piece for _, event in found if not event.seq] == [1, 3, 4, 2, 2, 4, 5]
+
+
+async def test_a_reader_hears_of_silence_and_of_the_servers_end() -> None:
+    tape, stopping = Tape(), Stopping()
+    reading = tape.follow(Place(0), stopping, 0.01)
+    assert await anext(reading) is None
+    assert await anext(reading) is None
+    tape.take(Event(kind="piece", piece=1))
+    assert await anext(reading) == [(Place(0, 1), Event(kind="piece", piece=1))]
+    end = asyncio.create_task(_gather(tape.follow(Place(0, 1), stopping, 1000)))
+    await asyncio.sleep(0)
+    stopping.set()
+    assert await end == []
+    assert await _gather(reading) == []
+
+
+async def test_a_run_that_another_process_takes_over_is_recorded_to_its_end(streaming: Service) -> None:
+    backend = streaming.gateway._engine.adapters["fake"].backend  # type: ignore[attr-defined]
+    backend.steps = ((0.0, Status.RUNNING),)
+    run = await streaming.submit(NOBODY, Task(model="words", stream=True))
+    reading = asyncio.create_task(_gather(read_events(streaming, run.id, Place(0))))
+    await asyncio.sleep(0)
+    live = streaming.gateway._engine.get_live(run.id)
+    assert live is not None
+    store = streaming.store
+    assert isinstance(store, MemoryStore)
+    fence = store._rows[run.id].fence = live.fence + 1
+    live.drop()
+    done = replace(await store.get(run.id), status=Status.COMPLETED, output="elsewhere")
+    last = Event(kind="end", seq=live.seq + 1, run_id=run.id, status=Status.COMPLETED)
+    await store.save(done, fence=fence, events=[last])
+    async with asyncio.timeout(30):
+        found = await reading
+    assert found[-1][1] == last
+    seqs = [event.seq for _, event in found if event.seq]
+    assert seqs == list(range(1, len(seqs) + 1))
 
 
 async def test_a_run_without_a_tape_is_read_from_the_store(streaming: Service) -> None:

@@ -63,7 +63,7 @@ async def _run(request: Request) -> Run:
     run = await service.submit(request.caller, task, backend)
     if webhook is not None:
         await service.webhooks.note(run, webhook.url)
-    service.tapes.begin(run.id, service.find_gateway(run.id).events(run.id))
+    service.tapes.begin(run.id, service.find_gateway(run.id))
     return _require_taken(await _wait_until_taken(request, run))
 
 
