@@ -5,22 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from gateway.chain.heads import Block
-from gateway.chain.prepared import Prepared
-from gateway.chain.receipts import Receipt, fetch_receipts
+from gateway.chain.receipts import Receipt
 from gateway.chain.replay import fetch_reason
-from gateway.chain.rpc import Log
+from gateway.chain.rpc import Log, fetch_blocks
 from gateway.chain.whereabouts import Whereabouts
 from gateway.errors import BackendError
 from gateway.lifecycle import Status
 from gateway.task import FailureKind, Handle, Snapshot
-from gateway_ogpu.answers import Answers
+from gateway_ogpu.agreement import is_one_state
+from gateway_ogpu.answers import Answers, Content
 from gateway_ogpu.connection import Connection
-from gateway_ogpu.contracts import ERRORS, parse_event, to_checksum
+from gateway_ogpu.contracts import ERRORS, to_checksum
+from gateway_ogpu.jobs import Job, find_closings
 from gateway_ogpu.publishing import parse_prepared
-from gateway_ogpu.reading import TaskOnChain, fetch_tasks
+from gateway_ogpu.reading import fetch_tasks
 from gateway_ogpu.sending import Sending
 from gateway_ogpu.snapshots import (
     Look,
@@ -37,40 +37,9 @@ _log = logging.getLogger(__name__)
 _CHASE_SECONDS = (
     3.0  # a publication that is in no block for so long is looked up, and sent again if it is lost
 )
+_JUST_NOW_BLOCKS = 12  # so far back are events looked for of a task that was published elsewhere
 _FORGET_SECONDS = 600.0  # jobs that nobody asks for any more
-_CLOSED = (TaskStatus.FINALIZED, TaskStatus.CANCELED)
 _WORTH_READING = (TaskStatus.RESPONDED, TaskStatus.FINALIZED)
-
-
-@dataclass(slots=True)
-class Job:
-    """What is known of one handle's job. Times are those of the monotonic clock.
-
-    Attributes:
-        birth: the events of its publication: as long as there are no others, the task is new.
-        logs: the events at which `seen` was looked at.
-        closing: the receipts of transactions that ended it.
-        vain: the receipts of transactions of ours that were to end it, and came too late.
-    """
-
-    handle: Handle
-    since: float
-    asked_at: float
-    prepared: Prepared | None = None
-    chased_at: float = 0.0
-    task: str | None = None
-    receipt: Receipt | None = None
-    birth: tuple[Log, ...] | None = None
-    logs: tuple[Log, ...] | None = None
-    seen: TaskOnChain | None = None
-    closing: tuple[Receipt, ...] = ()
-    vain: tuple[Receipt, ...] = ()
-    ended: Snapshot | None = None
-
-    @property
-    def accept(self) -> str:
-        """How its task's answers are accepted."""
-        return str(self.handle.detail.get("accept", "first"))
 
 
 class Following:
@@ -116,15 +85,13 @@ class Following:
         job = self._open(handle)
         if job.task is None and job.prepared is not None:
             [receipt] = await self._look_for_receipts([job])
-            self._note_receipt(job, receipt)
+            if receipt is not None:
+                job.note_receipt(receipt, self._connection.contracts.nexus)
         return job.task
 
     async def _look_for_receipts(self, jobs: Sequence[Job]) -> list[Receipt | None]:
         """Look for the publications' receipts, under whichever hash they landed."""
-        versions = [
-            self._sending.versions.list_hashes(job.prepared) if job.prepared else [job.handle.job_id]
-            for job in jobs
-        ]
+        versions = [self._list_hashes(job) for job in jobs]
         found = await self._connection.receipts.look([one for some in versions for one in some])
         return [next((found[one] for one in some if found[one] is not None), None) for some in versions]
 
@@ -151,31 +118,20 @@ class Following:
                 waiting.append(job)
                 found[job.handle.job_id] = Snapshot(status=Status.QUEUED, message="waiting for a block")
             elif not receipt.succeeded:
-                found[job.handle.job_id] = await self._explain(job, receipt)
-            elif not self._note_receipt(job, receipt):
+                found[job.handle.job_id] = await _explain(self._connection, job, receipt)
+            elif job.note_receipt(receipt, self._connection.contracts.nexus):
+                if job.birth is not None:
+                    found[job.handle.job_id] = make_published(job.handle, str(job.task), receipt)
+            elif job.doubt(self._connection.clock.monotonic()):  # its events may not be shown yet
+                self._connection.receipts.forget([receipt.hash])
+            else:
                 found[job.handle.job_id] = make_lost(
                     self._connection.name, job.handle.job_id, "the transaction published no task"
                 )
-            elif job.task is not None and job.birth is not None:
-                found[job.handle.job_id] = make_published(job.handle, job.task, receipt)
         ends = await asyncio.gather(*(self._chase(job, head) for job in waiting))
         return found | {
             job.handle.job_id: end for job, end in zip(waiting, ends, strict=True) if end is not None
         }
-
-    def _note_receipt(self, job: Job, receipt: Receipt | None) -> bool:
-        """Take the task out of a receipt; False if there is none in it."""
-        if receipt is None:
-            return False
-        nexus = self._connection.contracts.nexus.lower()
-        for log in receipt.logs:
-            event = parse_event(log) if log.address.lower() == nexus else None
-            if event is not None and event.name == "TaskPublished":
-                job.task, job.receipt = event.arguments["task"], receipt
-                if "source" in job.handle.detail:  # it says what was published; a bare hash does not
-                    job.birth = tuple(one for one in receipt.logs if _is_about(one, nexus, job.task))
-                return True
-        return False
 
     async def _chase(self, job: Job, head: Block) -> Snapshot | None:
         """Look up a publication that is in no block: what was lost is sent again, the same bytes."""
@@ -207,87 +163,91 @@ class Following:
         return None
 
     async def _look_at(self, jobs: Sequence[Job], head: Block) -> dict[str, Snapshot]:
-        scan = self._connection.scan
+        """Look at published tasks: events, views and the time that decides are of the block of the scan."""
+        scan, found = self._connection.scan, dict[str, Snapshot]()
         open_jobs = [job for job in jobs if job.ended is None]
         for job in open_jobs:
-            scan.watch(str(job.task), since=job.receipt.block_number if job.receipt else head.number)
+            since = job.receipt.block_number if job.receipt else max(0, head.number - _JUST_NOW_BLOCKS)
+            scan.watch(str(job.task), since=since)
         logs = await scan.look([str(job.task) for job in open_jobs])
-        await self._refresh([job for job in open_jobs if self._has_news(job, logs, head)], logs, head)
+        if scan.block is not None:
+            await self._refresh(open_jobs, logs, scan.block)
         contents, _ = await asyncio.gather(
-            self._answers.read_many(_list_urls(open_jobs)), _find_closings(self._connection, open_jobs)
+            self._answers.read_many(_list_urls(open_jobs)), find_closings(self._connection, open_jobs)
         )
-        found: dict[str, Snapshot] = {}
         for job in jobs:
-            if job.ended is None and job.seen is None and job.task is not None and job.receipt is not None:
-                # As it was published: were there news, they would have been fetched.
-                found[job.handle.job_id] = make_published(job.handle, job.task, job.receipt)
-            elif job.ended is None and job.seen is not None and job.task is not None:
-                snapshot = make_snapshot(
-                    Look(
-                        backend=self._connection.name,
-                        job_id=job.handle.job_id,
-                        task=job.seen,
-                        now=head.timestamp,
-                        contents=contents,
-                        accept=job.accept,
-                        patience=self._patience,
-                        publication=job.receipt,
-                        closing=job.closing + job.vain,
-                    )
-                )
+            snapshot = job.ended or self._tell(job, contents, head)
+            if snapshot is not None:
                 found[job.handle.job_id] = snapshot
-                if snapshot.status.is_final:
-                    job.ended = snapshot
-                    scan.drop(str(job.task))
-            elif job.ended is not None:
-                found[job.handle.job_id] = job.ended
         return found
 
-    def _has_news(self, job: Job, logs: Mapping[str, tuple[Log, ...]], head: Block) -> bool:
-        if job.seen is not None:
-            return logs[str(job.task)] != job.logs
-        if job.birth is not None and job.receipt is not None and job.receipt.block_number > head.number:
-            return False  # this look's block is older than the publication
-        is_new = job.birth is not None and logs[str(job.task)] == job.birth
-        return not is_new or head.timestamp > int(job.handle.detail.get("expires_at", 0))
+    def _tell(self, job: Job, contents: Mapping[str, Content], head: Block) -> Snapshot | None:
+        """Say what was seen of a job; None: nothing that can be told yet."""
+        if job.task is None or job.doubted_until is not None:
+            return None
+        if job.seen is None:  # as it was published: were there news, they would have been fetched
+            if job.birth is None or job.receipt is None:
+                return None
+            return make_published(job.handle, job.task, job.receipt)
+        look = Look(
+            backend=self._connection.name,
+            job_id=job.handle.job_id,
+            task=job.seen,
+            now=head.timestamp,
+            seen_at=job.seen_at,
+            contents=contents,
+            accept=job.accept,
+            patience=self._patience,
+            publication=job.receipt,
+            closing=job.closing + job.vain,
+        )
+        snapshot = make_snapshot(look)
+        if not snapshot.status.is_final:
+            return snapshot
+        if job.unbilled_until is not None:
+            return None
+        job.ended = snapshot
+        self._connection.scan.drop(job.task)
+        return snapshot
 
-    async def _refresh(self, jobs: Sequence[Job], logs: Mapping[str, tuple[Log, ...]], head: Block) -> None:
-        """Fetch the tasks that have news, at a block that holds these."""
+    async def _refresh(self, jobs: Sequence[Job], logs: Mapping[str, tuple[Log, ...]], of: Block) -> None:
+        """Fetch the tasks that have news, at the block that their events are of."""
+        rpc, believed = self._connection.rpc, max(0, of.number - self._connection.config.confirmations + 1)
+        jobs = [job for job in jobs if job.has_news(logs[str(job.task)], of.timestamp, believed)]
         if not jobs:
             return
-        believed = head.number - self._connection.config.confirmations + 1
-        news = [log.block_number for job in jobs for log in logs[str(job.task)]]
-        news += [job.receipt.block_number for job in jobs if job.receipt is not None]
-        found = await fetch_tasks(
-            self._connection.rpc,
-            self._connection.contracts.vault,
-            list(dict.fromkeys(str(job.task) for job in jobs)),
-            block=max([0, believed, *news]),
+        addresses = list(dict.fromkeys(str(job.task) for job in jobs))
+        found, [block] = await asyncio.gather(  # the block's time in the same request
+            fetch_tasks(rpc, self._connection.contracts.vault, addresses, block=believed),
+            fetch_blocks(rpc, [believed]),
         )
+        now = self._connection.clock.monotonic()
         for job in jobs:
             task = found[str(job.task)]
-            if task is not None:
-                job.seen, job.logs = task, logs[str(job.task)]
-            else:
-                self._lose(job)
+            if task is None:
+                self._lose(job, now, was_told=bool(job.seen or job.receipt or logs[str(job.task)]))
+                continue
+            job.seen, job.seen_at, job.logs = task, block.timestamp, logs[str(job.task)]
+            fits = is_one_state(task, job.logs, from_birth=job.birth is not None)
+            if fits or not job.doubt(now):
+                job.doubted_until = None
 
-    def _lose(self, job: Job) -> None:
-        """There is no such task: a reorg took it, or it never was."""
-        self._connection.scan.drop(str(job.task))
+    def _lose(self, job: Job, now: float, *, was_told: bool) -> None:
+        """There is no such task: a reorg took it, it never was, or it is not shown yet though it was told."""
         job.seen = job.logs = None
-        if job.prepared is None:
+        may_come = was_told and job.doubt(now)
+        if not may_come and job.prepared is None:
+            self._connection.scan.drop(str(job.task))
             job.ended = make_lost(self._connection.name, job.handle.job_id, "there is no such task")
-            return
-        self._connection.receipts.forget(self._sending.versions.list_hashes(job.prepared))
-        job.task = job.receipt = job.birth = None
+        elif job.receipt is not None:
+            self._connection.scan.drop(str(job.task))
+            self._connection.receipts.forget(self._list_hashes(job))
+            job.task = job.receipt = job.birth = None
 
-    async def _explain(self, job: Job, receipt: Receipt) -> Snapshot:
-        """Say why a publication reverted in its block, as far as running it once more tells."""
-        reason, code = "no reason is known", None
-        if job.prepared is not None:
-            told = await fetch_reason(self._connection.rpc, job.prepared, receipt, ERRORS)
-            reason, code = str(told), told.name or None
-        return make_reverted(self._connection.name, receipt, reason, code)
+    def _list_hashes(self, job: Job) -> list[str]:
+        if job.prepared is None:
+            return [job.handle.job_id]
+        return self._sending.versions.list_hashes(job.prepared)
 
     def _forget_old(self) -> None:
         limit = self._connection.clock.monotonic() - _FORGET_SECONDS
@@ -306,27 +266,10 @@ def _list_urls(jobs: Iterable[Job]) -> list[str]:
     return urls
 
 
-def _is_about(log: Log, nexus: str, task: str) -> bool:
-    event = parse_event(log) if log.address.lower() == nexus else None
-    return event is not None and event.arguments.get("task") == task
-
-
-async def _find_closings(connection: Connection, jobs: Sequence[Job]) -> None:
-    """Find the receipts of transactions of ours that ended tasks: a confirmation's, a cancellation's."""
-    ends: dict[str, list[Job]] = {}
-    for job in jobs:
-        if job.seen is None or job.seen.status not in _CLOSED or job.closing:
-            continue
-        for log in job.logs or ():
-            event = parse_event(log)
-            if event is not None and event.name == "TaskStatusChanged":
-                ends.setdefault(log.transaction, []).append(job)
-    ours = connection.own_address
-    if ours is None:
-        return
-    for receipt in await fetch_receipts(connection.rpc, list(ends)):
-        if receipt is None or receipt.sender.lower() != ours.lower():
-            continue
-        for job in ends[receipt.hash]:
-            if job.receipt is None or job.receipt.hash != receipt.hash:
-                job.closing += (receipt,)
+async def _explain(connection: Connection, job: Job, receipt: Receipt) -> Snapshot:
+    """Say why a publication reverted in its block, as far as running it once more tells."""
+    reason, code = "no reason is known", None
+    if job.prepared is not None:
+        told = await fetch_reason(connection.rpc, job.prepared, receipt, ERRORS)
+        reason, code = str(told), told.name or None
+    return make_reverted(connection.name, receipt, reason, code)

@@ -91,6 +91,15 @@ class TaskOnChain:
     frozen: int
     responses: tuple[Response, ...] = ()
 
+    @property
+    def confirmed(self) -> Response | None:
+        """Return the response that was confirmed, if one is shown."""
+        confirmed = (r for r in self.responses if r.is_final or r.status is ResponseStatus.CONFIRMED)
+        chosen = next(confirmed, None)
+        if chosen is None and self.winner is not None:
+            chosen = next((r for r in self.responses if r.provider == self.winner), None)
+        return chosen
+
 
 @dataclass(frozen=True, slots=True)
 class Balances:
@@ -162,7 +171,7 @@ async def fetch_source(rpc: Asks, nexus: str, address: str) -> Source | None:
 async def fetch_tasks(
     rpc: Asks, vault: str, addresses: Sequence[str], *, block: int | None = None
 ) -> Mapping[str, TaskOnChain | None]:
-    """Fetch many tasks with their responses in three batches; None where there is no task."""
+    """Fetch many tasks with their responses in three batches; None where there is no task (yet)."""
     names = ("taskParams", "getStatus", "getDeliveryMethod", "getAttemptCount", "winningProvider")
     views: list[View] = []
     for address in addresses:
@@ -173,12 +182,17 @@ async def fetch_tasks(
         address: answers[place : place + len(names) + 1]
         for address, place in zip(addresses, range(0, len(answers), len(names) + 1), strict=True)
     }
-    counts = {address: row[3] for address, row in rows.items() if row[0] is not None and row[3]}
+    counts = {address: row[3] for address, row in rows.items() if not _is_blank(row[0]) and row[3]}
     responses = await fetch_responses(rpc, counts, block=block)
     return {
-        address: None if row[0] is None else _make_task(address, row, responses.get(address, ()))
+        address: None if _is_blank(row[0]) else _make_task(address, row, responses.get(address, ()))
         for address, row in rows.items()
     }
+
+
+def _is_blank(struct: Sequence[Any] | None) -> bool:
+    """Say whether nothing is there (yet): no contract, or one whose first word, an address, is zero."""
+    return struct is None or struct[0] == ZERO_ADDRESS
 
 
 def _make_task(address: str, row: Sequence[Any], responses: Sequence[Response]) -> TaskOnChain:
@@ -218,7 +232,7 @@ async def fetch_responses(
     answers = await fetch_views(rpc, [(one, name) for one in addresses for name in names], block=block)
     rows = {one: answers[4 * place : 4 * place + 4] for place, one in enumerate(addresses)}
     return {
-        task: tuple(_make_response(one, rows[one]) for one in some if rows[one][0] is not None)
+        task: tuple(_make_response(one, rows[one]) for one in some if not _is_blank(rows[one][0]))
         for task, some in found.items()
     }
 

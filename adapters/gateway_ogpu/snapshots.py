@@ -13,8 +13,8 @@ from gateway.task import Answer, Cost, Failure, FailureKind, Handle, Snapshot
 from gateway.types import JSON, Money
 from gateway_ogpu.answers import Content
 from gateway_ogpu.config import ASSET
-from gateway_ogpu.reading import Response, TaskOnChain
-from gateway_ogpu.wire import STATUS, DeliveryMethod, ResponseStatus, TaskStatus
+from gateway_ogpu.reading import TaskOnChain
+from gateway_ogpu.wire import STATUS, DeliveryMethod, TaskStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,8 @@ class Look:
         backend: the configured name.
         job_id: the handle's.
         task: as the chain has it at this block.
-        now: this block's time in seconds since the epoch.
+        now: the newest block's time in seconds since the epoch.
+        seen_at: the time of the block at which the task was as it is here.
         contents: of the responses' URLs, as far as they were read.
         accept: how the task's answers are accepted.
         publication: the receipt of its transaction, if it is known.
@@ -48,6 +49,7 @@ class Look:
     job_id: str
     task: TaskOnChain
     now: int
+    seen_at: int
     contents: Mapping[str, Content]
     accept: str
     patience: Patience
@@ -55,18 +57,12 @@ class Look:
     closing: tuple[Receipt, ...] = ()
 
     @property
-    def winner(self) -> Response | None:
-        """Return the response that was confirmed."""
-        confirmed = (r for r in self.task.responses if r.is_final or r.status is ResponseStatus.CONFIRMED)
-        chosen = next(confirmed, None)
-        if chosen is None and self.task.winner is not None:
-            chosen = next((r for r in self.task.responses if r.provider == self.task.winner), None)
-        return chosen
-
-    @property
     def is_over_time(self) -> bool:
-        """Say whether the task has expired: the chain says so only when somebody attempts it after that."""
-        return self.now > self.task.expires_at
+        """Say whether the task has expired: the chain says so only when somebody attempts it after that.
+
+        Until then an answer may have come that this look does not show: the time is that of what was seen.
+        """
+        return self.seen_at > self.task.expires_at
 
 
 def make_published(handle: Handle, task: str, receipt: Receipt) -> Snapshot:
@@ -95,7 +91,7 @@ def make_snapshot(look: Look) -> Snapshot:
         message = "the task expired, and its payment was refunded"
         return _fail(look, Status.FAILED, FailureKind.EXPIRED, message, _refunded(look))
     answers = _make_answers(look) if task.status is TaskStatus.RESPONDED else ()
-    if look.is_over_time and not any(answer.valid for answer in answers):
+    if look.is_over_time and not any(answer.valid for answer in answers) and not _may_be_read(look):
         return _make_expired(look, answers)
     return Snapshot(
         status=STATUS[task.status],
@@ -123,6 +119,15 @@ def _make_answers(look: Look) -> tuple[Answer, ...]:
     return tuple(answers)
 
 
+def _may_be_read(look: Look) -> bool:
+    """Say whether an answer can't be read yet, and that for less long than is waited for it."""
+    return look.task.status is TaskStatus.RESPONDED and any(
+        response.url not in look.contents or look.contents[response.url].may_come
+        for response in look.task.responses
+        if look.now - response.submitted_at < look.patience.content
+    )
+
+
 def _is_time_to_accept(look: Look, answers: tuple[Answer, ...]) -> bool:
     if not answers:
         return False
@@ -135,7 +140,7 @@ def _is_time_to_accept(look: Look, answers: tuple[Answer, ...]) -> bool:
 
 
 def _make_finished(look: Look) -> Snapshot:
-    response = look.winner
+    response = look.task.confirmed
     if response is None:
         message = "the task is final, and its answer is not shown yet"
         return Snapshot(status=Status.UPLOADING, message=message, detail=_describe(look))
@@ -169,10 +174,10 @@ def _make_expired(look: Look, answers: tuple[Answer, ...]) -> Snapshot:
     if answers:
         why = "; ".join(f"{answer.id}: {answer.reason}" for answer in answers)
         who = f"no answer to the task can be accepted ({why})"
-    frozen = Money(look.task.frozen, ASSET)
+    frozen = Money(look.task.frozen or look.task.payment, ASSET)  # what is not refunded is frozen
     back = "cancel_task gets it back" if look.task.status is TaskStatus.NEW else "the next attempt refunds it"
     evidence = _make_evidence(look, frozen=str(frozen))
-    if look.task.frozen:
+    if frozen.amount:
         cost = Cost(outcome=CostOutcome.UNKNOWN, evidence=evidence)
         message = f"{who}; {frozen} is still frozen for it: {back}"
     else:
@@ -264,6 +269,6 @@ def _describe(look: Look) -> dict[str, JSON]:
     }
     if look.publication is not None:
         detail["transaction"] = look.publication.hash
-    if look.winner is not None and task.status is TaskStatus.FINALIZED:
-        detail |= {"response": look.winner.address, "provider": look.winner.provider}
+    if task.confirmed is not None and task.status is TaskStatus.FINALIZED:
+        detail |= {"response": task.confirmed.address, "provider": task.confirmed.provider}
     return detail

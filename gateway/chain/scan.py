@@ -81,6 +81,11 @@ class LogScan:
         self._tried: tuple[str, float] = ("", 0.0)
         self._turn = anyio.Lock()
 
+    @property
+    def block(self) -> Block | None:
+        """The newest block that was scanned: of this one is what the last `look` returned."""
+        return self._done
+
     def watch(self, key: str, *, since: int) -> None:
         """Begin to collect a key's events, from a block on. A second time it changes nothing."""
         if key in self._logs:
