@@ -143,16 +143,16 @@ def _is_marked(value: JSON) -> bool:
 def has_files(value: JSON) -> bool:
     """Say whether an encoded input holds a file anywhere."""
     if isinstance(value, dict):
-        return _is_marked(value) or any(has_files(item) for item in value.values())
-    return isinstance(value, list) and any(has_files(item) for item in value)
+        return _is_marked(value) or any(map(has_files, value.values()))
+    return isinstance(value, list) and any(map(has_files, value))
 
 
 def has_paths(value: JSON) -> bool:
     """Say whether an encoded input means a file of this machine. Raises InvalidInput, as parse_file."""
     if isinstance(value, dict):
         file = parse_file(value)
-        return any(has_paths(item) for item in value.values()) if file is None else file.path is not None
-    return isinstance(value, list) and any(has_paths(item) for item in value)
+        return any(map(has_paths, value.values())) if file is None else file.path is not None
+    return isinstance(value, list) and any(map(has_paths, value))
 
 
 async def replace_files(value: JSON, replacement: Callable[[File], Awaitable[JSON]]) -> JSON:

@@ -25,6 +25,7 @@ from gateway.server.service import Service
 from gateway.server.siblings import Siblings
 
 _PARENT_SECONDS = 1.0
+_NEW_OBJECTS = 20_000  # between two looks of the garbage collector; 700 of Python are less than a call makes
 
 
 class _Server(uvicorn.Server):
@@ -102,6 +103,7 @@ async def serve(
             if fd is not None:
                 service.begin(_follow_parent(server, os.getppid()))
             gc.freeze()  # nearly all that is there by now stays: it need not be looked through even once
+            gc.set_threshold(_NEW_OBJECTS)
             say(f"the gateway listens on {get_url(listening)}; Ctrl-C ends it")
             await server.serve([listening])
     finally:

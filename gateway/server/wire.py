@@ -34,7 +34,7 @@ ModelT = TypeVar("ModelT", bound="BaseModel")
 AT_ONCE = "gateway.at_once"
 """Where ASGI's scope has an AtOnce, if our own protocol is below."""
 _HEADERS = "gateway.headers"
-_MAY_BE_INFINITE = re.compile(rb"NaN|Infinity|[0-9][eE]\+?[0-9]{2}|[0-9]{290}")
+_MAY_BE_HUGE = re.compile(rb"[0-9](?:[eE]\+?[0-9]{2}|[0-9]{289})")  # begins with a set: found in a fast loop
 JSON_TYPE: Header = (b"content-type", b"application/json")
 
 
@@ -210,7 +210,7 @@ class Request:
         from pydantic import ValidationError
 
         body = await self._read_json_bytes()
-        if _MAY_BE_INFINITE.search(body) is not None:
+        if b"NaN" in body or b"Infinity" in body or _MAY_BE_HUGE.search(body) is not None:
             parse_json(body)  # pydantic would take the bare words, and 1e999 as well
         try:
             return model.model_validate_json(body, strict=True)
@@ -240,7 +240,7 @@ def parse_json(body: bytes) -> JSON:
         value = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise Refusal(BAD_JSON, f"the body is not JSON: {error}") from None
-    if _MAY_BE_INFINITE.search(body) is not None and not _is_finite(value):
+    if _MAY_BE_HUGE.search(body) is not None and not _is_finite(value):
         raise Refusal(BAD_JSON, "the body has a number that is too large: a double holds up to 1.8e308")
     return value
 
