@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
-from gateway.chain.rpc import fetch_logs
+from gateway.chain.rpc import fetch_logs, request_many
 from gateway.clock import Clock, SystemClock
 from gateway_ogpu.acting import Acting
 from gateway_ogpu.config import OgpuConfig
@@ -93,11 +94,14 @@ class OgpuClient(SourceActs, MoneyActs, TaskActs):
             if following is None:
                 following = last + 1
             if following <= last:
-                logs = await fetch_logs(
-                    connection.rpc, connection.contracts.nexus, [topics], first=following, last=last
+                nexus, asked = connection.contracts.nexus, ("eth_getBlockByNumber", [hex(last), False])
+                logs, [newest] = await asyncio.gather(  # in one request
+                    fetch_logs(connection.rpc, nexus, [topics], first=following, last=last),
+                    request_many(connection.rpc, [asked]),
                 )
-                following = last + 1
-                for log in logs:
+                is_whole = newest is not None  # a replica that is behind leaves out what it has not
+                following = last + 1 if is_whole else following
+                for log in logs if is_whole else ():
                     event = parse_event(log)
                     if event is not None:
                         yield event

@@ -73,7 +73,7 @@ class Acts:
         if receipt.succeeded:
             return handle
         self._following.note_vain(handle, receipt)
-        if not await self._is_confirmed(envelope.payload["response"]):
+        if not await self._is_confirmed(envelope.payload["response"], receipt.block_number):
             raise NothingToConfirm("the confirmation reverted in its block", job_id=handle.job_id)
         return handle
 
@@ -86,7 +86,8 @@ class Acts:
         look = await self._connection.transactions.look_up(prepared)
         if look.receipt is not None and not look.receipt.succeeded:
             self._following.note_vain(handle, look.receipt)  # whoever sent it: its gas is this task's
-        if await self._is_confirmed(envelope.payload["response"]):
+        of = look.receipt.block_number if look.receipt is not None else None
+        if await self._is_confirmed(envelope.payload["response"], of):
             return Landed(handle)
         await self._sending.help_on(prepared, look)  # nobody else sees to what waits behind a gap
         if look.receipt is not None:
@@ -100,7 +101,7 @@ class Acts:
     async def cancel(self, handle: Handle) -> CancelOutcome:
         """Take a task back while it is NEW. Asked again, the same transaction is sent again.
 
-        Raises Unavailable while the publication is in no block: there is nothing yet to take back.
+        Raises Unavailable while its publication or the task is not shown: there is nothing yet to take back.
         """
         task = await self._wait_for_task(handle)
         prepared = self._cancels.get(task)
@@ -124,10 +125,15 @@ class Acts:
         return CancelOutcome.TOO_LATE
 
     async def prepare_cancel(self, task: str) -> Prepared:
-        """Sign a task's cancellation. Raises NotCancellable, or OgpuRefused if it would revert otherwise."""
+        """Sign a task's cancellation. Raises NotCancellable, or OgpuRefused if it would revert otherwise.
+
+        Raises Unavailable if the RPC does not show the task, which is there: that replica is behind.
+        """
         [status] = await fetch_views(self._connection.rpc, [(task, "getStatus")])
+        if status is None:
+            raise Unavailable(f"the RPC does not show the task {task} yet")
         if status != TaskStatus.NEW:
-            word = "no task" if status is None else TaskStatus(status).name
+            word = TaskStatus(status).name
             raise NotCancellable(f"{task} is {word}; only a NEW task can be cancelled", code=word)
         call = self._make_call("cancelTask", task)
         return await self._sending.prepare(call, owner=f"{task}:cancel", what=f"cancelling {task}")
@@ -141,8 +147,9 @@ class Acts:
             await clock.sleep(_LOOK_EVERY_SECONDS)
         return task
 
-    async def _is_confirmed(self, response: str) -> bool:
-        [is_final] = await fetch_views(self._connection.rpc, [(response, "confirmedFinal")])
+    async def _is_confirmed(self, response: str, block: int | None = None) -> bool:
+        """Say whether a response is confirmed as of a block: a replica that has it not does not answer."""
+        [is_final] = await fetch_views(self._connection.rpc, [(response, "confirmedFinal")], block=block)
         return bool(is_final)
 
     def _make_call(self, function: str, *arguments: str) -> Call:

@@ -174,14 +174,25 @@ class Publishing:
             return None
 
     async def _check(self, task: Task, words: OgpuTarget) -> _Terms:
-        """Read the state that decides, so that each refusal has its own error. Raises OgpuRefused."""
+        """Read the state that decides, so that each refusal has its own error. Raises OgpuRefused.
+
+        A replica that is behind does not know yet what was published or deposited a moment ago: a refusal
+        holds if it is one as of the newest block that is known, too.
+        """
         signer = (await self._connection.unlock()).address
         look = self._looks.setdefault(words.source, Shared(lambda: self._look(words.source, signer)))
         head, admission = await look.ask()
+        try:
+            terms = _judge(task, words, head, admission, signer)
+        except OgpuRefused:
+            head, admission = await self._look(words.source, signer, head.number)
+            terms = _judge(task, words, head, admission, signer)
         self._seen[words.source] = self._connection.clock.monotonic(), head, admission
-        return _judge(task, words, head, admission, signer)
+        return terms
 
-    async def _look(self, source: str, signer: str) -> tuple[Block, Admission | None]:
+    async def _look(
+        self, source: str, signer: str, block: int | None = None
+    ) -> tuple[Block, Admission | None]:
         """Look at a source and its client in one request, once for all who ask at the same moment."""
         connection, (*_, seen) = self._connection, self._seen.get(source, (None,))
         head, admission = await asyncio.gather(
@@ -192,6 +203,7 @@ class Publishing:
                 source,
                 signer,
                 likely_client=signer if seen is None else seen.source.client,
+                block=block,
             ),
         )
         return head, admission

@@ -144,10 +144,12 @@ def _read(function: str, outcome: Any) -> Any:
         raise Misbehaved(f"the RPC's answer to {function} is not hex") from error
 
 
-async def fetch_source(rpc: Asks, nexus: str, address: str) -> Source | None:
+async def fetch_source(rpc: Asks, nexus: str, address: str, *, block: int | None = None) -> Source | None:
     """Fetch a source; None if the Nexus has none of that address."""
     number, status, params = await fetch_views(
-        rpc, [(nexus, "getSourceId", address), (address, "getStatus"), (address, "getSourceParams")]
+        rpc,
+        [(nexus, "getSourceId", address), (address, "getStatus"), (address, "getSourceParams")],
+        block=block,
     )
     if not number or status is None or params is None:
         return None
@@ -251,16 +253,26 @@ def _make_response(address: str, row: Sequence[Any]) -> Response:
     )
 
 
-async def fetch_is_agent(rpc: Asks, terminal: str, client: str, agent: str) -> bool:
+async def fetch_is_agent(
+    rpc: Asks, terminal: str, client: str, agent: str, *, block: int | None = None
+) -> bool:
     """Say whether somebody may act for a client: set as its agent, or the network's default one."""
     answers = await fetch_views(
-        rpc, [(terminal, "isAgentOf", client, agent), (terminal, "getIsAgentOf", client, agent)]
+        rpc,
+        [(terminal, "isAgentOf", client, agent), (terminal, "getIsAgentOf", client, agent)],
+        block=block,
     )
     return any(answers)
 
 
 async def fetch_admission(
-    rpc: Asks, contracts: Contracts, source: str, account: str, *, likely_client: str
+    rpc: Asks,
+    contracts: Contracts,
+    source: str,
+    account: str,
+    *,
+    likely_client: str,
+    block: int | None = None,
 ) -> Admission | None:
     """Fetch what decides whether an account may publish under a source; None if there is no such source.
 
@@ -270,13 +282,13 @@ async def fetch_admission(
 
     async def fetch_client(client: str) -> tuple[bool, int]:
         is_agent, [balance] = await asyncio.gather(
-            fetch_is_agent(rpc, contracts.terminal, client, account),
-            fetch_views(rpc, [(contracts.vault, "balanceOf", client)]),
+            fetch_is_agent(rpc, contracts.terminal, client, account, block=block),
+            fetch_views(rpc, [(contracts.vault, "balanceOf", client)], block=block),
         )
         return is_agent or client == account, balance or 0
 
     found, (is_allowed, balance) = await asyncio.gather(
-        fetch_source(rpc, contracts.nexus, source), fetch_client(likely_client)
+        fetch_source(rpc, contracts.nexus, source, block=block), fetch_client(likely_client)
     )
     if found is None:
         return None

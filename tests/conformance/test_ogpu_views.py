@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from ogpu_setup import NAME, make_adapter, make_target
 from test_ogpu_scenarios import HELLO, follow, start, wait_for_task
 
-from gateway.adapter import NotLanded
+from gateway.adapter import CancelOutcome, NotLanded
 from gateway.devnet.ogpu import Manner, OgpuDevnet
+from gateway.errors import Unavailable
 from gateway.lifecycle import Status
 from gateway.task import FailureKind, Handle, Snapshot
 from gateway.testing.case import make_attempt_id
-from gateway_ogpu import OgpuAdapter
+from gateway_ogpu import OgpuAdapter, OgpuClient
 from gateway_ogpu.contracts import get_selector
+from gateway_ogpu.errors import SourceUnknown
 
 pytestmark = pytest.mark.anyio
 
@@ -221,6 +224,51 @@ async def test_a_bill_waits_for_the_receipts_that_belong_to_it(
     ended = await follow(adapter, handle, {Status.COMPLETED})
     assert ended.cost is not None
     assert [one["transaction"] for one in ended.cost.evidence["closing"]] == [confirmation]
+
+
+async def test_a_replica_that_is_behind_refuses_nothing(
+    ogpu: OgpuDevnet, adapter: OgpuAdapter, mixed: Mixed
+) -> None:
+    """It does not know the source yet, nor what was put into the vault."""
+
+    def tell(method: str, params: Sequence[Any], told: Any) -> Any:
+        is_behind = is_view(method, params, "getSourceId", "balanceOf") and params[1] == "latest"
+        return "0x" + "00" * 32 if is_behind else told
+
+    mixed.rules = [tell]
+    handle = await start(adapter, make_target(ogpu))
+    assert (await follow(adapter, handle, {Status.QUEUED})).failure is None
+    with pytest.raises(SourceUnknown):
+        await start(adapter, make_target(ogpu, source="0x" + "12" * 20))
+
+
+async def test_a_task_that_is_not_shown_is_not_too_late_to_be_cancelled(
+    ogpu: OgpuDevnet, adapter: OgpuAdapter, mixed: Mixed
+) -> None:
+    handle = await start(adapter, make_target(ogpu))
+    await wait_for_task(ogpu)
+    mixed.rules = [lambda *asked: "0x" if is_view(*asked[:2], "getStatus") else asked[2]]
+    with pytest.raises(Unavailable, match="does not show the task"):
+        await adapter.cancel(handle)
+    mixed.rules.clear()
+    assert await adapter.cancel(handle) is CancelOutcome.CANCELLED
+
+
+async def test_watched_events_are_not_left_out_by_a_replica_that_is_behind(
+    ogpu: OgpuDevnet, adapter: OgpuAdapter, mixed: Mixed
+) -> None:
+    def tell(method: str, params: Sequence[Any], told: Any) -> Any:
+        behind = {"eth_getLogs": [], "eth_getBlockByNumber": told if params[0] == "latest" else None}
+        return behind.get(method, told)
+
+    await start(adapter, make_target(ogpu))
+    await wait_for_task(ogpu)
+    mixed.rules = [tell]
+    events = OgpuClient.of(adapter).watch(["TaskPublished"], since=0, every=timedelta(seconds=0.2))
+    coming = asyncio.ensure_future(anext(events))
+    await asyncio.sleep(1)
+    mixed.rules.clear()
+    assert (await asyncio.wait_for(coming, 30)).name == "TaskPublished"
 
 
 async def fetch_height(ogpu: OgpuDevnet) -> int:
