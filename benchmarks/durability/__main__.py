@@ -7,6 +7,7 @@ import itertools
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,12 +18,14 @@ from benchmarks.durability.measure import (
     Contender,
     Numbers,
     measure_in_turn,
+    measure_replicas,
 )
 from benchmarks.durability.table import (
     format_floors,
     format_listing,
     format_page,
     format_ratios,
+    format_replicas,
     format_takeover,
     format_waiting,
 )
@@ -56,7 +59,11 @@ def main() -> int:
         disk = run_script(sys.executable, DRIVES / "disk.py", folder / "disk.db", 100, 100)
         found = measure_in_turn(ours if args.no_peers else contenders, args.rounds, 100)
         calm = measure_in_turn([one for one in ours if one.name in {_WHOLE, _MEMORY}], args.rounds, 10)
-        others = [judge(found, calm), measure_takeover(folder, postgres)]
+        others = [
+            judge(found, calm),
+            format_replicas(measure_replicas(make_schemas(postgres), args.rounds, int(10_000 * args.scale))),
+            measure_takeover(folder, postgres),
+        ]
         if not args.no_scale_tests:
             others += measure_scale(folder, args.scale)
     place = format_place("python -m benchmarks.durability", ["DBOS 3.4.0", "Procrastinate 3.10.0"])
@@ -89,6 +96,12 @@ def make_contenders(folder: Path, postgres: LocalPostgres, scale: float) -> list
         Contender(_DBOS_POSTGRES, "dbos_steps.py", make_peers_url, runs // 10, DBOS),
         Contender(_PROCRASTINATE, "procrastinate_steps.py", make_peers_url, runs // 5, PROCRASTINATE),
     ]
+
+
+def make_schemas(postgres: LocalPostgres) -> Callable[[], str]:
+    """Return what makes a new schema for each round of replicas."""
+    numbers = itertools.count()
+    return lambda: postgres.make_url(f"replicas{next(numbers)}")
 
 
 def judge(found: dict[str, Numbers], calm: dict[str, Numbers]) -> str:

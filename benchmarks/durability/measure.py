@@ -51,6 +51,19 @@ def measure_in_turn(contenders: list[Contender], rounds: int, in_flight: int) ->
     return {name: take_medians(several) for name, several in found.items()}
 
 
+def measure_replicas(
+    store: Callable[[], str], rounds: int, runs: int, in_flight: int = 100
+) -> dict[int, Numbers]:
+    """Measure one replica, and two that share a store, in turn; returns medians by how many they are."""
+    found: dict[int, list[Numbers]] = {1: [], 2: []}
+    for number in range(rounds):
+        for replicas, several in found.items():
+            words = (store(), runs, in_flight, replicas)
+            several.append(run_script(sys.executable, DRIVES / "replicas.py", *words))
+            print(f"round {number + 1}: {replicas} replicas: {several[-1]}", file=sys.stderr, flush=True)
+    return {replicas: take_medians(several) for replicas, several in found.items()}
+
+
 def take_medians(several: list[Numbers]) -> Numbers:
     """Return the median of each number."""
     return {key: statistics.median(numbers[key] for numbers in several) for key in several[0]}

@@ -120,6 +120,31 @@ def format_takeover(runs: int, found: dict[str, Numbers]) -> str:
     )
 
 
+def format_replicas(found: dict[int, Numbers]) -> str:
+    """Return what replicas that share one PostgreSQL do together, by how many they are."""
+    alone, most = found[1]["rate"], max(found)
+    lines = [
+        f"| {replicas} | {numbers['rate']:,.0f} | {numbers['rate'] / alone:.2f} | {numbers['p50_ms']:.1f} ms"
+        f" | {numbers['p99_ms']:.1f} ms |"
+        for replicas, numbers in found.items()
+    ]
+    told = (
+        "Whole runs on one PostgreSQL, by replicas in processes of their own that share them and what is in"
+        f" flight, 100 in all. {most} of them and the database share this machine's cores."
+    )
+    return "\n".join(
+        [
+            "## Replicas",
+            "",
+            told,
+            "",
+            "| replicas | runs a second, together | times one | p50 | p99 |",
+            "|--:|--:|--:|--:|--:|",
+            *lines,
+        ]
+    )
+
+
 def format_listing(runs: int, numbers: Numbers) -> str:
     """Return how long it takes to find some of many."""
     asked = {name: ms for name, ms in numbers.items() if name != "file_mb"}
