@@ -26,7 +26,7 @@ class Connection(asyncio.Protocol):
     Attributes:
         transport: asyncio's.
         answer: what has come of the answer.
-        idle_since: when the last exchange was over, by the loop's clock.
+        idle_since: when the last exchange was over, by the monotonic clock.
         lost: done once the connection is closed.
     """
 
@@ -34,6 +34,8 @@ class Connection(asyncio.Protocol):
         self._loop, self._on_lost = loop, on_lost
         self.answer = Incoming()
         self._waiter: asyncio.Future[None] | None = None
+        self._seconds: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._room: asyncio.Future[None] | None = None
         self._error: httpx2.TransportError | None = None
         self._is_paused = self._wants_whole = False
@@ -109,24 +111,35 @@ class Connection(asyncio.Protocol):
     async def _wait(self, seconds: float | None) -> None:
         if self._error is not None:
             raise self._error
-        waiter = self._waiter = self._loop.create_future()
-        timer = None if seconds is None else self._loop.call_later(seconds, self._listen, waiter, seconds)
+        self._waiter, self._seconds = self._loop.create_future(), seconds
+        if seconds is not None:
+            self._listen_until(self._heard_at + seconds)
         try:
-            await waiter
+            await self._waiter
         finally:
             self._waiter = None
-            if timer is not None:
-                timer.cancel()
 
-    def _listen(self, waiter: asyncio.Future[None], seconds: float) -> None:
+    def _listen_until(self, at: float) -> None:
+        """Have a timer that fires then, or before: it is left alone, for most waits are short."""
+        if self._timer is None or at < self._timer.when():
+            self._stop_listening()
+            self._timer = self._loop.call_at(at, self._listen)
+
+    def _stop_listening(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _listen(self) -> None:
         """End a wait in which nothing was heard for so long."""
-        left = self._heard_at + seconds - self._loop.time()
-        if waiter.done():
-            return
-        if left > 0:
-            self._loop.call_later(left, self._listen, waiter, seconds)
+        self._timer = None
+        if self._waiter is None or self._waiter.done() or self._seconds is None:
+            return  # the next wait has a timer of its own
+        silent_at = self._heard_at + self._seconds
+        if silent_at > self._loop.time():
+            self._listen_until(silent_at)
         else:
-            waiter.set_exception(httpx2.ReadTimeout(f"nothing came for {seconds:g} s"))
+            self._waiter.set_exception(httpx2.ReadTimeout(f"nothing came for {self._seconds:g} s"))
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -149,7 +162,8 @@ class Connection(asyncio.Protocol):
             return
         if answer.is_whole or (answer.has_head and not self._wants_whole):
             self._wake()
-        if answer.unread_bytes > _MOST_UNREAD_BYTES and not (self._wants_whole or answer.is_whole):
+        is_busy = answer.unread_bytes > _MOST_UNREAD_BYTES and answer.chunks
+        if is_busy and not (self._wants_whole or answer.is_whole):
             self._is_paused = True
             self.transport.pause_reading()
 
@@ -161,6 +175,7 @@ class Connection(asyncio.Protocol):
         else:
             self._error = self._error or httpx2.ReadError(f"the connection broke: {exc}")
         self._wake()
+        self._stop_listening()
         self.resume_writing()
         if not self.lost.done():
             self.lost.set_result(None)

@@ -15,13 +15,15 @@ class Incoming:
         status: of HTTP.
         headers: as they came.
         chunks: of the body, as far as they were not taken.
-        unread_bytes: how much they are.
+        unread_bytes: what came since they were.
         has_head: the status and all headers are there.
         is_whole: so is the body.
         keeps: another request may follow on this connection.
     """
 
     def __init__(self) -> None:
+        self.chunks: list[bytes] = []
+        self.on_body = self.chunks.append  # of a stream each event is a chunk
         self._parser = HttpResponseParser(self)
         self.begin()
         self.is_whole = True
@@ -30,7 +32,7 @@ class Incoming:
         """Expect another answer."""
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
-        self.chunks: list[bytes] = []
+        self.chunks.clear()
         self.unread_bytes = self._head_bytes = 0
         self.has_head = self.is_whole = self.keeps = False
 
@@ -42,6 +44,7 @@ class Incoming:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
             raise httpx2.RemoteProtocolError(f"this is no answer: {error}") from None
+        self.unread_bytes += len(data)
         if not self.has_head:
             self._head_bytes += len(data)
             if self._head_bytes > _MOST_HEAD_BYTES:
@@ -56,8 +59,10 @@ class Incoming:
 
     def take(self) -> bytes:
         """Return what has come of the body and was not taken."""
-        chunks, self.chunks, self.unread_bytes = self.chunks, [], 0
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks, self.unread_bytes = self.chunks, 0
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        return body
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header, not a trailer."""
@@ -69,11 +74,6 @@ class Incoming:
         self.status = self._parser.get_status_code()
         self.has_head = self.status >= 200
         self.keeps = self._parser.should_keep_alive()
-
-    def on_body(self, body: bytes) -> None:
-        """Keep a piece of the body."""
-        self.chunks.append(body)
-        self.unread_bytes += len(body)
 
     def on_message_begin(self) -> None:
         """Keep no connection on which more is said than was asked for."""

@@ -281,3 +281,27 @@ async def test_hanging_up_on_a_stream_frees_its_connection(server: RawServer, cl
     await stream.aclose()
     assert (await small.request("GET", "/x", lands=False)).status == 200
     await small.aclose()
+
+
+async def test_each_wait_of_a_connection_has_its_own_limit(server: RawServer, client: HttpClient) -> None:
+    async def slow(writer: asyncio.StreamWriter) -> bool:
+        await asyncio.sleep(0.1)
+        return await answer()(writer)
+
+    server.steps = [answer(), slow, hang]
+    assert (await client.request("GET", "/x", lands=False, timeout_seconds=0.05)).status == 200
+    assert (await client.request("GET", "/x", lands=False, timeout_seconds=60)).status == 200
+    with pytest.raises(InDoubt, match="ReadTimeout"):
+        await client.request("POST", "/x", lands=True, timeout_seconds=0.05)
+    assert server.connections == 1
+
+
+async def test_what_is_no_body_is_not_waited_to_be_read(
+    server: RawServer, client: HttpClient, carrier: str
+) -> None:
+    if carrier != "httptools":
+        pytest.skip("not everyone reads so long an extension of a chunk")
+    words = b"5;" + b"a" * (1 << 20) + b"\r\nfirst\r\n0\r\n\r\n"
+    server.steps = [send(CHUNKS.partition(b"5\r\n")[0] + words)]
+    async with client.stream("GET", "/x", lands=False) as stream:
+        assert (await stream.aread()).body == b"first"
