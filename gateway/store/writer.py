@@ -24,6 +24,7 @@ Work = Callable[[sqlite3.Connection], Any]
 Job: TypeAlias = Change | Act
 
 _STATEMENTS_KEPT = 256
+_PAGE_BYTES = 8192  # a run's attempt and events, of some kB, fit into their tables' pages then
 _LOCKED_PAUSE_SECONDS = 0.01
 _BEGIN_TO_WRITE = "BEGIN IMMEDIATE"
 
@@ -194,6 +195,7 @@ class Writer(Reader):
         self._file.identity = None
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
+        connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")  # of a new file; others stay as they are
         until = time.monotonic() + self._file.timeout_seconds
         while True:  # SQLite does not wait for its lock when two processes turn one new file to WAL at once
             try:

@@ -82,7 +82,7 @@ class Corrupted(Fault):
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         db.close()
         self._whole = self.path.read_bytes()
-        _overwrite(self.path, self._whole[:4096] + b"Z" * (len(self._whole) - 4096))
+        _overwrite(self.path, self._whole[:8192] + b"Z" * (len(self._whole) - 8192))
 
     async def mend(self) -> None:
         _overwrite(self.path, self._whole)
