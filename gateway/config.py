@@ -232,7 +232,10 @@ def find_config(env: Mapping[str, str] | None = None) -> Path:
         if path.is_file():
             return path
     looked = " and ".join(str(path) for path in places)
-    raise ConfigError(f"there is no configuration; looked for {looked} (or set GATEWAY_CONFIG)")
+    raise ConfigError(
+        f"there is no configuration; looked for {looked} (or set GATEWAY_CONFIG);"
+        " `gateway devnet up` writes one to try everything with"
+    )
 
 
 def find_user_folder(

@@ -148,7 +148,7 @@ def translated(what: str, *, lands: bool = False) -> Iterator[None]:
     try:
         yield
     except ClientConnectorError as error:
-        raise Unavailable(f"{what}: the RPC can't be reached ({type(error).__name__})") from error
+        raise Unavailable(f"the RPC can't be reached ({type(error).__name__})") from error
     except ClientResponseError as error:
         # Its text and its request both hold the URL.
         raise _make_http_error(what, error.status, error.headers, lands=lands) from None

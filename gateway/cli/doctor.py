@@ -162,6 +162,7 @@ async def _check_backends(config: Config) -> AsyncIterator[Finding]:
     finally:
         await gateway.aclose()
     for name, facts in found.items():
-        told = [adapters[name].address, facts.version or "", facts.reason or ""]
+        address, reason = adapters[name].address, facts.reason or ""
+        told = ["" if reason.startswith(address) else address, facts.version or "", reason]
         mark: Literal["ok", "DOWN"] = "ok" if facts.healthy else "DOWN"
         yield Finding(mark, f"backend {name}", "  ".join(word for word in told if word))

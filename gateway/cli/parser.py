@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from gateway.cli.exits import UsageError
 
@@ -18,6 +18,18 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *args: object, **kwargs: object) -> None:
         kwargs["allow_abbrev"] = False
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # passed on as they are
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Parse; what is left over is refused here, where it is known which command's it was to be."""
+        found, left = super().parse_known_args(args, namespace)
+        options = [word.partition("=")[0] for word in left if word.startswith("-")]
+        if options:
+            near = difflib.get_close_matches(options[0], self._option_string_actions, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            self.error(f"there is no option {options[0]!r}{hint}")
+        if left:
+            self.error(f"unrecognized arguments: {' '.join(left)}")
+        return found, left
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError."""

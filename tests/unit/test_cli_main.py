@@ -108,7 +108,21 @@ def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]
 
 
 def test_an_unknown_option_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "--txt" in fail(capsys, "run", "sentiment", "--txt", "x")
+    told = fail(capsys, "run", "sentiment", "--txt", "x")
+    assert "there is no option '--txt'; did you mean '--text'? (see `gateway run --help`)" in told
+    told = fail(capsys, "runs", "--status=done")
+    assert "there is no option '--status'" in told
+    assert "(see `gateway runs --help`)" in told
+    assert "unrecognized arguments: so" in fail(capsys, "get", "run_1", "so")
+
+
+def test_doctor_names_an_address_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "gateway.toml"
+    lines = ["[gateway]", "store = 'memory:'", "[backends.x]", "adapter = 'infernet'"]
+    path.write_text("\n".join([*lines, "url = 'http://127.0.0.1:9'"]))
+    assert main(["--config", str(path), "doctor"]) == 3
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "backend x" in line]
+    assert line.count("http://127.0.0.1:9") == 1
 
 
 def test_a_choice_names_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:

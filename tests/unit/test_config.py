@@ -243,7 +243,7 @@ def test_where_the_configuration_is_looked_for(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(ConfigError, match="there is no configuration; looked for") as caught:
         find_config(env)
     mine, users = here / "gateway.toml", home / "inference-gateway" / "gateway.toml"
-    assert f"{mine} and {users} (or set GATEWAY_CONFIG)" in str(caught.value)
+    assert f"{mine} and {users} (or set GATEWAY_CONFIG); `gateway devnet up` writes" in str(caught.value)
     users.parent.mkdir(parents=True)
     users.write_text("[gateway]\nstore = 'users'")
     assert find_config(env) == users
