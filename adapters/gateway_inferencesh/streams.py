@@ -66,7 +66,7 @@ class TaskStream:
         self._last_seq: dict[str, int] = {}
         self._told: tuple[JSON, JSON] | None = None
         self._news = False
-        self._news_at = 0.0
+        self._heard_at = self._news_at = 0.0
         self._quiet_seconds = 0.0
 
     async def events(self) -> AsyncGenerator[Event, None]:
@@ -91,6 +91,7 @@ class TaskStream:
 
     async def _listen(self) -> AsyncGenerator[Event, None]:
         """Read one stream to its end, whatever the end is."""
+        self._heard_at = self._clock.monotonic()
         self._note_news()
         silence = self._options.heartbeat_seconds * SILENT_HEARTBEATS
         try:
@@ -122,6 +123,7 @@ class TaskStream:
     async def _read_lines(self, stream: StreamAnswer) -> AsyncIterator[Line]:
         splitter = LineSplitter(self._options.max_line_bytes)
         async for chunk in stream.aiter_bytes():
+            self._heard_at = self._clock.monotonic()
             for raw in splitter.feed(chunk):
                 if (line := parse_line(raw, self._job_id)) is not None:
                     yield line
@@ -212,7 +214,7 @@ class TaskStream:
         return Part(look, ("status",))
 
     def _note_news(self) -> None:
-        self._news_at = self._clock.monotonic()
+        self._news_at = self._heard_at
         self._quiet_seconds = QUIET_HEARTBEATS * self._options.heartbeat_seconds
 
     def _choose_wait(self, empty: int) -> float:

@@ -142,6 +142,7 @@ class Service:
         run = await self.gateway.submit(task, backend, idempotency_key=key, api_key=caller.key)
         if task.stream and not run.status.is_final:
             self.tapes.begin(run.id, self.find_gateway(run.id))
+            await asyncio.sleep(0)  # it goes out before the head of our answer, which has time until then
         return run
 
     def find_gateway(self, run_id: str) -> AsyncGateway:

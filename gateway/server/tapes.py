@@ -72,16 +72,19 @@ class Tape:
 
     def take(self, event: Event) -> None:
         """Record an event. A stored one that is there already is left out; one too early waits its turn."""
-        seq = self.place.seq
-        if event.seq > seq + 1:
-            self._early.append(event)
+        place, seq = self.place, event.seq
+        if not seq:
+            place = Place(place.seq, place.piece + 1)
+        elif seq == place.seq + 1:
+            place = Place(seq)
+        else:
+            if seq > place.seq:
+                self._early.append(event)
             return
-        if 0 < event.seq <= seq:
-            return
-        self.place = self.place.move(event)
-        self._kept.append((self.place, event))
+        self.place = place
+        self._kept.append((place, event))
         self._count += 1
-        if self._early and event.seq:
+        if self._early and seq:
             early, self._early = self._early, []
             for one in early:
                 self.take(one)
