@@ -40,6 +40,7 @@ class InfernetAdapter(Adapter[InfernetConfig]):
         self._facts = Facts(self._node, config)
         self._looker = Looker(self._node)
         self._jobs = Jobs(self._node, config, self._facts, self._looker, self.clock)
+        self._targets = _Targets(name)
 
     async def capabilities(self) -> Capabilities:
         """Ask /health, /info and, from 1.4 on, /resources."""
@@ -50,7 +51,7 @@ class InfernetAdapter(Adapter[InfernetConfig]):
 
         Raises InvalidInput, Rejected, or Unavailable where the node must be asked and can't be.
         """
-        words = _parse_target(target, backend=self.name)
+        words = self._targets.read(target)
         if words.delegated is not None:
             payload = await self._delegations.make_payload(task, words, words.delegated, attempt_id)
         else:
@@ -90,7 +91,7 @@ class InfernetAdapter(Adapter[InfernetConfig]):
 
     async def quote(self, task: Task, target: Mapping[str, JSON]) -> Quote:  # noqa: ARG002  the seam's words
         """Tell the configured price (without one jobs are free), or what a delegated subscription pays."""
-        words = _parse_target(target, backend=self.name)
+        words = self._targets.read(target)
         if words.delegated is not None:
             from gateway_infernet.delegations import make_quote
 
@@ -161,11 +162,24 @@ class InfernetAdapter(Adapter[InfernetConfig]):
         return self._delegations if words.get("kind") == DELEGATED else self._jobs
 
 
-def _parse_target(target: Mapping[str, JSON], *, backend: str) -> InfernetTarget:
-    try:
-        return InfernetTarget.model_validate(dict(target))
-    except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_url=False)
-        )
-        raise InvalidInput(f"{backend}: the target is wrong: {wrong}") from error
+class _Targets:
+    """Reads targets' words, once where it is the very one of the task before: a model's is."""
+
+    def __init__(self, backend: str) -> None:
+        self._backend = backend
+        self._last: tuple[Mapping[str, JSON], InfernetTarget] | None = None
+
+    def read(self, target: Mapping[str, JSON]) -> InfernetTarget:
+        """Return what is to be run. Raises InvalidInput."""
+        if self._last is None or self._last[0] is not target:
+            self._last = target, self._parse(target)
+        return self._last[1]
+
+    def _parse(self, target: Mapping[str, JSON]) -> InfernetTarget:
+        try:
+            return InfernetTarget.model_validate(dict(target))
+        except ValidationError as error:
+            wrong = "; ".join(
+                f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_url=False)
+            )
+            raise InvalidInput(f"{self._backend}: the target is wrong: {wrong}") from error

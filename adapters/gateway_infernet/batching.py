@@ -53,12 +53,18 @@ class Batcher(Generic[ItemT, ResultT]):
 
         If the caller is cancelled while the item still waits, it is never sent.
         """
-        (future,) = self._put([item])
+        future: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        self._start_sender()
         return await future
 
     async def add_many(self, items: Sequence[ItemT]) -> list[ResultT | BaseException]:
         """As `add` for many at once, and the errors are among the results, as with `asyncio.gather`."""
-        return await asyncio.gather(*self._put(items), return_exceptions=True)
+        loop = asyncio.get_running_loop()
+        futures: list[asyncio.Future[ResultT]] = [loop.create_future() for _ in items]
+        self._waiting += zip(items, futures, strict=True)
+        self._start_sender()
+        return await asyncio.gather(*futures, return_exceptions=True)
 
     async def aclose(self) -> None:
         """Stop: what is under way is in doubt, what waits was never sent."""
@@ -69,13 +75,6 @@ class Batcher(Generic[ItemT, ResultT]):
             sender.cancel()
         if senders:
             await asyncio.wait(senders)
-
-    def _put(self, items: Sequence[ItemT]) -> list[asyncio.Future[ResultT]]:
-        loop = asyncio.get_running_loop()
-        futures: list[asyncio.Future[ResultT]] = [loop.create_future() for _ in items]
-        self._waiting += zip(items, futures, strict=True)
-        self._start_sender()
-        return futures
 
     def _start_sender(self) -> None:
         if self._waiting and len(self._senders) == self._slow and self._slow < _MOST_REQUESTS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
 
@@ -157,10 +157,11 @@ class Jobs:
 def _make_handle(envelope: Envelope, job_id: str, since: datetime) -> Handle:
     payload = envelope.payload
     containers: list[str] = payload["body"]["containers"]
-    detail: Mapping[str, JSON] = {
+    detail: dict[str, JSON] = {
         "kind": payload["kind"],
         "strict": payload["strict"],
         "chained": len(containers) > 1,
-        "since": since.isoformat(),
     }
+    if payload["kind"] == "stream":
+        detail["since"] = since.isoformat()
     return Handle(envelope.backend, job_id, detail)

@@ -70,7 +70,7 @@ class RateLimits:
     def check(self, method: str, path: str) -> None:
         """Raise Throttled if a request should not be made now."""
         wait = self._budgets[method, path].get_wait(self._clock.monotonic())
-        if wait > timedelta(0):
+        if wait:
             raise Throttled(
                 f"the limit for {method} {path} is nearly used up; {wait.total_seconds():.1f} s to wait",
                 backend=self._backend,

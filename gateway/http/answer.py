@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
+from pydantic_core import PydanticSerializationError, from_json, to_json
+
 from gateway.errors import BackendError, InDoubt, InvalidInput, Rejected, Throttled, Unavailable
 from gateway.types import JSON
 
@@ -32,15 +34,11 @@ def parse_json(body: bytes | str) -> JSON:
     Raises:
         ValueError: if it is not JSON.
     """
-    from pydantic_core import from_json
-
     return from_json(body)
 
 
 def encode_json(value: JSON) -> bytes:
     """Write JSON. Raises InvalidInput for what JSON can't hold."""
-    from pydantic_core import PydanticSerializationError, to_json
-
     try:
         return to_json(value, inf_nan_mode="constants")
     except PydanticSerializationError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote_plus
 
 import httpx2
 
@@ -20,6 +20,7 @@ from gateway.http.httptools_transport import (
 from gateway.http.prepared import LONGEST_CONNECT_SECONDS
 
 _PLAIN = re.compile(r"/[A-Za-z0-9_~:@!$&'()*+,;=/-]{0,2000}")  # needs no parser of URLs
+_WORD = re.compile(r"[A-Za-z0-9_.~-]*")  # stands in a query as it is
 
 
 class Direct:
@@ -54,9 +55,10 @@ class Direct:
         status, raw, body = await self._transport.exchange(
             self._origin, head, content, seconds, min(seconds, LONGEST_CONNECT_SECONDS)
         )
-        if any(name.lower() == b"content-encoding" for name, _ in raw):
+        told = lower_headers(raw)
+        if "content-encoding" in told:
             body = httpx2.Response(status, headers=raw, content=body).content
-        return Answer(status, lower_headers(raw), body)
+        return Answer(status, told, body)
 
     async def open(
         self,
@@ -81,7 +83,7 @@ class Direct:
             target = httpx2.URL(f"{self._base}".rstrip("/") + path).raw_path.decode("ascii")
         if params:
             pairs = params.items() if isinstance(params, Mapping) else params
-            query = urlencode([(name, _make_word(value)) for name, value in pairs])
+            query = "&".join([f"{_make_word(name)}={_make_word(value)}" for name, value in pairs])
             target = f"{target.partition('?')[0]}?{query}"
         tail = self._tail if not headers else self._lay_over(headers)
         if content is None:
@@ -136,10 +138,11 @@ def lower_headers(raw: RawHeaders) -> dict[str, str]:
 
 
 def _make_word(value: object) -> str:
-    """Return a value of a query as httpx writes it."""
+    """Return a name or a value of a query as httpx writes it."""
     if value is None or isinstance(value, bool):
         return "" if value is None else str(value).lower()
-    return str(value)
+    text = str(value)
+    return text if _WORD.fullmatch(text) else quote_plus(text)
 
 
 def _decode(value: bytes) -> str:

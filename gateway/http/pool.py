@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections import defaultdict, deque
 from contextlib import suppress
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class Pool:
         if origin is None or not connection.is_reusable:
             self.drop(connection)
             return
-        connection.idle_since = asyncio.get_running_loop().time()
+        connection.idle_since = time.monotonic()
         self._idle[origin].append(connection)
         if self._sweeping is None and self._kept_seconds is not None:
             self._sweep_later(self._kept_seconds)
@@ -98,8 +99,9 @@ class Pool:
         return None
 
     def _is_old(self, connection: Connection) -> bool:
-        now = asyncio.get_running_loop().time()
-        return self._kept_seconds is not None and now - connection.idle_since > self._kept_seconds
+        return (
+            self._kept_seconds is not None and time.monotonic() - connection.idle_since > self._kept_seconds
+        )
 
     def _drop_one_idle(self) -> bool:
         for idle in self._idle.values():

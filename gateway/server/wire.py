@@ -154,11 +154,12 @@ class Request:
 
     async def read_body(self, *, limit: int | None = None) -> bytes:
         """Return the whole body; see `stream_body`."""
-        most = self._get_most(limit)
         at_once: AtOnce | None = self.scope.get(AT_ONCE)
         whole = None if at_once is None else at_once.take_body()
         if whole is not None:  # as it nearly always is: it came together with the head
+            most = self.service.settings.max_body if limit is None else limit
             return _check_size(whole, most, most)
+        most = self._get_most(limit)
         try:
             async with asyncio.timeout_at(self._get_end()):
                 body, more = await self._receive(0, most)
@@ -200,9 +201,11 @@ class Request:
         return parse_json(await self._read_json_bytes())
 
     async def _read_json_bytes(self) -> bytes:
-        kind = (self.get_header(b"content-type") or "").partition(";")[0].strip().lower()
-        if kind != "application/json" and not kind.endswith("+json"):
-            raise Refusal(WRONG_TYPE, "the body must be JSON, with content-type: application/json")
+        kind = self.get_header(b"content-type") or ""
+        if kind != "application/json":
+            kind = kind.partition(";")[0].strip().lower()
+            if kind != "application/json" and not kind.endswith("+json"):
+                raise Refusal(WRONG_TYPE, "the body must be JSON, with content-type: application/json")
         return await self.read_body()
 
     async def read(self, model: type[ModelT]) -> ModelT:
@@ -259,8 +262,8 @@ def find_header(scope: AsgiScope, name: bytes) -> str | None:
     known = scope.get(_HEADERS)
     if known is None:
         known = scope[_HEADERS] = dict(reversed(scope["headers"]))  # of several of a name the first counts
-    value = known.get(name)
-    return None if value is None else str(value.decode("latin-1"))
+    value: bytes | None = known.get(name)
+    return None if value is None else value.decode("latin-1")
 
 
 async def send_answer(answer: Answer, scope: AsgiScope, receive: Receive, send: Send) -> None:
