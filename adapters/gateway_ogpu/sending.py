@@ -60,10 +60,17 @@ class Sending:
         return await asyncio.shield(self._estimates[like][1])
 
     async def _estimate(self, call: Call, what: str) -> Offer:
+        connection = self._connection
         try:
-            return await self._connection.transactions.estimate(call)
-        except Reverted as error:
-            raise explain_revert(error, what) from error
+            return await connection.transactions.estimate(call)
+        except Reverted as error:  # perhaps on the state of a replica that is behind
+            at, words = (await connection.heads.fetch()).number, call.encode(connection.signer.address)
+            [told] = await connection.rpc.ask([("eth_call", [words, hex(at)])])
+            if isinstance(told, Reverted):
+                raise explain_revert(error, what) from error
+            if isinstance(told, BackendError):
+                raise told from error
+            raise Unavailable(f"{what} would revert, but not on the newest block that is known") from error
 
     def _end_estimate(self, like: Hashable, done: asyncio.Task[Offer]) -> None:
         if done.cancelled() or done.exception() is not None:

@@ -12,6 +12,7 @@ from ogpu_setup import NAME, make_adapter, make_target
 from test_ogpu_scenarios import HELLO, follow, start, wait_for_task
 
 from gateway.adapter import CancelOutcome, NotLanded
+from gateway.chain.rpc import Reverted
 from gateway.devnet.ogpu import Manner, OgpuDevnet
 from gateway.errors import Unavailable
 from gateway.lifecycle import Status
@@ -240,6 +241,17 @@ async def test_a_replica_that_is_behind_refuses_nothing(
     assert (await follow(adapter, handle, {Status.QUEUED})).failure is None
     with pytest.raises(SourceUnknown):
         await start(adapter, make_target(ogpu, source="0x" + "12" * 20))
+
+
+async def test_a_revert_that_the_newest_block_does_not_know_refuses_nothing(
+    ogpu: OgpuDevnet, adapter: OgpuAdapter, mixed: Mixed
+) -> None:
+    behind = Reverted("execution reverted", b"")
+    mixed.rules = [lambda method, _, told: behind if method == "eth_estimateGas" else told]
+    with pytest.raises(Unavailable, match="not on the newest block"):
+        await start(adapter, make_target(ogpu))
+    mixed.rules.clear()
+    await start(adapter, make_target(ogpu))
 
 
 async def test_a_task_that_is_not_shown_is_not_too_late_to_be_cancelled(
