@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, Callable
+from contextvars import Context
 from typing import cast
 
 import httpx2
@@ -36,6 +37,7 @@ class Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._seconds: float | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._nobodys = Context()  # the timer outlives a wait: that of who waits would be kept with it
         self._room: asyncio.Future[None] | None = None
         self._error: httpx2.TransportError | None = None
         self._is_paused = self._wants_whole = False
@@ -123,7 +125,7 @@ class Connection(asyncio.Protocol):
         """Have a timer that fires then, or before: it is left alone, for most waits are short."""
         if self._timer is None or at < self._timer.when():
             self._stop_listening()
-            self._timer = self._loop.call_at(at, self._listen)
+            self._timer = self._loop.call_at(at, self._listen, context=self._nobodys)
 
     def _stop_listening(self) -> None:
         if self._timer is not None:

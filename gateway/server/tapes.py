@@ -7,6 +7,7 @@ import math
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from contextvars import Context
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -169,6 +170,7 @@ class Tapes:
         self._tapes: dict[str, Tape] = {}
         self._recording: set[asyncio.Task[None]] = set()
         self._is_closed = False
+        self._nobodys = Context()  # that of who ends a run would keep the run, with its output, as long
 
     def begin(self, run_id: str, gateway: AsyncGateway) -> None:
         """Record a run from now on, unless that is done already; `gateway` works on it."""
@@ -206,4 +208,5 @@ class Tapes:
 
     def _end(self, run_id: str, tape: Tape) -> None:
         tape.end()
-        asyncio.get_running_loop().call_later(KEPT_SECONDS, self._tapes.pop, run_id, None)
+        loop = asyncio.get_running_loop()
+        loop.call_later(KEPT_SECONDS, self._tapes.pop, run_id, None, context=self._nobodys)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -13,6 +14,7 @@ from gateway.adapter import Feature
 from gateway.client import AsyncGateway
 from gateway.clock import SystemClock
 from gateway.config import ServerSettings
+from gateway.engine.live import Live
 from gateway.lifecycle import Status
 from gateway.server.app import App
 from gateway.server.callers import NOBODY
@@ -213,6 +215,17 @@ async def test_a_run_that_another_process_takes_over_is_recorded_to_its_end(stre
     assert found[-1][1] == last
     seqs = [event.seq for _, event in found if event.seq]
     assert seqs == list(range(1, len(seqs) + 1))
+
+
+async def test_a_tape_keeps_what_was_said_of_a_run_and_nothing_else_of_it(streaming: Service) -> None:
+    for _ in range(2):  # what begins with the first may keep that
+        run = await streaming.submit(NOBODY, Task(model="words", stream=True))
+        assert len(await _gather(read_events(streaming, run.id, Place(0)))) > len(WORDS)
+    async with asyncio.timeout(30):
+        while [one for one in gc.get_objects() if isinstance(one, Live) and one.run.id == run.id]:
+            await asyncio.sleep(0.01)
+            gc.collect()
+    assert streaming.tapes.get(run.id) is not None
 
 
 async def test_a_run_without_a_tape_is_read_from_the_store(streaming: Service) -> None:
