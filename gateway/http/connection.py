@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, Callable
-from contextvars import Context
 from typing import cast
 
 import httpx2
 
+from gateway.bell import Bell
 from gateway.http.incoming import Incoming
 
 _MOST_UNREAD_BYTES = 1 << 18  # of a body that is streamed; then the server has to wait
@@ -34,14 +34,11 @@ class Connection(asyncio.Protocol):
     def __init__(self, loop: asyncio.AbstractEventLoop, on_lost: Callable[[Connection], None]) -> None:
         self._loop, self._on_lost = loop, on_lost
         self.answer = Incoming()
-        self._waiter: asyncio.Future[None] | None = None
-        self._seconds: float | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._nobodys = Context()  # the timer outlives a wait: that of who waits would be kept with it
+        self._bell = Bell(loop)
         self._room: asyncio.Future[None] | None = None
         self._error: httpx2.TransportError | None = None
         self._is_paused = self._wants_whole = False
-        self._heard_at = self.idle_since = 0.0
+        self.idle_since = 0.0
         self.lost: asyncio.Future[None] = loop.create_future()
 
     @property
@@ -75,20 +72,21 @@ class Connection(asyncio.Protocol):
 
     async def read_head(self, seconds: float | None) -> None:
         """Wait until `answer` has its status and headers."""
-        self._heard_at = self._loop.time()
+        self._bell.hear()
         while not self.answer.has_head:
             await self._wait(seconds)
 
     async def read_whole(self, seconds: float | None) -> bytes:
         """Return the body once it has come whole; `answer` has the rest then."""
-        self._wants_whole, self._heard_at = True, self._loop.time()
+        self._wants_whole = True
+        self._bell.hear()
         while not self.answer.is_whole:
             await self._wait(seconds)
         return self.answer.take()
 
     async def read(self, seconds: float | None) -> bytes:
         """Return what has come of the body, at least a byte; b"" at its end."""
-        self._heard_at = self._loop.time()
+        self._bell.hear()
         while not self.answer.chunks and not self.answer.is_whole:
             await self._wait(seconds)
         if self._is_paused:
@@ -113,39 +111,8 @@ class Connection(asyncio.Protocol):
     async def _wait(self, seconds: float | None) -> None:
         if self._error is not None:
             raise self._error
-        self._waiter, self._seconds = self._loop.create_future(), seconds
-        if seconds is not None:
-            self._listen_until(self._heard_at + seconds)
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
-    def _listen_until(self, at: float) -> None:
-        """Have a timer that fires then, or before: it is left alone, for most waits are short."""
-        if self._timer is None or at < self._timer.when():
-            self._stop_listening()
-            self._timer = self._loop.call_at(at, self._listen, context=self._nobodys)
-
-    def _stop_listening(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _listen(self) -> None:
-        """End a wait in which nothing was heard for so long."""
-        self._timer = None
-        if self._waiter is None or self._waiter.done() or self._seconds is None:
-            return  # the next wait has a timer of its own
-        silent_at = self._heard_at + self._seconds
-        if silent_at > self._loop.time():
-            self._listen_until(silent_at)
-        else:
-            self._waiter.set_exception(httpx2.ReadTimeout(f"nothing came for {self._seconds:g} s"))
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if not await self._bell.wait(seconds):
+            raise httpx2.ReadTimeout(f"nothing came for {seconds:g} s")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep where to write."""
@@ -153,17 +120,17 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read what has come."""
-        self._heard_at = self._loop.time()
+        self._bell.hear()
         answer = self.answer
         try:
             answer.feed(data)
         except httpx2.RemoteProtocolError as error:
             self._error = error
-            self._wake()
+            self._bell.ring()
             self.transport.abort()
             return
         if answer.is_whole or (answer.has_head and not self._wants_whole):
-            self._wake()
+            self._bell.ring()
         is_busy = answer.unread_bytes > _MOST_UNREAD_BYTES and answer.chunks
         if is_busy and not (self._wants_whole or answer.is_whole):
             self._is_paused = True
@@ -176,8 +143,8 @@ class Connection(asyncio.Protocol):
             self._error = self._error or httpx2.RemoteProtocolError("the server closed the connection")
         else:
             self._error = self._error or httpx2.ReadError(f"the connection broke: {exc}")
-        self._wake()
-        self._stop_listening()
+        self._bell.ring()
+        self._bell.close()
         self.resume_writing()
         if not self.lost.done():
             self.lost.set_result(None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
@@ -11,7 +10,7 @@ from contextvars import Context
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from gateway.server.bell import Bell
+from gateway.bell import Bell
 from gateway.server.stopping import Stopping
 from gateway.task import Event
 
@@ -112,16 +111,16 @@ class Tape:
 
     async def read_batches(self, after: Place) -> AsyncIterator[Sequence[Placed]]:
         """Yield the same, what has come meanwhile together: a busy stream costs less so."""
-        async with aclosing(self.follow(after, Stopping(), math.inf)) as batches:
+        async with aclosing(self.follow(after, Stopping(), None)) as batches:
             async for batch in batches:
                 if batch is not None:
                     yield batch
 
     async def follow(
-        self, after: Place, stopping: Stopping, seconds: float
+        self, after: Place, stopping: Stopping, seconds: float | None
     ) -> AsyncGenerator[Sequence[Placed] | None]:
         """Yield the same, and None whenever nothing came for so long; ends when the server shuts down."""
-        read, bell = 0, Bell(seconds)  # of all that were ever recorded
+        read, bell = 0, Bell(asyncio.get_running_loop())  # of all that were ever recorded
         self._bells.add(bell)
         try:
             with stopping.calls(bell.ring):
@@ -133,7 +132,8 @@ class Tape:
                         continue
                     if self.is_over or stopping.is_set():
                         return
-                    if not await bell.wait():
+                    bell.hear()
+                    if not await bell.wait(seconds):
                         yield None
         finally:
             self._bells.discard(bell)
