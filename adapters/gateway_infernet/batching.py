@@ -18,6 +18,7 @@ ResultT = TypeVar("ResultT")
 
 Send: TypeAlias = Callable[[Sequence[ItemT]], Awaitable[Sequence[ResultT | BackendError]]]
 """Send items together; one result or error per item, in order. Raising means the same error for each."""
+_Entry: TypeAlias = tuple[ItemT, "asyncio.Future[ResultT | BackendError]"]
 Cut: TypeAlias = Callable[[Sequence[ItemT]], int]
 """How many of these items, from the first on, may go together; at least one."""
 
@@ -44,7 +45,7 @@ class Batcher(Generic[ItemT, ResultT]):
         self._send = send
         self._cut = cut
         self._patience_seconds = patience_seconds
-        self._waiting: list[tuple[ItemT, asyncio.Future[ResultT]]] = []
+        self._waiting: list[_Entry[ItemT, ResultT]] = []
         self._senders: set[asyncio.Task[None]] = set()
         self._slow = 0
 
@@ -53,18 +54,25 @@ class Batcher(Generic[ItemT, ResultT]):
 
         If the caller is cancelled while the item still waits, it is never sent.
         """
-        future: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[ResultT | BackendError] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         self._start_sender()
-        return await future
+        result = await future
+        if isinstance(result, BackendError):
+            raise result
+        return result
 
-    async def add_many(self, items: Sequence[ItemT]) -> list[ResultT | BaseException]:
-        """As `add` for many at once, and the errors are among the results, as with `asyncio.gather`."""
+    async def add_many(self, items: Sequence[ItemT]) -> list[ResultT | BackendError]:
+        """As `add` for many at once, and the errors are among the results."""
         loop = asyncio.get_running_loop()
-        futures: list[asyncio.Future[ResultT]] = [loop.create_future() for _ in items]
+        futures: list[asyncio.Future[ResultT | BackendError]] = [loop.create_future() for _ in items]
         self._waiting += zip(items, futures, strict=True)
         self._start_sender()
-        return await asyncio.gather(*futures, return_exceptions=True)
+        try:
+            return [await future for future in futures]
+        finally:
+            for future in futures:
+                future.cancel()
 
     async def aclose(self) -> None:
         """Stop: what is under way is in doubt, what waits was never sent."""
@@ -97,7 +105,7 @@ class Batcher(Generic[ItemT, ResultT]):
             sent, self._waiting = self._waiting[:count], self._waiting[count:]
             was_slow = await self._send_timed(sent)
 
-    async def _send_timed(self, sent: list[tuple[ItemT, asyncio.Future[ResultT]]]) -> bool:
+    async def _send_timed(self, sent: list[_Entry[ItemT, ResultT]]) -> bool:
         """Send, and let others overtake after a while; say whether that happened."""
         is_slow = False
 
@@ -115,7 +123,7 @@ class Batcher(Generic[ItemT, ResultT]):
             self._slow -= is_slow
         return is_slow
 
-    async def _send_some(self, sent: list[tuple[ItemT, asyncio.Future[ResultT]]]) -> None:
+    async def _send_some(self, sent: list[_Entry[ItemT, ResultT]]) -> None:
         try:
             results = await self._send([item for item, _ in sent])
         except BackendError as error:
@@ -132,10 +140,10 @@ class Batcher(Generic[ItemT, ResultT]):
                 entry[1].set_result(result)
 
 
-def _fail(entries: list[tuple[ItemT, asyncio.Future[ResultT]]], error: BackendError) -> None:
+def _fail(entries: Sequence[_Entry[ItemT, ResultT]], error: BackendError) -> None:
     """Give each waiter an error of its own: one that is raised in many tasks mixes their tracebacks."""
     for _, future in entries:
         if not future.done():
             own = copy.copy(error)
             own.__cause__ = error.__cause__
-            future.set_exception(own)
+            future.set_result(own)

@@ -37,12 +37,10 @@ class Looker:
         looks: dict[str, wire.Look] = {}
         failed: BackendError | None = None
         for one, result in zip(wanted, results, strict=True):
-            if isinstance(result, wire.Look):
-                looks[one.job_id] = result
-            elif isinstance(result, BackendError):
+            if isinstance(result, BackendError):
                 failed = failed or result
             else:
-                raise result
+                looks[one.job_id] = result
         if failed is not None and not looks:
             raise failed
         return looks
