@@ -25,7 +25,7 @@ from gateway.server.service import Service
 from gateway.server.siblings import Siblings
 
 _PARENT_SECONDS = 1.0
-_NEW_OBJECTS = 20_000  # between two looks of the garbage collector; 700 of Python are less than a call makes
+_NEW_OBJECTS = 10_000  # between two looks of the garbage collector; 700 of Python are less than a call makes
 
 
 class _Server(uvicorn.Server):
