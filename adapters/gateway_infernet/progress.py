@@ -123,6 +123,10 @@ class Progress:
         }
 
 
+BEHIND_SECONDS = 10
+"""So long after its time a subscription may still be told to be there, or answered: who tells of the newest
+block and who tells what is in it may be two replicas of an RPC, and the second behind."""
+
 _STATUS: Mapping[Stage, tuple[Status, FailureKind | None]] = {
     Stage.WAITING: (Status.QUEUED, None),
     Stage.EXPIRED: (Status.FAILED, FailureKind.EXPIRED),
@@ -139,7 +143,7 @@ def progress_of(delegation: Delegation, look: Look) -> Progress:
     head, wanted = look.head, _count_wanted(delegation)
     if not look.subscription_id:
         expiry = delegation.signature.expiry
-        if head.timestamp >= expiry:
+        if head.timestamp >= expiry + BEHIND_SECONDS:
             message = f"no node created it before its signature expired at {expiry}; the node's log knows why"
             return Progress(stage=Stage.EXPIRED, message=message, head=head, missing=wanted)
         message = "not on the chain yet"
@@ -169,7 +173,7 @@ def _judge_created(delegation: Delegation, look: Look) -> Progress:
         message += "; the log and the coordinator's count do not agree yet"
     elif look.stored is not None and look.stored.active_at == NEVER:
         stage, message = Stage.CANCELLED, f"its owner cancelled it; {message}"
-    elif sub.period and head.timestamp >= sub.active_at + sub.period * sub.frequency:
+    elif sub.period and head.timestamp >= sub.active_at + sub.period * sub.frequency + BEHIND_SECONDS:
         stage, message = Stage.INCOMPLETE, f"its last interval is over; {message}"
     return Progress(
         stage=stage,

@@ -25,7 +25,7 @@ from gateway.types import JSON
 from gateway_infernet import delegated
 from gateway_infernet.answers import Form
 from gateway_infernet.onchain import CoordinatorReader
-from gateway_infernet.progress import Stage, make_snapshot
+from gateway_infernet.progress import BEHIND_SECONDS, Stage, make_snapshot
 
 pytestmark = pytest.mark.anyio
 
@@ -110,7 +110,7 @@ async def test_what_the_owner_gets(chain: Chain) -> None:
 
 async def test_expired_and_never_created(chain: Chain) -> None:
     one = await chain.delegation(expires_in=50)
-    await chain.anvil.advance(49)
+    await chain.anvil.advance(50 + BEHIND_SECONDS - 1)
     waiting = await chain.look(one)
     await chain.anvil.advance(1)
     expired = await chain.look(one)
@@ -213,7 +213,7 @@ async def test_an_interval_that_nobody_answered(chain: Chain) -> None:
     work.cancel()
     with suppress(asyncio.CancelledError):
         await work
-    await chain.anvil.advance(2000)
+    await chain.anvil.advance(2000 + BEHIND_SECONDS)
     over = await chain.look(one)
     snapshot = make_snapshot(one, over, backend="node1")
 

@@ -24,7 +24,7 @@ from gateway_infernet.delegated import (
     SignatureExpired,
     SignerMismatch,
 )
-from gateway_infernet.progress import Stage
+from gateway_infernet.progress import BEHIND_SECONDS, Stage
 
 pytestmark = pytest.mark.anyio
 
@@ -167,6 +167,7 @@ async def test_a_container_that_always_fails_ends_with_the_signature(chain: Chai
         await chain.deliver(one, output_of)
 
     assert runs == 4
+    await chain.anvil.advance(BEHIND_SECONDS)
     assert (await chain.look(one)).stage is Stage.EXPIRED
 
 

@@ -14,6 +14,7 @@ from gateway.task import FailureKind
 from gateway_infernet.answers import Form
 from gateway_infernet.delegated import Delegation, Signature, Subscription, encode_subscription_tuple
 from gateway_infernet.progress import (
+    BEHIND_SECONDS,
     Delivery,
     Look,
     Stage,
@@ -60,7 +61,9 @@ def look(delegation: Delegation, *deliveries: Delivery, at: int = 1500, **change
     return Look(**fields | changes)
 
 
-@pytest.mark.parametrize(("at", "stage"), [(1999, Stage.WAITING), (2000, Stage.EXPIRED)])
+@pytest.mark.parametrize(
+    ("at", "stage"), [(2000 + BEHIND_SECONDS - 1, Stage.WAITING), (2000 + BEHIND_SECONDS, Stage.EXPIRED)]
+)
 def test_without_an_id(at: int, stage: Stage) -> None:
     one = make_delegation()
     assert progress_of(one, Look(head=Head(10, at))).stage is stage
@@ -86,7 +89,9 @@ def test_too_many_answers_to_one_interval_are_none_to_another() -> None:
     assert (progress.stage, progress.missing) == (Stage.RUNNING, 1)
 
 
-@pytest.mark.parametrize(("at", "stage"), [(1019, Stage.RUNNING), (1020, Stage.INCOMPLETE)])
+@pytest.mark.parametrize(
+    ("at", "stage"), [(1020 + BEHIND_SECONDS - 1, Stage.RUNNING), (1020 + BEHIND_SECONDS, Stage.INCOMPLETE)]
+)
 def test_after_the_last_interval(at: int, stage: Stage) -> None:
     one = make_delegation(period=10, frequency=2)
     assert progress_of(one, look(one, answer(1), at=at)).stage is stage
