@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import chain, compress
 
@@ -97,9 +97,14 @@ def _write_rows(db: sqlite3.Connection, statement: str, rows: Sequence[Row]) -> 
     changed = 0
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         some = rows[start : start + _ROWS_AT_ONCE]
-        columns = list(zip(*some, strict=True))
-        given = tuple(column.count(None) < len(some) for column in columns)
-        values = chain.from_iterable(zip(*compress(columns, given), strict=True))
+        values: Iterable[object]
+        if len(some) == 1:  # of a run that comes alone: in half the time
+            given = tuple([value is not None for value in some[0]])
+            values = compress(some[0], given)
+        else:
+            columns = list(zip(*some, strict=True))
+            given = tuple([column.count(None) < len(some) for column in columns])
+            values = chain.from_iterable(zip(*compress(columns, given), strict=True))
         changed += db.execute(_make_text(statement, len(some), given), list(values)).rowcount
     return changed
 
