@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +11,7 @@ from gateway.catalogue import Catalogue
 from gateway.clock import Clock
 from gateway.engine.gates import Gates
 from gateway.engine.health import Health
+from gateway.engine.ids import make_attempt_id
 from gateway.engine.journal import Journal, get_attempt, is_over
 from gateway.engine.live import Live
 from gateway.engine.parking import Lot, Place, Stay, Why
@@ -37,7 +37,6 @@ from gateway.policy.retry import GoElsewhere, Stop, TryAgain, decide, make_error
 from gateway.policy.routing import Candidate, Plan
 from gateway.policy.stages import ILL, is_worth_waiting
 from gateway.task import Attempt, Cost, Envelope, Failure, FailureKind
-from gateway.types import AttemptId
 
 _PREPARE_SECONDS = 600.0
 
@@ -126,7 +125,7 @@ class Dispatcher:
         candidate = await self._choose(live)
         if candidate is None:
             return None
-        place = Place(self.gates.get(candidate.backend), AttemptId(str(uuid.uuid4())), candidate)
+        place = Place(self.gates.get(candidate.backend), make_attempt_id(), candidate)
         if place.gate.try_enter(place.attempt_id):
             return place
         if live.run.status is not Status.QUEUED:
