@@ -18,8 +18,6 @@ class Protocol(HttpToolsProtocol):
     """uvicorn's protocol over httptools, with a limit on the head's time and size."""
 
     _waiting: asyncio.TimerHandle | None = None
-    _idle_since: float | None = None
-    _idling: asyncio.TimerHandle | None = None
     _in_head = True
     _head_bytes = 0
 
@@ -29,15 +27,12 @@ class Protocol(HttpToolsProtocol):
         self._wait_for_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timers."""
+        """Forget the timer."""
         self._stop_waiting()
-        if self._idling is not None:
-            self._idling.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Count what comes before the head's end."""
-        self._idle_since = None
         if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
@@ -47,29 +42,6 @@ class Protocol(HttpToolsProtocol):
             self._give_up()
         elif self._waiting is None:
             self._wait_for_head()
-
-    def on_response_complete(self) -> None:
-        """Do as uvicorn does, but with a timer that goes on over many requests, not one for each."""
-        self.server_state.total_requests += 1
-        if self.transport.is_closing():
-            return
-        self.flow.resume_reading()
-        if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
-            return
-        self._idle_since = self.loop.time()
-        if self._idling is None:
-            self._idling = self.loop.call_later(self.timeout_keep_alive, self._end_if_idle)
-
-    def _end_if_idle(self) -> None:
-        self._idling = None
-        if self._idle_since is None:
-            return
-        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
-        if left > 0:
-            self._idling = self.loop.call_later(left, self._end_if_idle)
-        else:
-            self.timeout_keep_alive_handler()
 
     def on_message_begin(self) -> None:
         """Count the head of a further request as well; one that has not come whole is given its time."""

@@ -7,8 +7,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
-from unittest.mock import Mock
+from typing import Any
 
 import pytest
 
@@ -149,58 +148,6 @@ async def test_a_body_is_the_same_whether_it_comes_with_its_head_or_after(
         end = len(whole) - len(BODY) + size
         answered = await talk(port, whole[:end], whole[end:])
         assert answered.split(b" ", 2)[1] == b"%d" % status
-
-
-class _Later:
-    """A loop whose time is told, and whose timers are called by hand."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-        self.timers: list[tuple[float, Any]] = []
-
-    def time(self) -> float:
-        return self.now
-
-    def call_later(self, seconds: float, call: Any) -> Any:
-        self.timers.append((self.now + seconds, call))
-        return Mock()
-
-    def run_next(self) -> None:
-        self.now, call = self.timers.pop()
-        call()
-
-
-async def test_a_connection_is_kept_from_its_last_answer_on_not_from_its_first(server: Any) -> None:
-    loop, transport = _Later(), Mock()
-    transport.is_closing.return_value = False
-    transport.get_extra_info.return_value = None
-    kept: Any = protocol.Protocol(server.config, server.server_state, {}, cast("Any", loop))
-    kept.connection_made(transport)
-    loop.timers.clear()  # of the head
-    kept.on_response_complete()
-    loop.now += 4
-    kept.on_response_complete()
-    assert len(loop.timers) == 1  # for both
-    loop.run_next()
-    assert loop.now == 105.0
-    assert not transport.close.called
-    loop.run_next()
-    assert loop.now == 109.0
-    assert transport.close.called
-
-
-async def test_a_connection_that_is_in_use_is_not_closed(server: Any) -> None:
-    loop, transport = _Later(), Mock()
-    transport.is_closing.return_value = False
-    transport.get_extra_info.return_value = None
-    kept: Any = protocol.Protocol(server.config, server.server_state, {}, cast("Any", loop))
-    kept.connection_made(transport)
-    kept.on_response_complete()
-    kept.data_received(GET)
-    loop.timers = loop.timers[1:2]
-    loop.run_next()
-    assert not transport.close.called
-    assert not loop.timers
 
 
 async def test_requests_that_come_together_are_answered_in_order(port: int) -> None:
