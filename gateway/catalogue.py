@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -203,7 +204,7 @@ class Catalogue:
         return known if known.words is words else replace(known, words=words)
 
     def _make_own_target(self, task: Task, backend: str) -> Target:
-        own = dict(task.target or {})
+        own = deepcopy(dict(task.target or {}))  # it is kept, and the caller may change his
         if task.model is not None:
             known = self.get_model(task.model).targets.get(backend)
             if known is not None:

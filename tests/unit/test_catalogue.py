@@ -159,6 +159,15 @@ def test_a_task_with_its_own_target() -> None:
     assert target == Target(backend="node2", words={"containers": ["mine"]})
 
 
+def test_a_tasks_own_target_is_as_it_was_given_whatever_the_caller_does_to_it_later() -> None:
+    containers: list[JSON] = ["mine"]
+    (target,) = find(Task(target={"containers": containers}), "node2")
+    containers[0] = "another"
+    (later,) = find(Task(target={"containers": containers}), "node2")
+
+    assert (target.words, later.words) == ({"containers": ["mine"]}, {"containers": ["another"]})
+
+
 def test_a_tasks_own_target_lies_over_the_catalogues() -> None:
     (target,) = find(Task(model="sentiment", target={"priority": 9}), "node1")
     assert target.words == {"containers": ["sentiment"], "priority": 9}
