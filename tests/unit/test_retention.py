@@ -77,11 +77,17 @@ async def test_the_bill_is_the_same_after_pruning() -> None:
     assert sum(line.attempts for line in after[0]) == 6
 
 
+def _end(run: Run, at: datetime) -> Run:
+    ended = make_end(run)
+    attempts = tuple(replace(one, created_at=at, ended_at=at) for one in ended.attempts)
+    return replace(ended, ended_at=at, attempts=attempts)
+
+
 def fill(path: Path) -> list[Run]:
     """Store two runs that ended long ago, and an open one as old."""
     old = datetime.now(UTC) - 40 * DAY - timedelta(hours=1)
     runs = [make_run(created_at=old + number * DAY) for number in range(3)]
-    known = [replace(make_end(run), ended_at=old) for run in runs[:2]]
+    known = [_end(run, old) for run in runs[:2]]
     ended = [*known, with_attempt(runs[2], make_attempt())]
 
     async def write() -> None:
