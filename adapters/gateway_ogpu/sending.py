@@ -13,7 +13,7 @@ from gateway.chain.nonces import NonceInUse
 from gateway.chain.prepared import Call, Offer, Prepared
 from gateway.chain.refusals import NonceTaken, TypeRefused
 from gateway.chain.retyping import find_version, retype
-from gateway.chain.rpc import Reverted
+from gateway.chain.rpc import Reverted, fetch_head
 from gateway.chain.whereabouts import Look, Whereabouts
 from gateway.errors import BackendError, InDoubt, Unavailable
 from gateway_ogpu.errors import explain_revert
@@ -64,7 +64,8 @@ class Sending:
         try:
             return await connection.transactions.estimate(call)
         except Reverted as error:  # perhaps on the state of a replica that is behind
-            at, words = (await connection.heads.fetch()).number, call.encode(connection.signer.address)
+            known, now = await asyncio.gather(connection.heads.fetch(), fetch_head(connection.rpc))
+            at, words = max(known.number, now.number), call.encode(connection.signer.address)
             [told] = await connection.rpc.ask([("eth_call", [words, hex(at)])])
             if isinstance(told, Reverted):
                 raise explain_revert(error, what) from error
