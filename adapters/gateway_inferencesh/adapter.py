@@ -12,10 +12,11 @@ from gateway.errors import BackendError, Rejected
 from gateway.files import File
 from gateway.http import HttpClient
 from gateway.lifecycle import Status
+from gateway.targets import Targets
 from gateway.task import Envelope, Event, Handle, Quote, Snapshot, Task
 from gateway.types import JSON, AttemptId, RateLimit
 from gateway_inferencesh.api import Api, make_path
-from gateway_inferencesh.config import InferenceshConfig, InferenceshTarget, parse_target
+from gateway_inferencesh.config import InferenceshConfig, InferenceshTarget
 from gateway_inferencesh.files import Files
 from gateway_inferencesh.looks import Looks, check_health
 from gateway_inferencesh.quotes import Estimates
@@ -46,6 +47,7 @@ class InferenceshAdapter(Adapter[InferenceshConfig]):
     ) -> None:
         """Make it without I/O. `client`: an AsyncClient of httpx or httpx2 to use instead of an own one."""
         super().__init__(name, config, clock=clock)
+        self._targets = Targets(InferenceshTarget, name)
         self._http = HttpClient(
             name,
             config.url,
@@ -81,7 +83,7 @@ class InferenceshAdapter(Adapter[InferenceshConfig]):
 
     async def prepare(self, task: Task, target: Mapping[str, JSON], *, attempt_id: AttemptId) -> Envelope:
         """Upload the files of the input; the payload's `body` is what POST /apps/run gets, to the letter."""
-        words = parse_target(target, self.name)
+        words = self._targets.read(target)
         body = {**words.encode(), "input": await self.files.replace(task.input)}
         return Envelope(
             attempt_id=attempt_id, backend=self.name, payload={"body": body}, prepared_at=self.clock.now()
@@ -143,7 +145,7 @@ class InferenceshAdapter(Adapter[InferenceshConfig]):
 
     async def quote(self, task: Task, target: Mapping[str, JSON]) -> Quote:
         """Ask for an estimate; without one the price is unknown. Files are not uploaded for it."""
-        words = parse_target(target, self.name)
+        words = self._targets.read(target)
         return await self._estimates.fetch_quote(words, task.input, quoted_at=self.clock.now())
 
     async def recover(self, envelope: Envelope) -> Recovery:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -18,11 +17,9 @@ from pydantic import (
     PositiveInt,
     SecretStr,
     StrictStr,
-    ValidationError,
     model_validator,
 )
 
-from gateway.errors import InvalidInput
 from gateway.types import JSON
 
 _APP = re.compile(r"(?:app/)?([\w.-]+)/([\w.-]+)(?:@([\w.-]+))?(?::([\w.-]+))?")
@@ -155,15 +152,3 @@ def parse_app(ref: str) -> AppRef:
 def encode_time(at: datetime) -> str:
     """Write an aware time as RFC 3339 in UTC."""
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-def parse_target(target: Mapping[str, JSON], backend: str) -> InferenceshTarget:
-    """Read a target. Raises InvalidInput with each word that is wrong."""
-    try:
-        return InferenceshTarget.model_validate(dict(target))
-    except ValidationError as error:
-        wrong = "; ".join(
-            ": ".join(filter(None, (".".join(map(str, item["loc"])), item["msg"])))
-            for item in error.errors(include_url=False, include_input=False)
-        )
-        raise InvalidInput(f"the target for {backend} is wrong: {wrong}") from error

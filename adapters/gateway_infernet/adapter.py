@@ -7,11 +7,10 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from gateway.adapter import Adapter, Capabilities, Recovery
 from gateway.clock import Clock
 from gateway.errors import BackendError, InvalidInput
+from gateway.targets import Targets
 from gateway.task import Envelope, Event, Handle, Quote, Snapshot, Task
 from gateway.types import JSON, AttemptId
 from gateway_infernet import wire
@@ -40,7 +39,7 @@ class InfernetAdapter(Adapter[InfernetConfig]):
         self._facts = Facts(self._node, config)
         self._looker = Looker(self._node)
         self._jobs = Jobs(self._node, config, self._facts, self._looker, self.clock)
-        self._targets = _Targets(name)
+        self._targets = Targets(InfernetTarget, name)
 
     async def capabilities(self) -> Capabilities:
         """Ask /health, /info and, from 1.4 on, /resources."""
@@ -160,26 +159,3 @@ class InfernetAdapter(Adapter[InfernetConfig]):
 
     def _get_part(self, words: Mapping[str, JSON]) -> Jobs | Delegations:
         return self._delegations if words.get("kind") == DELEGATED else self._jobs
-
-
-class _Targets:
-    """Reads targets' words, once where it is the very one of the task before: a model's is."""
-
-    def __init__(self, backend: str) -> None:
-        self._backend = backend
-        self._last: tuple[Mapping[str, JSON], InfernetTarget] | None = None
-
-    def read(self, target: Mapping[str, JSON]) -> InfernetTarget:
-        """Return what is to be run. Raises InvalidInput."""
-        if self._last is None or self._last[0] is not target:
-            self._last = target, self._parse(target)
-        return self._last[1]
-
-    def _parse(self, target: Mapping[str, JSON]) -> InfernetTarget:
-        try:
-            return InfernetTarget.model_validate(dict(target))
-        except ValidationError as error:
-            wrong = "; ".join(
-                f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_url=False)
-            )
-            raise InvalidInput(f"{self._backend}: the target is wrong: {wrong}") from error

@@ -6,15 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from gateway.adapter import Adapter, CancelOutcome, Capabilities, Feature, Notebook, Recovery
 from gateway.chain.loading import begin_to_load, load
 from gateway.chain.nonces import NonceBook
 from gateway.chain.pool import Lagging
 from gateway.chain.rpc import request_many
 from gateway.clock import Clock
-from gateway.errors import BackendError, ConfigError, InvalidInput
+from gateway.errors import BackendError, ConfigError
+from gateway.targets import Targets
 from gateway.task import Envelope, Event, Handle, Quote, Snapshot, Task
 from gateway.types import JSON, AttemptId
 from gateway_ogpu import confirming
@@ -67,6 +66,7 @@ class OgpuAdapter(Adapter[OgpuConfig]):
             book: where nonces are written down.
         """
         super().__init__(name, config, clock=clock)
+        self._targets = Targets(OgpuTarget, name)
         self.connection = Connection(name, config, self.clock, signer=signer, book=book, client=client)
         sending = Sending(self.connection)
         self._publishing = Publishing(self.connection, sending)
@@ -123,7 +123,7 @@ class OgpuAdapter(Adapter[OgpuConfig]):
         Raises the errors of `gateway_ogpu.errors`, InsufficientFunds, FeeTooHigh, WrongChain, InvalidInput,
         content errors of the upload, or Unavailable.
         """
-        words = _parse_target(target, backend=self.name)
+        words = self._targets.read(target)
         await load()
         async with self.connection.named():
             return await self._publishing.prepare(task, words, attempt_id)
@@ -155,7 +155,7 @@ class OgpuAdapter(Adapter[OgpuConfig]):
 
     async def quote(self, task: Task, target: Mapping[str, JSON]) -> Quote:
         """Tell the payment plus gas at the fees of the moment."""
-        words = _parse_target(target, backend=self.name)
+        words = self._targets.read(target)
         async with self.connection.named():
             return await self._publishing.quote(task, words)
 
@@ -181,13 +181,3 @@ class OgpuAdapter(Adapter[OgpuConfig]):
 
     def _get_part(self, envelope: Envelope) -> Publishing | Acts:
         return self._acts if envelope.payload.get("kind") == confirming.KIND else self._publishing
-
-
-def _parse_target(target: Mapping[str, JSON], *, backend: str) -> OgpuTarget:
-    try:
-        return OgpuTarget.model_validate(dict(target))
-    except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_url=False)
-        )
-        raise InvalidInput(f"{backend}: the target is wrong: {wrong}") from error

@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.errors import InvalidInput
-from gateway_inferencesh.config import InferenceshConfig, parse_app, parse_target
+from gateway.targets import Targets
+from gateway_inferencesh.config import InferenceshConfig, InferenceshTarget, parse_app
 
 APP: dict[str, Any] = {"app": "acme/chat"}
 
@@ -20,6 +21,10 @@ def test_defaults() -> None:
     assert (config.heartbeat_seconds, config.microcents_per_usd) == (10, 100_000_000)
     assert config.max_line_bytes == 64 * 1024 * 1024
     assert "inf_x" not in repr(config)
+
+
+def read(target: dict[str, Any]) -> InferenceshTarget:
+    return Targets(InferenceshTarget, "hosted").read(target)
 
 
 @pytest.mark.parametrize(
@@ -85,12 +90,12 @@ def test_what_is_no_app(ref: str) -> None:
 )
 def test_wrong_targets_say_what_is_wrong(wrong: dict[str, Any], says: str) -> None:
     with pytest.raises(InvalidInput, match="the target for hosted is wrong") as caught:
-        parse_target(wrong, "hosted")
+        read(wrong)
     assert says in str(caught.value)
 
 
 def test_only_what_is_said_is_sent() -> None:
-    assert parse_target({"app": "acme/chat@1a2b:f"}, "b").encode() == {"app": "acme/chat@1a2b:f"}
+    assert read({"app": "acme/chat@1a2b:f"}).encode() == {"app": "acme/chat@1a2b:f"}
     everything = {
         "app_id": "app_1",
         "version_id": "v",
@@ -103,7 +108,7 @@ def test_only_what_is_said_is_sent() -> None:
         "session_timeout": 3600,
         "metadata": {"action": {"key": "k"}},
     }
-    assert parse_target(everything, "b").encode() == everything
+    assert read(everything).encode() == everything
 
 
 @pytest.mark.parametrize(
@@ -116,4 +121,4 @@ def test_only_what_is_said_is_sent() -> None:
     ],
 )
 def test_a_time_is_sent_in_utc(run_at: Any) -> None:
-    assert parse_target({**APP, "run_at": run_at}, "b").encode()["run_at"] == "2030-01-01T00:00:00Z"
+    assert read({**APP, "run_at": run_at}).encode()["run_at"] == "2030-01-01T00:00:00Z"
