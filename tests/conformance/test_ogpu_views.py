@@ -118,6 +118,13 @@ async def test_a_replica_that_is_behind_does_not_make_a_publication_expired(
     assert "is still frozen" in ended.failure.message
 
 
+async def expect_no_end_until_it_fits(adapter: OgpuAdapter, handle: Handle, mixed: Mixed) -> None:
+    """Expect that a mixed view ends nothing, and that the answer is there once the view is whole."""
+    assert not [seen for seen in await look(adapter, handle) if seen is not None and seen.status.is_final]
+    mixed.rules.clear()
+    assert (await follow(adapter, handle, {Status.COMPLETED, Status.FAILED})).output == {"text": "hello"}
+
+
 @pytest.mark.parametrize("times", ["at once", "one after the other"])
 async def test_views_from_before_a_block_do_not_end_what_it_answered(
     ogpu: OgpuDevnet, adapter: OgpuAdapter, mixed: Mixed, times: str
@@ -133,9 +140,7 @@ async def test_views_from_before_a_block_do_not_end_what_it_answered(
     await wait_for_status(ogpu, "FINALIZED")
     await look(adapter, handle)
     await ogpu.chain.advance(60)
-    assert not [seen for seen in await look(adapter, handle) if seen is not None and seen.status.is_final]
-    mixed.rules.clear()
-    assert (await follow(adapter, handle, {Status.COMPLETED, Status.FAILED})).output == {"text": "hello"}
+    await expect_no_end_until_it_fits(adapter, handle, mixed)
 
 
 async def test_events_that_are_not_shown_yet_do_not_make_an_answer_late(
@@ -156,9 +161,7 @@ async def test_events_that_are_not_shown_yet_do_not_make_an_answer_late(
     ogpu.providers[1].resume()
     await wait_for_status(ogpu, "FINALIZED")
     await ogpu.chain.advance(60)
-    assert not [seen for seen in await look(adapter, handle) if seen is not None and seen.failure is not None]
-    mixed.rules.clear()
-    assert (await follow(adapter, handle, {Status.COMPLETED, Status.FAILED})).output == {"text": "hello"}
+    await expect_no_end_until_it_fits(adapter, handle, mixed)
 
 
 async def test_an_answer_that_is_blank_is_not_there_yet(
@@ -173,9 +176,7 @@ async def test_an_answer_that_is_blank_is_not_there_yet(
     handle = await start(adapter, make_target(ogpu))
     await wait_for_status(ogpu, "FINALIZED")
     mixed.rules = [tell]
-    assert not [seen for seen in await look(adapter, handle) if seen is not None and seen.status.is_final]
-    mixed.rules.clear()
-    assert (await follow(adapter, handle, {Status.COMPLETED, Status.FAILED})).output == {"text": "hello"}
+    await expect_no_end_until_it_fits(adapter, handle, mixed)
 
 
 async def test_a_task_that_is_not_shown_yet_is_not_lost(
