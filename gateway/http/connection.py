@@ -14,6 +14,7 @@ import httpx2
 
 from gateway.bell import Bell
 from gateway.http.incoming import Incoming
+from gateway.http.pace import Pace, Reading
 
 _MOST_UNREAD_BYTES = 1 << 18  # of a body that is streamed; then the server has to wait
 _WRITTEN_AT_ONCE_BYTES = 1 << 18
@@ -31,13 +32,15 @@ class Connection(asyncio.Protocol):
         lost: done once the connection is closed.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_lost: Callable[[Connection], None]) -> None:
-        self._loop, self._on_lost = loop, on_lost
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, pace: Pace, on_lost: Callable[[Connection], None]
+    ) -> None:
+        self._loop, self._pace, self._on_lost = loop, pace, on_lost
         self.answer = Incoming()
         self._bell = Bell(loop)
         self._room: asyncio.Future[None] | None = None
         self._error: httpx2.TransportError | None = None
-        self._is_paused = self._wants_whole = False
+        self._wants_whole = False
         self.idle_since = 0.0
         self.lost: asyncio.Future[None] = loop.create_future()
 
@@ -89,9 +92,7 @@ class Connection(asyncio.Protocol):
         self._bell.hear()
         while not self.answer.chunks and not self.answer.is_whole:
             await self._wait(seconds)
-        if self._is_paused:
-            self._is_paused = False
-            self.transport.resume_reading()
+        self._reading.note_taken()
         return self.answer.take()
 
     async def _write(self, data: bytes, seconds: float | None) -> None:
@@ -117,6 +118,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep where to write."""
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
+        self._reading = Reading(self._loop, self._pace, self.transport)
 
     def data_received(self, data: bytes) -> None:
         """Read what has come."""
@@ -131,10 +133,9 @@ class Connection(asyncio.Protocol):
             return
         if answer.is_whole or (answer.has_head and not self._wants_whole):
             self._bell.ring()
-        is_busy = answer.unread_bytes > _MOST_UNREAD_BYTES and answer.chunks
-        if is_busy and not (self._wants_whole or answer.is_whole):
-            self._is_paused = True
-            self.transport.pause_reading()
+        if not (self._wants_whole or answer.is_whole):
+            is_full = bool(answer.chunks) and answer.unread_bytes > _MOST_UNREAD_BYTES
+            self._reading.note(len(data), is_full=is_full)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever waits."""

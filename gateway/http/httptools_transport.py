@@ -98,6 +98,7 @@ class Body(httpx2.AsyncByteStream):
         self._connection, self._pool, self._read_seconds = connection, pool, read_seconds
         self.answer = connection.answer
         self._is_closed = False
+        pool.pace.begin()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while not self._is_closed and (chunk := await self._connection.read(self._read_seconds)):
@@ -107,6 +108,7 @@ class Body(httpx2.AsyncByteStream):
         """Hang up, unless all of it has come: then its connection serves the next request."""
         if not self._is_closed:
             self._is_closed = True
+            self._pool.pace.end()
             self._pool.give_back(self._connection)
 
 

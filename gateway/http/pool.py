@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import httpx2
 
 from gateway.http.connection import Connection
+from gateway.http.pace import Pace
 
 _CLOSING_SECONDS = 1.0
 
@@ -26,10 +27,15 @@ class Origin:
 
 
 class Pool:
-    """Connections to any number of origins, and no more of them than allowed at the same time."""
+    """Connections to any number of origins, and no more of them than allowed at the same time.
+
+    Attributes:
+        pace: of the answers that are streamed over them.
+    """
 
     def __init__(self, limits: httpx2.Limits) -> None:
         """Make it without I/O."""
+        self.pace = Pace()
         self._most = limits.max_connections
         self._kept_seconds = limits.keepalive_expiry
         self._idle: defaultdict[Origin, list[Connection]] = defaultdict(list)
@@ -116,7 +122,7 @@ class Pool:
         try:
             async with asyncio.timeout(seconds):
                 _, connection = await loop.create_connection(
-                    lambda: Connection(loop, self.drop),
+                    lambda: Connection(loop, self.pace, self.drop),
                     origin.host,
                     origin.port,
                     ssl=self.get_ssl() if origin.is_tls else None,
