@@ -21,6 +21,9 @@ MOST_KEPT = 20_000
 """Events of one run; of a longer one the oldest pieces can't be read again."""
 KEPT_SECONDS = 60.0
 """How long after the run's end."""
+MOST_KEPT_BYTES = 1 << 25
+"""Of all runs that have ended; what ended first is forgotten first."""
+_EVENT_BYTES = 500
 _MOST_AT_ONCE = 256
 
 
@@ -54,6 +57,7 @@ class Tape:
 
     Attributes:
         place: of the newest event.
+        bytes_taken: how large all is that was recorded, about.
         is_over: nothing comes any more.
     """
 
@@ -63,6 +67,7 @@ class Tape:
         self._early: list[Event] = []
         self._bells: set[Bell] = set()
         self.place = Place(0)
+        self.bytes_taken = 0
         self.is_over = False
 
     @property
@@ -84,6 +89,7 @@ class Tape:
         self.place = place
         self._kept.append((place, event))
         self._count += 1
+        self.bytes_taken += _EVENT_BYTES if event.data is None else _EVENT_BYTES + len(event.data)
         if self._early and seq:
             early, self._early = self._early, []
             for one in early:
@@ -168,6 +174,9 @@ class Tapes:
 
     def __init__(self) -> None:
         self._tapes: dict[str, Tape] = {}
+        self._ended: deque[tuple[float, str]] = deque()
+        self._ended_bytes = 0
+        self._forgetting: asyncio.TimerHandle | None = None
         self._recording: set[asyncio.Task[None]] = set()
         self._is_closed = False
         self._nobodys = Context()  # that of who ends a run would keep the run, with its output, as long
@@ -196,6 +205,8 @@ class Tapes:
     async def aclose(self) -> None:
         """Stop recording."""
         self._is_closed = True
+        if self._forgetting is not None:
+            self._forgetting.cancel()
         for recording in list(self._recording):
             recording.cancel()
         await asyncio.gather(*self._recording, return_exceptions=True)
@@ -209,4 +220,24 @@ class Tapes:
     def _end(self, run_id: str, tape: Tape) -> None:
         tape.end()
         loop = asyncio.get_running_loop()
-        loop.call_later(KEPT_SECONDS, self._tapes.pop, run_id, None, context=self._nobodys)
+        self._ended.append((loop.time() + KEPT_SECONDS, run_id))
+        self._ended_bytes += tape.bytes_taken
+        while self._ended_bytes > MOST_KEPT_BYTES and len(self._ended) > 1:
+            self._forget_first()
+        if self._forgetting is None:
+            self._forget_later(loop)
+
+    def _forget_first(self) -> None:
+        _, run_id = self._ended.popleft()
+        self._ended_bytes -= self._tapes.pop(run_id).bytes_taken
+
+    def _forget_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        at, _ = self._ended[0]
+        self._forgetting = loop.call_at(at, self._forget_old, loop, context=self._nobodys)
+
+    def _forget_old(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._forgetting = None
+        while self._ended and self._ended[0][0] <= loop.time():
+            self._forget_first()
+        if self._ended:
+            self._forget_later(loop)
