@@ -6,7 +6,8 @@ import asyncio
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import median
+from itertools import cycle, islice
+from statistics import mean, median
 
 from benchmarks.lost_answer.table import format_table
 from benchmarks.server.comparing import DIRECT, Comparison, make_parser
@@ -23,19 +24,20 @@ from benchmarks.server.running import Running, run_contestant
 from benchmarks.streaming.client import read_alone, read_many
 from benchmarks.streaming.mock import Wish
 
-EVENTS = 400
-AT_ONCE = 20
+EVENTS = (200, 300, 400, 500, 600)
+AT_ONCE = 50
 WRITTEN_TOGETHER = 16
 FIRST_FLOOR_MS = 0.5
 
 _ABOUT = f"""\
 ## The server: streamed chat completions
 
-{AT_ONCE} streams at a time, of {EVENTS} events each, as fast as the client reads, which counts every event.
-The server under test has a core of its own; the mock and the client have the other one. They work in turn
-(A B A B), each started anew in each turn and warmed up; the figures are medians of the turns. The time to the
-first event is the median from the request on when there is one stream at a time; "later" is than at the mock
-itself.
+{AT_ONCE} streams at a time, as fast as the client reads, which counts every event. They are of {EVENTS[0]} to
+{EVENTS[-1]} events: streams of one length that begin together end together as well, and then each core waits
+for the other. The server under test has a core of its own; the mock and the client have the other one, which
+holds nginx back. They work in turn (A B A B), each started anew in each turn and warmed up; the figures are
+medians of the turns. The time to the first event is the median from the request on when there is one stream
+at a time; "later" is than at the mock itself.
 
 All pass on chunks that are OpenAI's already: this gateway, nginx and Starlette as bytes, LiteLLM after
 reading each. This gateway does more: the chunks come from a container of an Infernet node, as a job that is
@@ -68,12 +70,12 @@ class Found:
     together_us: float = 0.0
 
 
-def make_comparison(streams: int) -> Comparison[Found]:
-    """Return the benchmark, each measurement of which reads so many streams."""
+def make_comparison(seconds: float) -> Comparison[Found]:
+    """Return the benchmark, each measurement of which takes about so long, and longer for slow ones."""
 
     def measure(one: Contestant, upstream: str) -> Found:
         with run_contestant(one, upstream, one.speaker) as running:
-            return _measure(running, one.speaker, streams)
+            return _measure(running, one.speaker, seconds)
 
     return Comparison(
         name="streaming",
@@ -82,7 +84,7 @@ def make_comparison(streams: int) -> Comparison[Found]:
         floors={LITELLM.label: 80, NGINX.label: 0.8},
         heads=("through", "events a second", "CPU us an event", "ms to the first event", "later"),
         mock="benchmarks.streaming.mock",
-        measure_mock=lambda url: _measure(Running(url + CHAT_PATH, {}, 0), "speaker", streams),
+        measure_mock=lambda url: _measure(Running(url + CHAT_PATH, {}, 0), "speaker", seconds),
         measure=measure,
         find_more=_find_more,
         format_cells=_format_cells,
@@ -90,19 +92,26 @@ def make_comparison(streams: int) -> Comparison[Found]:
     )
 
 
-def _measure(running: Running, model: str, streams: int) -> Found:
+def _measure(running: Running, model: str, seconds: float) -> Found:
     call = (running.url, running.headers, model)
 
-    def read(wish: Wish) -> tuple[float, float]:
+    def read(at_once: int) -> tuple[float, float]:
         """Return the events a second, and the CPU us an event."""
-        asyncio.run(read_many(*call, wish, max(1, streams // 5), AT_ONCE))
+        rate = asyncio.run(read_many(*call, make_wishes(AT_ONCE, at_once), AT_ONCE))
+        wishes = make_wishes(max(2 * AT_ONCE, round(rate * seconds / mean(EVENTS))), at_once)
         cpu = running.get_cpu_seconds()
-        rate = asyncio.run(read_many(*call, wish, streams, AT_ONCE))
-        return rate, (running.get_cpu_seconds() - cpu) / (streams * EVENTS) * 1e6
+        rate = asyncio.run(read_many(*call, wishes, AT_ONCE))
+        events = sum(wish.events for wish in wishes)
+        return rate, (running.get_cpu_seconds() - cpu) / events * 1e6
 
-    each = read(Wish(EVENTS))
+    each = read(1)
     first = median(asyncio.run(read_alone(*call, 100)))
-    return Found(*each, first, *read(Wish(EVENTS, WRITTEN_TOGETHER)))
+    return Found(*each, first, *read(WRITTEN_TOGETHER))
+
+
+def make_wishes(streams: int, at_once: int) -> list[Wish]:
+    """Return what so many streams are asked for, the lengths in turn."""
+    return [Wish(events, at_once) for events in islice(cycle(EVENTS), streams)]
 
 
 def _find_more(found: Mapping[str, Found]) -> list[str]:
@@ -139,9 +148,9 @@ def _format_together(found: Mapping[str, Found]) -> list[str]:
 def main() -> int:
     """Measure, print and write; 1 if a floor is missed."""
     parser = make_parser("python -m benchmarks.streaming", __doc__)
-    parser.add_argument("--streams", type=int, default=100, help="of one measurement")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of one measurement, about")
     args = parser.parse_args()
-    return make_comparison(args.streams).run(args.turns, args.only)
+    return make_comparison(args.seconds).run(args.turns, args.only)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -56,18 +56,18 @@ def count_events(answer: bytes) -> int:
 
 
 async def read_many(
-    url: str, headers: Mapping[str, str], model: str, wish: Wish, streams: int, at_once: int
+    url: str, headers: Mapping[str, str], model: str, wishes: Sequence[Wish], at_once: int
 ) -> float:
-    """Read so many streams, some at a time, and return the events a second."""
-    left = iter(range(streams))
+    """Read streams, so many at once, and return the events a second."""
+    left = iter(wishes)
 
     async def read_on() -> None:
-        for _ in left:
+        for wish in left:
             await read_stream(url, headers, model, wish)
 
     began = time.perf_counter()
     await asyncio.gather(*(read_on() for _ in range(at_once)))
-    return wish.events * streams / (time.perf_counter() - began)
+    return sum(wish.events for wish in wishes) / (time.perf_counter() - began)
 
 
 async def read_alone(url: str, headers: Mapping[str, str], model: str, times: int) -> list[float]:
