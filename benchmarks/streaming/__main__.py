@@ -32,12 +32,12 @@ FIRST_FLOOR_MS = 0.5
 _ABOUT = f"""\
 ## The server: streamed chat completions
 
-{AT_ONCE} streams at a time, as fast as the client reads, which counts every event. They are of {EVENTS[0]} to
-{EVENTS[-1]} events: streams of one length that begin together end together as well, and then each core waits
-for the other. The server under test has a core of its own; the mock and the client have the other one, which
-holds nginx back. They work in turn (A B A B), each started anew in each turn and warmed up; the figures are
-medians of the turns. The time to the first event is the median from the request on when there is one stream
-at a time; "later" is than at the mock itself.
+{AT_ONCE} streams at a time, on connections that are kept, as fast as the client reads, which counts every
+event. They are of {EVENTS[0]} to {EVENTS[-1]} events: streams of one length that begin together end together
+as well, and then each core waits for the other. The server under test has a core of its own; the mock and the
+client have the other one, which holds nginx back. They work in turn (A B A B), each started anew in each turn
+and warmed up; the figures are medians of the turns. The time to the first event is the median from the
+request on when there is one stream at a time; "later" is than at the mock itself.
 
 All pass on chunks that are OpenAI's already: this gateway, nginx and Starlette as bytes, LiteLLM after
 reading each. This gateway does more: the chunks come from a container of an Infernet node, as a job that is

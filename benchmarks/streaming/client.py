@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 from urllib.parse import urlsplit
 
 from benchmarks.server.contestants import make_body
@@ -24,30 +25,40 @@ class Read:
     first_ms: float
 
 
-async def read_stream(url: str, headers: Mapping[str, str], model: str, wish: Wish) -> Read:
-    """Read one stream on a connection of its own. Raises RuntimeError if it is not as it was asked for."""
-    parts, body = urlsplit(url), make_body(model, str(wish), stream=True)
-    sent = {"host": parts.netloc, "content-type": "application/json", **headers, "connection": "close"}
-    lines = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
-    head = f"POST {parts.path} HTTP/1.1\r\n{lines}content-length: {len(body)}\r\n\r\n".encode()
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-    try:
+class Client:
+    """One connection, kept from stream to stream."""
+
+    def __init__(self, url: str, headers: Mapping[str, str], model: str) -> None:
+        """Make it without I/O."""
+        self._parts, self._model = urlsplit(url), model
+        sent = {"host": self._parts.netloc, "content-type": "application/json", **headers}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
+        self._head = f"POST {self._parts.path} HTTP/1.1\r\n{lines}content-length: "
+
+    async def __aenter__(self) -> Self:
+        self._reader, self._writer = await asyncio.open_connection(self._parts.hostname, self._parts.port)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._writer.close()
+
+    async def read(self, wish: Wish) -> Read:
+        """Read one stream. Raises RuntimeError if it is not as it was asked for."""
+        body = make_body(self._model, str(wish), stream=True)
         began = time.perf_counter()
-        writer.write(head + body)
+        self._writer.write(f"{self._head}{len(body)}\r\n\r\n".encode() + body)
         got, first_ms = bytearray(), 0.0
         while not got.endswith(b"0\r\n\r\n"):
-            chunk = await reader.read(262_144)
+            chunk = await self._reader.read(262_144)
             if not chunk:
                 break
             got += chunk
             if not first_ms and _EVENT.search(got):
                 first_ms = (time.perf_counter() - began) * 1e3
-    finally:
-        writer.close()
-    found = count_events(bytes(got))
-    if found != wish.events or b"[DONE]" not in got[-200:]:
-        raise RuntimeError(f"{found} events instead of {wish.events}: {bytes(got[:500])!r}")
-    return Read(found, first_ms)
+        found = count_events(bytes(got))
+        if found != wish.events or b"[DONE]" not in got[-200:]:
+            raise RuntimeError(f"{found} events instead of {wish.events}: {bytes(got[:500])!r}")
+        return Read(found, first_ms)
 
 
 def count_events(answer: bytes) -> int:
@@ -62,8 +73,9 @@ async def read_many(
     left = iter(wishes)
 
     async def read_on() -> None:
-        for wish in left:
-            await read_stream(url, headers, model, wish)
+        async with Client(url, headers, model) as client:
+            for wish in left:
+                await client.read(wish)
 
     began = time.perf_counter()
     await asyncio.gather(*(read_on() for _ in range(at_once)))
@@ -72,4 +84,5 @@ async def read_many(
 
 async def read_alone(url: str, headers: Mapping[str, str], model: str, times: int) -> list[float]:
     """Read short streams one after the other and return the ms until each first event."""
-    return [(await read_stream(url, headers, model, Wish(2))).first_ms for _ in range(times)]
+    async with Client(url, headers, model) as client:
+        return [(await client.read(Wish(2))).first_ms for _ in range(times)]
