@@ -158,6 +158,7 @@ async def test_a_task_is_run_with_the_keyboard_alone(url: str, watched: Watched)
     await page.keyboard.press("Enter")
     await expect(page.get_by_text("0.8316").first).to_be_visible()
     await expect(page.get_by_role("table").filter(has_text="Every try at a backend")).to_contain_text("node")
+    await expect(page.get_by_text("free", exact=True).first).to_be_visible()  # what it cost
 
 
 async def test_a_run_is_followed_live_and_cancelled(url: str, watched: Watched) -> None:
@@ -190,6 +191,7 @@ async def test_a_failure_says_why(url: str, watched: Watched) -> None:
     await page.goto(f"{url}/#/new")
     await fill_and_run(page, "fail", '{"error": "on purpose"}')
     await expect(page.get_by_role("alert")).to_contain_text("on purpose")
+    await expect(page.get_by_text("nothing", exact=True).first).to_be_visible()  # what it cost
     await page.goto(f"{url}/#/new")
     await page.get_by_label("Input").fill("not JSON")
     await page.get_by_role("button", name="Run").click()

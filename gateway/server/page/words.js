@@ -30,7 +30,8 @@ export function tellDuration(run) {
 export function tellCost(run) {
   const settled = run.attempts.map((attempt) => attempt.cost.settled).filter(Boolean);
   if (settled.length) return settled.join(" + ");
-  return { not_charged: "nothing", charged: "charged", unknown: run.phase === "running" ? "" : "unknown" }[run.cost_outcome];
+  const isFree = run.attempts.some((attempt) => ["submitted", "succeeded"].includes(attempt.status));
+  return { not_charged: isFree ? "free" : "nothing", charged: "charged", unknown: run.phase === "running" ? "" : "unknown" }[run.cost_outcome];
 }
 
 export function getBackend(run) {
