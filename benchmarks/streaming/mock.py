@@ -17,7 +17,7 @@ from urllib.parse import parse_qs
 from benchmarks.mock import CHAT, INFO
 
 WORDS = tuple(
-    f"word {number} " for number in range(10)
+    f"word {number} " for number in range(1000)
 )  # LiteLLM takes the same one again and again for a loop
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ntransfer-encoding: chunked\r\n\r\n"
 _LAST = b"0\r\n\r\n"

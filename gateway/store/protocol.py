@@ -19,7 +19,7 @@ from gateway.store.ledger import Ledger
 from gateway.store.shelf import Shelf
 from gateway.task import Event, Run
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 FIRST_FENCE = 1
 """Every new run's: whoever creates it may write on before the creation is on the disk."""
 

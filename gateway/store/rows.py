@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, fields, replace
 from datetime import UTC, datetime
@@ -16,6 +17,10 @@ from gateway.types import JSON
 from gateway.value import Value
 
 _APART = frozenset({"task", "plan", "attempts", "envelope"})  # what has a column or a row of its own
+_LARGE_BYTES = 1 << 14
+_SAMPLE_BYTES = 1 << 12
+_TIMES_SHORTER = 4  # at least: plain text takes ten times as long as chunks, for half its length
+_ZLIB = b"\x78"  # what zlib writes begins so, JSON never
 _NOTHING: dict[str, object] = {}
 _newest_plan: tuple[JSON, bytes] = (None, b"")
 _NOTHING_LEARNT = (None,) * 4
@@ -76,13 +81,27 @@ def encode_task(task: Task) -> bytes:
         raise InvalidInput(f"the task is not JSON: {error}") from error
 
 
+def compress(data: bytes) -> bytes:
+    """Return the JSON of something large compressed, if it repeats itself as a stream's chunks do."""
+    if len(data) < _LARGE_BYTES:
+        return data
+    sample = zlib.compress(data[:_SAMPLE_BYTES], zlib.Z_BEST_SPEED)
+    is_worth_it = len(sample) * _TIMES_SHORTER <= _SAMPLE_BYTES
+    return zlib.compress(data, zlib.Z_BEST_SPEED) if is_worth_it else data
+
+
+def decompress(data: bytes) -> bytes:
+    """Return JSON that may have been compressed."""
+    return zlib.decompress(data) if data.startswith(_ZLIB) else data
+
+
 def encode_run(run: Run) -> bytes:
     """Return the part of a run that changes, without its task, plan and attempts."""
     state = drop_defaults(run)
     state["task"] = _NOTHING
     state["status"] = int(run.status)  # an enum takes as long as a whole value
     state["passed"] = [(int(status), at) for status, at in run.passed]
-    return get_to_json()(state)
+    return compress(get_to_json()(state))
 
 
 def _thin_out_snapshot(snapshot: Snapshot) -> dict[str, object]:
@@ -180,7 +199,7 @@ def decode_run(
     from pydantic_core import from_json
 
     return replace(
-        Run.model_validate_json(state),
+        Run.model_validate_json(decompress(state)),
         task=Task.model_validate_json(task),
         plan=None if plan is None else from_json(plan),
         attempts=tuple(_decode_attempt(envelope, doc) for envelope, doc in attempts),

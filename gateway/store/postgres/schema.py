@@ -94,6 +94,7 @@ ALTER TABLE pruned_costs ADD PRIMARY KEY (day, backend, model, api_key);
 """,
     5: "UPDATE events SET event = '['::bytea || event || ']'::bytea",  # a row has all of one change
     6: "",  # of SQLite's indexes alone
+    7: "",  # from now on a run's state may be compressed
 }
 """By the version that they lead to, from the version before; the tables above are of the newest."""
 

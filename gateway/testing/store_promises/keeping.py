@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from hashlib import sha256
 
 from gateway.errors import InvalidInput, RunError, RunNotFound, RunTakenOver, StoreError
 from gateway.lifecycle import AttemptStatus, Status
@@ -43,6 +44,18 @@ class Keeping:
             expect(found.attempts[0].envelope is not None, "the envelope is gone")
         handle = (await store.get(run.id)).attempts[0].handle
         expect(handle is not None and handle.detail == {"token": "t"}, "the handle's detail is gone")
+
+    async def test_large_outputs_come_back_whole(self, store: Store) -> None:
+        """However they are kept: what repeats itself, and what does not."""
+        chunks = "".join(f'data: {{"choices": [{{"delta": "wörd {n}"}}]}}\n\n' for n in range(9_999))
+        noise = "".join(sha256(str(number).encode()).hexdigest() for number in range(999))
+        for output in (chunks, noise, {"first": noise, "then": chunks}):
+            run = make_run()
+            fence = await store.create(run, owner="me")
+            end = replace(make_end(run), output=output)
+            await store.save(end, fence=fence)
+            expect(await store.get(run.id) == end, f"{str(output)[:40]}... did not come back as it was")
+            expect(await store.list_runs(RunFilter(limit=1)) == [end], "a list has another output")
 
     async def test_a_new_envelope_replaces_the_old(self, store: Store) -> None:
         """What is to be sent is what was stored last."""
