@@ -22,8 +22,8 @@ MOST_KEPT = 20_000
 KEPT_SECONDS = 60.0
 """How long after the run's end."""
 MOST_KEPT_BYTES = 1 << 25
-"""Of all runs that have ended; what ended first is forgotten first."""
-_EVENT_BYTES = 500
+"""About, of all runs that have ended; what ended first is forgotten first."""
+_EVENT_BYTES = 500  # for each event, beside the bytes of its piece: what JSON takes is not counted
 _MOST_AT_ONCE = 256
 
 

@@ -23,6 +23,7 @@ def test_chunks_take_a_tenth_of_their_room_at_most() -> None:
     text = json.dumps("".join(f"data: {_CHUNK.format(word)}\n\n" for word in _make_words(500))).encode()
     assert len(compress(text)) < len(text) / 10
     assert decompress(compress(text)) == text
+    assert decompress(text) == text  # as an older program has stored it
 
 
 def test_plain_text_stays_readable() -> None:
