@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, fields, replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import cache, partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from gateway.errors import InvalidInput
 from gateway.policy.learning import make_outcome
@@ -25,6 +27,7 @@ _NOTHING: dict[str, object] = {}
 _newest_plan: tuple[JSON, bytes] = (None, b"")
 _NOTHING_LEARNT = (None,) * 4
 _Dropper: TypeAlias = Callable[[Any], dict[str, object]]
+ValueT = TypeVar("ValueT", bound=Value)
 _droppers: dict[type, _Dropper] = {}  # by kind of value
 
 
@@ -126,14 +129,38 @@ def _thin_out(event: Event) -> dict[str, object]:
 
 def decode_events(rows: Iterable[tuple[bytes]], after: int) -> list[Event]:
     """Return the events in some rows, in their order, that came after a number."""
-    return [event for (row,) in rows for event in _get_event_reader()(row) if event.seq > after]
+    return [event for (row,) in rows for event in _decode_event_row(row) if event.seq > after]
+
+
+def _decode_event_row(row: bytes) -> list[Event]:
+    read, make = _get_event_readers()
+    try:
+        return read(row)
+    except ValueError:
+        return make(_parse_any(row))
 
 
 @cache
-def _get_event_reader() -> Callable[[bytes], list[Event]]:
+def _get_event_readers() -> tuple[Callable[[bytes], list[Event]], Callable[[object], list[Event]]]:
     from pydantic import TypeAdapter
 
-    return TypeAdapter(list[Event]).validate_json
+    adapter = TypeAdapter(list[Event])
+    return adapter.validate_json, adapter.validate_python
+
+
+def _decode(kind: type[ValueT], text: bytes) -> ValueT:
+    try:
+        return kind.model_validate_json(text)
+    except ValueError:
+        return kind.model_validate(_parse_any(text))
+
+
+def _parse_any(text: bytes) -> JSON:
+    """Read whatever `get_to_json` writes: 255 levels of nesting, where pydantic reads 200, and any integer.
+
+    A single row that can't be read would hide all runs from whoever lists or takes them over.
+    """
+    return json.loads(text, parse_int=lambda digits: int(Decimal(digits)))
 
 
 def encode_plan(run: Run) -> bytes | None:
@@ -155,7 +182,7 @@ def require_end(run: Run) -> Run:
 
 def decode_entry(run_id: str, api_key: str | None, model: str | None, state: bytes) -> Entry:
     """Return the line on the bill of an attempt's row."""
-    return make_entry(run_id, api_key, model, Attempt.model_validate_json(state))
+    return make_entry(run_id, api_key, model, _decode(Attempt, state))
 
 
 def make_entry(run_id: str, api_key: str | None, model: str | None, attempt: Attempt) -> Entry:
@@ -199,16 +226,16 @@ def decode_run(
     from pydantic_core import from_json
 
     return replace(
-        Run.model_validate_json(decompress(state)),
-        task=Task.model_validate_json(task),
+        _decode(Run, decompress(state)),
+        task=_decode(Task, task),
         plan=None if plan is None else from_json(plan),
         attempts=tuple(_decode_attempt(envelope, doc) for envelope, doc in attempts),
     )
 
 
 def _decode_attempt(envelope: bytes | None, state: bytes) -> Attempt:
-    attempt = Attempt.model_validate_json(state)
-    return attempt if envelope is None else replace(attempt, envelope=Envelope.model_validate_json(envelope))
+    attempt = _decode(Attempt, state)
+    return attempt if envelope is None else replace(attempt, envelope=_decode(Envelope, envelope))
 
 
 def parse_time(seconds: float | None) -> datetime | None:

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 
 from gateway.errors import InvalidInput, RunError, RunNotFound, RunTakenOver, StoreError
 from gateway.lifecycle import AttemptStatus, Status
 from gateway.store.protocol import RunFilter, Store, Wish
-from gateway.task import FailureKind, Handle, Task
+from gateway.task import Envelope, FailureKind, Handle, Snapshot, Task
 from gateway.testing.case import expect
 from gateway.testing.store_promises.samples import (
     START_AT,
@@ -21,6 +22,7 @@ from gateway.testing.store_promises.samples import (
     make_task,
     with_attempt,
 )
+from gateway.types import JSON, AttemptId
 
 
 class Keeping:
@@ -56,6 +58,32 @@ class Keeping:
             await store.save(end, fence=fence)
             expect(await store.get(run.id) == end, f"{str(output)[:40]}... did not come back as it was")
             expect(await store.list_runs(RunFilter(limit=1)) == [end], "a list has another output")
+
+    async def test_what_could_be_written_can_be_read(self, store: Store) -> None:
+        """However deep it is nested, wherever that is, and however long an integer is."""
+        for depth in (0, 190, 199, 210, 230, 250, 253, 300):
+            deep: JSON = 10**5_000
+            for _ in range(depth):
+                deep = [deep]
+            run = make_run(Task(model="m", input=deep))
+            try:
+                fence = await store.create(run, owner="me")
+            except InvalidInput:
+                continue
+            look = Snapshot(status=Status.RUNNING, output=deep)
+            envelope = Envelope(attempt_id=AttemptId("attempt-1"), backend="node1", payload={"input": deep})
+            event = replace(make_event(run, 1), snapshot=look, data=None)
+            for state, events in (
+                (with_attempt(run, make_attempt()), [event]),
+                (with_attempt(run, make_attempt(envelope=envelope)), []),
+                (with_attempt(run, make_attempt(snapshot=look)), []),
+                (replace(make_end(run), output=deep), []),
+            ):
+                with suppress(InvalidInput):
+                    await store.save(state, fence=fence, events=events)
+                    expect(await store.get(run.id) == state, f"at {depth} levels it came back as another")
+                    known = await store.list_events(run.id)
+                    expect(not events or known == events, f"at {depth} levels events came back as others")
 
     async def test_a_new_envelope_replaces_the_old(self, store: Store) -> None:
         """What is to be sent is what was stored last."""
