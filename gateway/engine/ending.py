@@ -149,6 +149,7 @@ class Ending:
             and status in (AttemptStatus.FAILED, AttemptStatus.LOST)
             and not live.pieces_out
             and not live.cancel.is_set()
+            and can_follow(live.run.status, Status.QUEUED)  # not if it is CANCELLING, whoever wished for that
         )
         run_status = Status.QUEUED if goes_on else snapshot.status
         await self.journal.move_attempt(

@@ -97,6 +97,25 @@ async def test_a_failed_job_moves_on_only_if_the_task_says_so(on_failed: str, st
     assert len(a.accepted) == 1
 
 
+@pytest.mark.parametrize("end", ["failed", "lost"])
+async def test_a_job_that_is_being_cancelled_at_its_backend_and_fails_ends_the_run(end: str) -> None:
+    clock = FakeClock()
+    steps = [(0.0, Status.RUNNING), (1.0, Status.CANCELLING), (1.0, Status.COMPLETED)]
+    a, b = FakeAdapter("a", clock=clock, steps=steps), FakeAdapter("b", clock=clock)
+    if end == "failed":
+        a.arm("fail_job")
+    async with open_gateway(a, b, clock=clock) as gateway:
+        run = await gateway.submit(make_task(on_failed="next"))
+        await clock.sleep(1.5)
+        if end == "lost":
+            a.backend.forget_all()
+        await clock.sleep(60)
+        run = await gateway.get(run.id)
+    assert run.status is Status.FAILED
+    assert tell(run) == [("a", end)]
+    assert b.accepted == []
+
+
 async def test_a_lost_job_is_a_failure_of_its_own_kind() -> None:
     clock = FakeClock()
     a, b = FakeAdapter("a", clock=clock), FakeAdapter("b", clock=clock)
