@@ -31,6 +31,7 @@ from gateway.types import JSON
 _log = logging.getLogger("gateway")
 _CLAIM_AT_ONCE = 500
 _BEATS_PER_LEASE = 4
+_HEARD_AT_ONCE = 16
 
 
 class Keeper:
@@ -58,6 +59,8 @@ class Keeper:
         self._lease = SHARED_LEASE_LASTS if isinstance(store, Shared) else LEASE_LASTS
         self._recovered: list[Recovered] = []
         self._claimed: deque[Claimed] = deque()
+        self._wishes: deque[Wish] = deque()
+        self._heard: dict[str, asyncio.Task[None]] = {}  # by the run whose wish is being carried out
         self.tasks: list[asyncio.Task[None]] = []
         self.claims = True
         self.silences = 0
@@ -89,9 +92,10 @@ class Keeper:
     async def stop(self) -> bool:
         """Stop both; says whether it worked."""
         tasks, self.tasks = self.tasks, []
-        for task in tasks:
+        self._wishes.clear()
+        for task in (ending := [*tasks, *self._heard.values()]):
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*ending, return_exceptions=True)
         return bool(tasks)
 
     async def claim(self) -> None:
@@ -141,11 +145,29 @@ class Keeper:
     async def _look(self, bell: asyncio.Event) -> None:
         await sleep_or_hear(self._clock, LOOK_EVERY.total_seconds(), bell)
         bell.clear()
-        for wish in await self._store.list_wishes(self._owner):
-            await _see_to(f"a wish for run {wish.run_id}", self._hear(wish))
+        if not self._wishes:
+            self._wishes += await self._store.list_wishes(self._owner)
+        self._hear_some()
         await self._take_over_claimed()
         if self.claims and self.is_believed and self._clock.monotonic() >= self._quiet_until:
             await self.claim()
+
+    def _hear_some(self) -> None:
+        """Carry wishes out beside everything else: a backend may take its time over a cancel."""
+        while self._wishes and len(self._heard) < _HEARD_AT_ONCE:
+            wish = self._wishes.popleft()
+            if wish.run_id not in self._heard:
+                self._heard[wish.run_id] = asyncio.create_task(self._hear_one(wish))
+
+    async def _hear_one(self, wish: Wish) -> None:
+        what = f"a wish for run {wish.run_id}"
+        try:
+            await _see_to(what, self._hear(wish))
+        except StoreError as error:
+            _log.warning("%s failed: %s; trying again", what, error)
+        finally:
+            del self._heard[wish.run_id]
+            self._hear_some()
 
     async def _beat(self) -> None:
         began, lease = self._clock.monotonic(), self._lease.total_seconds()

@@ -88,6 +88,30 @@ async def test_one_wish_that_can_not_be_carried_out_is_no_matter_for_the_others(
     assert "no idea how" in caplog.text
 
 
+async def test_a_backend_that_takes_its_time_over_cancels_delays_nobody_else() -> None:
+    class Slow(FakeAdapter):
+        async def cancel(self, handle: Handle) -> CancelOutcome:
+            await asyncio.Event().wait()
+            return await super().cancel(handle)
+
+    clock, store = FakeClock(), MemoryStore()
+    first, left = await leave_landed(store, clock, 1)
+    slow, again = Slow("b", clock=clock, steps=LONG), FakeAdapter("a", clock=clock, backend=first.backend)
+    other = MemoryStore()
+    async with open_gateway(slow, again, clock=clock, store=other) as gateway:
+        stuck = [await gateway.submit(make_task(str(number)), "b") for number in range(3)]
+        quick = await gateway.submit(make_task(), "a")
+        await clock.sleep(5)
+        for run in (*stuck, quick):
+            await other.wish(Wish(run.id, cancel_at=clock.now()))
+        await clock.sleep(5)
+        assert (await gateway.get(quick.id)).status is Status.CANCELLED
+        orphan = await store.get(left[0].id)
+        await other.create(orphan, owner="somebody who is no more")
+        await clock.sleep(5)
+        assert gateway.hosting.works_on(orphan.id)
+
+
 async def test_one_run_that_can_not_be_taken_over_is_no_matter_for_the_others(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
