@@ -74,6 +74,8 @@ class Accepting:
 
     async def _send(self, live: Live, adapter: Adapter[Any], envelope: Envelope) -> None:
         await self.journal.confirm(live)
+        if not live.has_landed:
+            return  # it was cancelled meanwhile, or its deadline has passed
         live.accepting = True
         try:
             with calling(self.journal.observer, envelope.backend, "accept", (live.run,)):
@@ -87,5 +89,9 @@ class Accepting:
             live.accepting = False
 
     async def _store(self, live: Live, envelope: Envelope | None) -> None:
-        attempt = replace(get_attempt(live), accept=envelope)
-        await keep_writing(lambda: self.journal.save(live, attempt=attempt), self.clock)
+        async def write() -> None:
+            async with live.changing:
+                if live.has_landed:
+                    await self.journal.save(live, attempt=get_attempt(live).replace(accept=envelope))
+
+        await keep_writing(write, self.clock)

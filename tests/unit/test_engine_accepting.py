@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import Run, Status, Task
-from gateway.adapter import Feature, Landed
+from gateway.adapter import CancelOutcome, Feature, Landed
 from gateway.engine.accepting import Accepting
 from gateway.policy.choice import choose_answer
 from gateway.store.memory import MemoryStore
@@ -109,6 +110,55 @@ async def test_death_between_storing_and_sending_an_acceptance_loses_nothing() -
     async with open_gateway(second, clock=clock, store=store) as gateway:
         run = await gateway.wait(run.id)
     assert (run.status, len(second.backend.confirmed), len(second.accepted)) == (Status.COMPLETED, 1, 1)
+
+
+async def test_nothing_is_accepted_for_a_run_that_was_cancelled_meanwhile() -> None:
+    class Slow(FakeAdapter):
+        async def accept(self, handle: Handle, snapshot: Snapshot) -> Envelope:
+            await self.clock.sleep(10)  # content is read, a transaction is signed
+            return await super().accept(handle, snapshot)
+
+    clock = FakeClock()
+    a = Slow("a", clock=clock, wants_accepting=True)
+    async with open_gateway(a, clock=clock) as gateway:
+        run = await gateway.submit(make_task())
+        await clock.sleep(5)
+        await gateway.cancel(run.id)
+        await clock.sleep(60)
+        run = await gateway.get(run.id)
+    assert (run.status, run.attempts[0].accept) == (Status.CANCELLED, None)
+    assert a.backend.confirmed == []
+
+
+async def test_an_acceptance_is_stored_whatever_is_written_beside_it() -> None:
+    class SlowStore(MemoryStore):
+        """Takes a second over each write."""
+
+        def save(self, run: Run, **words: Any) -> Awaitable[None]:
+            written = super().save(run, **words)
+
+            async def wait() -> None:
+                await clock.sleep(1)
+                await written
+
+            return wait()
+
+    class Stubborn(AcceptFaults):
+        async def cancel(self, handle: Handle) -> CancelOutcome:
+            return CancelOutcome.REQUESTED
+
+    clock, store = FakeClock(), SlowStore()
+    a = Stubborn("a", clock=clock, wants_accepting=True)
+    AcceptFaults.lose = 1
+    async with open_gateway(a, clock=clock, store=store) as gateway:
+        run = await gateway.submit(make_task())
+        while not any(attempt.accept for attempt in (await store.get(run.id)).attempts):
+            await clock.sleep(0.1)
+        await gateway.cancel(run.id)  # while the acceptance is being written
+        assert (await store.get(run.id)).attempts[0].accept is not None
+        run = await gateway.wait(run.id)
+    assert run.attempts[0].accept is not None
+    assert len(a.backend.confirmed) == 1
 
 
 async def test_by_hand_waits_for_the_caller() -> None:
