@@ -32,6 +32,14 @@ class Due:
         heapq.heappush(self._by_time, (now + wait, number, run_id))
         heapq.heappush(self._by_readiness, (now + wait * _SLACK, number, run_id))
 
+    def drop(self, live: Live) -> None:
+        """Have a run looked at no more; it takes no room for long."""
+        self._lives.pop(live.run.id, None)
+        if len(self._by_time) > 2 * len(self._lives) + _UNSET_KEPT:
+            for heap in (self._by_time, self._by_readiness):
+                heap[:] = [entry for entry in heap if not self._is_over(entry)]
+                heapq.heapify(heap)
+
     def get_first(self) -> float | None:
         """Return when the first is due, None if there is none."""
         while self._by_time and self._is_over(self._by_time[0]):

@@ -22,7 +22,7 @@ _MOST_FOLLOWED = 64
 class Following:
     """Follows jobs at one backend; each as long as its events come.
 
-    `look_now` is called when they come no more, whatever the reason: then the job is looked at.
+    `look_now` is called when they come no more, whatever the reason: then the job is looked at, or let go of.
     """
 
     def __init__(
@@ -67,16 +67,14 @@ class Following:
             if handle is not None:
                 async for event in self._adapter.events(handle):
                     if not live.has_landed:
-                        return
+                        break
                     if event.kind == "piece":
                         live.pieces_out = True
                         live.pass_on(event)
                     elif event.snapshot is not None and await self._take_snapshot(live, event.snapshot):
-                        return
-        except (BackendError, NotSupported, StoreError):
-            live.failed_looks = 0  # the stream is gone, not the job: look at it now
-        except RunTakenOver:
-            return
+                        break
+        except (BackendError, NotSupported, StoreError, RunTakenOver):
+            live.failed_looks = 0  # the stream is gone, not the job: look at it now, if it is still ours
         except Exception as error:  # noqa: BLE001  as above: a broken stream is no news
             self._ending.report_broken(self._adapter.name, error)
         finally:

@@ -142,7 +142,8 @@ class Reception:
         limits = merge_limits(*layers)
         if is_new:
             check_names(limits, self._catalogue.backends)
-            self._laid[task.model] = (task.limits, limits)
+            if model is not None or task.model is None:  # others are as many as callers think of
+                self._laid[task.model] = (task.limits, limits)
         return limits
 
 

@@ -80,6 +80,7 @@ class Watcher:
             self._in_hand[live] = in_seconds if in_seconds is not None else self._in_hand[live]
             return
         if not live.has_landed:
+            self._due.drop(live)
             return
         if in_seconds is None:
             usual = self._paces[live.run.task.model].usual

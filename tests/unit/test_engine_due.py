@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+import gc
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from engine_setup import make_task, open_gateway
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.adapter import Feature
 from gateway.engine.due import Due
 from gateway.engine.live import Live
 from gateway.lifecycle import Status
@@ -76,6 +78,33 @@ def test_all_that_is_due_is_taken_once(puts: list[tuple[int, float]], now: float
     assert all(wait > now for wait in left.values())
     assert due.get_first() == min(left.values(), default=None)
     assert all(newest[number] / 2 <= now for number in taken)
+
+
+def test_what_was_dropped_is_not_due_and_takes_no_room() -> None:
+    due = Due()
+    due.put(LIVES[0], 0.0, 5.0)
+    for number in range(1_000):
+        live = make_live(f"run {number}")
+        due.put(live, 0.0, 86_400.0)
+        due.drop(live)
+    assert (len(due), due.get_first()) == (1, 5.0)
+    assert len(due._by_time) + len(due._by_readiness) < 200
+    assert due.take(90_000.0, 9) == [LIVES[0]]
+
+
+@pytest.mark.anyio
+async def test_streams_that_have_ended_are_not_kept_until_their_deadlines() -> None:
+    clock = FakeClock()
+    a = FakeAdapter(
+        "a", FakeConfig(features=frozenset({Feature.STREAM})), clock=clock, pieces=lambda _: ["x"]
+    )
+    task = Task(model="m", input=1, stream=True, limits=Limits(deadline=timedelta(days=1)))
+    async with open_gateway(a, clock=clock) as gateway:
+        for _ in range(20):
+            await gateway.run(task)
+        await clock.sleep(60)
+        gc.collect()
+        assert sum(isinstance(one, Live) and one.run.task == task for one in gc.get_objects()) < 5
 
 
 @pytest.mark.anyio

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
@@ -11,6 +12,7 @@ from engine_setup import make_task, open_gateway
 
 from gateway import AsyncGateway, Limits, NoBackend, Run, RunFailed, Status
 from gateway.adapter import Capabilities
+from gateway.errors import UnknownModel
 from gateway.limits import Sort
 from gateway.policy.routing import Plan
 from gateway.store.memory import MemoryStore
@@ -114,3 +116,13 @@ async def test_a_plan_stands_for_other_inputs_if_its_quote_does(
 
 def _get_looks(run: Run) -> float:
     return Plan.model_validate(run.plan).candidates[0].observed.looks
+
+
+async def test_models_that_there_are_none_of_leave_nothing_behind() -> None:
+    clock = FakeClock()
+    async with open_gateway(FakeAdapter("a", clock=clock), clock=clock) as gateway:
+        for number in range(50):
+            with pytest.raises(UnknownModel):
+                await gateway.submit(Task(model=f"no such model {number}", input=1))
+        texts = [one for one in gc.get_objects() if isinstance(one, dict) and "no such model 7" in one]
+    assert texts == []
