@@ -99,6 +99,8 @@ class Address:
             except psycopg.Error as error:
                 if not is_passing(error) or time.monotonic() > until:
                     raise self.explain(error) from error
+            except ValueError as error:  # half a character in what is asked for, damage in what was found
+                raise self.explain(error) from error
             await asyncio.sleep(pause)
             pause = min(pause * 2, _PAUSE_SECONDS[1])
 

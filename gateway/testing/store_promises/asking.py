@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
+from gateway.errors import GatewayError
 from gateway.lifecycle import AttemptStatus, Phase, Status
 from gateway.policy.learning import Outcome
 from gateway.store.protocol import RunFilter, Store, Wish
@@ -11,6 +13,7 @@ from gateway.testing.store_promises.samples import (
     HERE,
     START_AT,
     after,
+    expect_raises,
     make_attempt,
     make_end,
     make_run,
@@ -140,6 +143,14 @@ class Looking:
             await store.create(run, owner="me")
         found = [run.id for run in await store.list_runs(RunFilter())]
         expect(found == [run.id for run in runs[::-1]], f"the order is {found}")
+
+    async def test_words_that_nothing_can_have(self, store: Store) -> None:
+        """A name that no text of a database can hold is not there, or is refused in the gateway's words."""
+        for name in ("half \ud800", "none \x00"):
+            for ask in (store.get(name), store.list_events(name), store.wish(Wish(name, after(1)))):
+                await expect_raises(GatewayError, ask, f"there is something called {name!r}")
+            with suppress(GatewayError):
+                expect(await store.list_runs(RunFilter(idempotency_key=name)) == [], f"a run has {name!r}")
 
     async def test_outcomes(self, store: Store) -> None:
         """What may have landed and ended since then, oldest end first: with its backend and model."""
