@@ -160,6 +160,17 @@ async def test_a_stream_is_the_id_a_newline_and_the_output(
     assert found["status"] == "success"
 
 
+@pytest.mark.parametrize("container", ["words", "echo"])
+async def test_a_stream_that_is_asked_for_again_under_its_own_id_is_the_same_run(
+    client: httpx2.AsyncClient, container: str
+) -> None:
+    job = {"containers": [container], "data": {"text": "hi"}, "id": "mine"}
+    answers = [await client.post("/api/jobs/stream", json=job) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 200], answers[1].text
+    assert answers[0].content == answers[1].content
+    assert (await client.get("/api/jobs")).json() == ["mine"]
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "error"),
     [

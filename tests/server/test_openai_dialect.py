@@ -219,6 +219,19 @@ async def test_an_idempotency_key_holds(
     assert len(ids) == len(backends["plain"].backend.jobs) == 1
 
 
+async def test_an_idempotency_key_holds_for_a_stream_of_a_model_that_nobody_streams(
+    client: httpx2.AsyncClient, backends: Mapping[str, FakeAdapter]
+) -> None:
+    headers = {"idempotency-key": "abc"}
+    answers = [
+        await client.post("/chat/completions", json=ask("plain", stream=True), headers=headers)
+        for _ in range(2)
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200], answers[1].text
+    assert answers[0].content == answers[1].content
+    assert len(backends["plain"].backend.jobs) == 1
+
+
 @pytest.mark.parametrize("texts", ["hello", ["hello", "you"]])
 async def test_embeddings(client: httpx2.AsyncClient, texts: Any) -> None:
     expected = [[5.0, 0.5], [3.0, 0.5]][: 1 if isinstance(texts, str) else 2]

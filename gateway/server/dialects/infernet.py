@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
-from gateway.errors import GatewayError, NoBackend, RunNotFound
+from gateway.errors import GatewayError, IdempotencyConflict, NoBackend, RunNotFound
 from gateway.lifecycle import Phase, Status
 from gateway.limits import Limits
 from gateway.server.callers import KeyScope
@@ -96,7 +96,7 @@ async def create_stream(request: Request) -> Answer:
     task, own_id = _parse_job(await request.read_json())
     try:
         run = await _submit_task(request, _with_stream(task), own_id)
-    except NoBackend:
+    except (NoBackend, IdempotencyConflict):  # or the id's run is of a model that nobody streams
         run = await _submit_task(request, task, own_id)
     return Stream(_stream_run(request, run), headers=((b"content-type", b"application/octet-stream"),))
 

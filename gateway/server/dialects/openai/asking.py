@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from datetime import timedelta
 
-from gateway.errors import NoBackend
+from gateway.errors import IdempotencyConflict, NoBackend
 from gateway.lifecycle import Status
 from gateway.server.dialects.openai.words import Asked, refuse_failed, refuse_open
 from gateway.server.problems import IN_FLIGHT, Refusal
@@ -51,7 +51,7 @@ async def _submit_once(request: Request, asked: Asked, task: Task, key: str | No
         known = join_key(caller.key, key)
         try:
             return await service.submit(caller, task, asked.own.backend, key=known)
-        except NoBackend:
+        except (NoBackend, IdempotencyConflict):  # or the key's run is of a model that nobody streams
             if not task.stream:
                 raise
             return await service.submit(caller, replace(task, stream=False), asked.own.backend, key=known)
