@@ -35,7 +35,8 @@ def answer(value: Any) -> Any:
     """Answer each kind of question that the tests ask."""
     if "texts" in value:
         texts = value["texts"] if isinstance(value["texts"], list) else [value["texts"]]
-        return {"vectors": [[float(len(text)), 0.5] for text in texts], "tokens": {"total_tokens": 3}}
+        vectors = [[1e39 if text == "huge" else float(len(text)), 0.5] for text in texts]
+        return {"vectors": vectors, "tokens": {"total_tokens": 3}}
     if "messages" in value:
         choice = {"index": 0, "message": {"role": "assistant", "content": "native"}, "finish_reason": "stop"}
         return {"id": "theirs", "choices": [choice], "temperature": value.get("temperature")}
@@ -98,6 +99,10 @@ async def client(backends: Mapping[str, FakeAdapter]) -> AsyncIterator[httpx2.As
         "openai": {
             "embeddings": {"input": {"texts": "$.input"}, "output": "$.vectors[*]", "usage": "$.tokens"}
         },
+    }
+    models["uncounted"] = {
+        "targets": {"plain": {"app": "vectors"}},
+        "openai": {"embeddings": {**models["vectors"]["openai"]["embeddings"], "usage": "$.no"}},
     }
     models["none"] = {"targets": {"plain": {"app": "none"}}}
     models["wrong"] = {"targets": {"plain": {"app": "chat"}}, "openai": {"chat": {**CHAT, "output": "$.no"}}}
@@ -244,6 +249,13 @@ async def test_embeddings(client: httpx2.AsyncClient, texts: Any) -> None:
     assert [list(struct.unpack("<2f", base64.b64decode(item["embedding"]))) for item in packed] == expected
 
 
+async def test_embeddings_are_not_lost_because_their_usage_is_not_told(client: httpx2.AsyncClient) -> None:
+    response = await client.post("/embeddings", json={"model": "uncounted", "input": "hello"})
+    assert response.status_code == 200, response.text
+    assert response.json()["data"][0]["embedding"] == [5.0, 0.5]
+    assert response.json()["usage"] is None
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "told"),
     [
@@ -264,6 +276,7 @@ async def test_embeddings(client: httpx2.AsyncClient, texts: Any) -> None:
         ("/chat/completions", ask("wrong"), 502, "models.wrong.openai.chat"),
         ("/embeddings", {"model": "vectors"}, 400, "input"),
         ("/embeddings", {"model": "vectors", "input": "x", "encoding_format": "hex"}, 400, "encoding_format"),
+        ("/embeddings", {"model": "vectors", "input": "huge", "encoding_format": "base64"}, 502, "too large"),
     ],
 )
 async def test_refusals(client: httpx2.AsyncClient, path: str, body: Any, status: int, told: str) -> None:

@@ -18,6 +18,7 @@ from gateway.server.dialects.openai.words import (
     read_asked,
     read_count,
     read_flag,
+    read_usage,
     refuse_failed,
     refuse_open,
     tell_error,
@@ -73,16 +74,8 @@ def _make_completion(run: Run, asked: Asked) -> dict[str, JSON]:
     }
     answer = {**_make_head(run, "chat.completion"), "choices": [choice]}
     if asked.shape.usage is not None:
-        answer["usage"] = _read_usage(run, asked)
+        answer["usage"] = read_usage(run, asked)
     return answer
-
-
-def _read_usage(run: Run, asked: Asked) -> JSON:
-    """Return what was used; None if that is not known."""
-    try:
-        return asked.shape.usage.apply(run.output) if asked.shape.usage is not None else None
-    except InvalidInput:  # an answer is not lost because its usage is not told
-        return None
 
 
 def _read_output(run: Run, asked: Asked) -> JSON:
@@ -197,7 +190,7 @@ class _Telling:
         lines.append(_encode(self._make_chunk({}, "stop")))
         options = self._asked.body.get("stream_options")
         if isinstance(options, dict) and options.get("include_usage"):
-            lines.append(_encode({**self._head, "choices": [], "usage": _read_usage(run, self._asked)}))
+            lines.append(_encode({**self._head, "choices": [], "usage": read_usage(run, self._asked)}))
         return [*lines, DONE]
 
 

@@ -9,7 +9,13 @@ from collections.abc import Sequence
 from gateway.catalogue import Shape
 from gateway.errors import InvalidInput
 from gateway.server.dialects.openai.asking import submit, wait
-from gateway.server.dialects.openai.words import DONT_RETRY, RUN_FAILED, make_run_header, read_asked
+from gateway.server.dialects.openai.words import (
+    DONT_RETRY,
+    RUN_FAILED,
+    make_run_header,
+    read_asked,
+    read_usage,
+)
 from gateway.server.problems import BAD_REQUEST, Refusal
 from gateway.server.wire import Answer, Request, answer_json
 from gateway.task import Run
@@ -29,13 +35,14 @@ async def create_embeddings(request: Request) -> Answer:
     body = {name: value for name, value in asked.body.items() if name not in ("model", "encoding_format")}
     run = await wait(request, await submit(request, asked, body))
     vectors = _read_vectors(run, asked.shape)
-    data = [
-        {"object": "embedding", "index": index, "embedding": _pack(vector) if form == "base64" else vector}
-        for index, vector in enumerate(vectors)
-    ]
+    try:
+        told = [_pack(vector) for vector in vectors] if form == "base64" else vectors
+    except OverflowError:
+        raise _refuse_output(run, "a number is too large for base64; encoding_format float has it") from None
+    data = [{"object": "embedding", "index": index, "embedding": one} for index, one in enumerate(told)]
     answer: dict[str, JSON] = {"object": "list", "data": data, "model": asked.model.name}
     if asked.shape.usage is not None:
-        answer["usage"] = asked.shape.usage.apply(run.output)
+        answer["usage"] = read_usage(run, asked)
     return answer_json(answer, headers=(make_run_header(run),))
 
 

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 
 from gateway.catalogue import Model, Shape
 from gateway.config import LimitsConfig, Strict
+from gateway.errors import InvalidInput
 from gateway.limits import Limits
 from gateway.server.problems import BAD_REQUEST, NO_KEY, TOO_MANY, Kind, Problem, Refusal, refuse_fields
 from gateway.server.wire import Header, Request, Response, answer_json
@@ -107,6 +108,14 @@ def read_flag(body: Mapping[str, JSON], name: str) -> bool:
     if value is not None and not isinstance(value, bool):
         raise Refusal(BAD_REQUEST, f"{name} must be true or false", more={"param": name})
     return bool(value)
+
+
+def read_usage(run: Run, asked: Asked) -> JSON:
+    """Return what was used; None if that is not known."""
+    try:
+        return asked.shape.usage.apply(run.output) if asked.shape.usage is not None else None
+    except InvalidInput:  # an answer is not lost because its usage is not told
+        return None
 
 
 def refuse_failed(run: Run) -> Refusal:
