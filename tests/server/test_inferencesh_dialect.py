@@ -231,6 +231,19 @@ async def test_a_file_is_uploaded_with_a_token_and_used_by_its_uri(client: httpx
     assert (await client.get(f"/files/{file['id']}")).status_code == 404
 
 
+async def test_files_that_are_named_often_do_not_outgrow_a_body(service: Service) -> None:
+    service.settings = ServerSettings(max_body=10_000)
+    transport = httpx2.ASGITransport(App(service, [make_face()]))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost/inferencesh") as client:
+        (file,) = (await client.post("/files", json={"files": [{"filename": "a"}]})).json()["data"]
+        await client.put(file["upload_url"], content=b"x" * 4000)
+        fits = await client.post("/run", json={"app": "acme/echo", "input": [file["uri"]] * 2})
+        refused = await client.post("/run", json={"app": "acme/echo", "input": [file["uri"]] * 3})
+    assert fits.json()["data"]["status"] == 10
+    assert refused.status_code == 413
+    assert len(await service.gateway.list_runs()) == 1
+
+
 async def test_files_and_tasks_of_another_key_are_not_there(
     client: httpx2.AsyncClient, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:

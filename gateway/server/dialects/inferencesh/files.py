@@ -12,14 +12,13 @@ import hmac
 import json
 import secrets
 import uuid
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from gateway.files import File, encode_files
 from gateway.server.callers import Caller
 from gateway.server.dialects.inferencesh.words import INVALID, NOT_FOUND, PREFIX, answer, write_time
-from gateway.server.problems import Refusal
+from gateway.server.problems import TOO_LARGE, Refusal
 from gateway.server.wire import Answer, Request, Response, find_header
 from gateway.store.shelf import Note
 from gateway.types import JSON
@@ -29,6 +28,7 @@ KEPT = timedelta(days=1)
 _KIND = "upload"
 _MOST_AT_ONCE = 20
 _FORGOTTEN_AT_ONCE = 20
+_END = "/content"
 
 
 async def create_files(request: Request) -> Answer:
@@ -52,7 +52,7 @@ async def _create(request: Request, asked: dict[str, Any]) -> JSON:
         "content_type": str(asked.get("content_type") or "application/octet-stream")[:255],
         "size": asked.get("size") if isinstance(asked.get("size"), int) else None,
         "created_at": write_time(now),
-        "uri": f"{_get_place(request)}/files/{file_id}/content",
+        "uri": f"{_get_place(request)}/files/{file_id}{_END}",
     }
     note = {"told": told, "key": request.caller.key, "token": _hash(token)}
     shelf = request.service.store.shelf
@@ -90,24 +90,48 @@ async def delete_file(request: Request) -> Answer:
 
 
 async def replace_uris(request: Request, value: JSON) -> JSON:
-    """Return an input with each text that is a URI of ours as the file that it stands for."""
-    if isinstance(value, dict):
-        return {name: await replace_uris(request, item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [await replace_uris(request, item) for item in value]
-    if not isinstance(value, str):
-        return value
-    start, end = f"{_get_place(request)}/files/", "/content"
-    if not (value.startswith(start) and value.endswith(end)):
-        return value
-    file_id = value[len(start) : -len(end)]
-    notes = await _find(request, file_id)
-    content = [note.body for note in await _list(request, file_id) if note.id == "content"]
-    if not content:
-        raise Refusal(INVALID, f"the file {file_id} was not uploaded yet")
-    told = notes["told"]
-    file = File(data=b"", filename=told["filename"], content_type=told["content_type"])
-    return encode_files(replace(file, data=base64.b64decode(content[0])))
+    """Return an input with each text that is a URI of ours as the file that it stands for.
+
+    Raises Refusal if together they are larger than a body may be: one may be named any number of times.
+    """
+    return await _Replacing(request).replace(value)
+
+
+class _Replacing:
+    """Puts files into one input."""
+
+    def __init__(self, request: Request) -> None:
+        self._request, self._start = request, f"{_get_place(request)}/files/"
+        self._most = self._left = request.service.settings.max_body
+        self._known: dict[str, tuple[int, JSON]] = {}
+
+    async def replace(self, value: JSON) -> JSON:
+        if isinstance(value, dict):
+            return {name: await self.replace(item) for name, item in value.items()}
+        if isinstance(value, list):
+            return [await self.replace(item) for item in value]
+        if not (isinstance(value, str) and value.startswith(self._start) and value.endswith(_END)):
+            return value
+        file_id = value[len(self._start) : -len(_END)]
+        if file_id not in self._known:
+            self._known[file_id] = await self._load(file_id)
+        size, file = self._known[file_id]
+        self._left -= size
+        if self._left < 0:
+            raise Refusal(
+                TOO_LARGE, f"the input's files are larger than the {self._most} bytes that are read"
+            )
+        return file
+
+    async def _load(self, file_id: str) -> tuple[int, JSON]:
+        """Return a file's size, and it as an input has it. Raises Refusal."""
+        told = (await _find(self._request, file_id))["told"]
+        content = [note.body for note in await _list(self._request, file_id) if note.id == "content"]
+        if not content:
+            raise Refusal(INVALID, f"the file {file_id} was not uploaded yet")
+        data = base64.b64decode(content[0])
+        file = File(data=data, filename=told["filename"], content_type=told["content_type"])
+        return len(data), encode_files(file)
 
 
 async def _find(request: Request, file_id: str) -> dict[str, Any]:
