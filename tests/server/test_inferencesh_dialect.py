@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from pydantic import SecretStr
 
 from gateway.adapter import Feature
 from gateway.client import AsyncGateway
@@ -242,6 +243,21 @@ async def test_files_that_are_named_often_do_not_outgrow_a_body(service: Service
     assert fits.json()["data"]["status"] == 10
     assert refused.status_code == 413
     assert len(await service.gateway.list_runs()) == 1
+
+
+async def test_a_webhook_that_can_never_be_sent_is_refused_at_once(
+    client: httpx2.AsyncClient, service: Service
+) -> None:
+    body = {"app": "acme/echo", "input": {}, "webhook": "https://example.com/hook"}
+    for secret, url, told in (
+        (None, "https://example.com/", "sends no webhooks"),
+        ("x", "http://10.0.0.1/", "public"),
+    ):
+        service.settings = ServerSettings(webhook_secret=None if secret is None else SecretStr(secret))
+        refused = await client.post("/apps/run", json={**body, "webhook": url})
+        assert refused.status_code == 400
+        assert told in refused.json()["detail"]
+    assert await service.gateway.list_runs() == []
 
 
 async def test_files_and_tasks_of_another_key_are_not_there(

@@ -50,6 +50,8 @@ async def _run(request: Request) -> Run:
     if not isinstance(body, dict):
         raise Refusal(INVALID, "the body must be a JSON object")
     webhook = _read_webhook(body.get("webhook"))
+    if webhook is not None:
+        request.service.webhooks.check(webhook.url)
     model, words = _find_model(request, body)
     task = Task(
         model=model.name,
