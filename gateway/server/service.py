@@ -12,6 +12,7 @@ from gateway.files import has_paths
 from gateway.server.keys import KeyBook, Learning
 from gateway.server.problems import LOCAL_FILE, STOPPING, Refusal
 from gateway.server.stopping import Stopping
+from gateway.server.taking import Taking
 from gateway.server.tapes import Tapes
 from gateway.server.webhooks import Webhooks
 from gateway.task import Run, Task
@@ -45,6 +46,7 @@ class Service:
         observing: what is told of the server; None where nothing is configured.
         siblings: the other workers of this server; None if there are none.
         in_flight: (key, idempotency key) of requests under way.
+        taking: tasks of requests under way that have no idempotency key and may be sent again.
         stopping: set once no new runs are taken: streams and long polls end soon after.
     """
 
@@ -65,6 +67,7 @@ class Service:
         self.observing: Observing | None = None
         self.siblings: Siblings | None = None
         self.in_flight: set[tuple[str | None, str | None]] = set()
+        self.taking = Taking()
         self.stopping = Stopping()
         self._chores: set[asyncio.Task[None]] = set()
         self._is_started = self._is_closed = False

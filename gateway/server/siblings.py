@@ -1,4 +1,4 @@
-"""What the workers of one server ask each other: their metrics, and events of runs that another works on.
+"""What the workers of one server ask each other: metrics, events of runs, and what is being taken in.
 
 Each listens at a Unix socket in a folder that the parent process has made for them alone. A frame is four
 bytes of length, and so many bytes. A question is one frame of words; an answer is any number of them, none if
@@ -78,6 +78,17 @@ class Siblings:
             for answer in asked.values():
                 answer.writer.close()
 
+    async def wait_for_sending(self, name: str) -> None:
+        """Wait while another worker takes in a task of this name; see gateway.server.taking."""
+        asked = await self._ask(f"taking {name}")
+        try:
+            for answer in asked.values():
+                async for _ in _read_frames(answer.reader):
+                    continue
+        finally:
+            for answer in asked.values():
+                answer.writer.close()
+
     async def _ask(self, question: str) -> dict[Path, _Answer]:
         """Ask all others; return those that have an answer, by their sockets."""
         doors = [door for door in self._door.parent.glob("*.sock") if door != self._door]
@@ -107,6 +118,9 @@ class Siblings:
         service, (word, *more) = self._service, question.split()
         if word == "metrics" and service.observing is not None:
             yield (await service.observing.write(service)).encode()
+        elif word == "taking" and (taken := service.taking.find(more[0])) is not None:
+            yield b""
+            await taken.wait()
         elif word == "events" and works_here(service, more[0]):
             yield b""
             batches = read_batches_here(service, more[0], Place.parse(more[1]))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import struct
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
-from gateway.adapter import Feature
+from gateway.adapter import Capabilities, Feature
 from gateway.client import AsyncGateway
 from gateway.clock import SystemClock
 from gateway.config import ServerSettings
@@ -19,6 +22,8 @@ from gateway.lifecycle import Status
 from gateway.server.app import App
 from gateway.server.dialects.openai import make_face
 from gateway.server.service import Service
+from gateway.server.siblings import Siblings
+from gateway.store.memory import MemoryStore
 from gateway.testing import FakeAdapter
 from gateway.testing.adapter import DEFAULT_FEATURES, FakeConfig
 from gateway.testing.backend import Fault
@@ -211,6 +216,51 @@ async def test_what_the_sdk_sends_again_is_the_run_of_before(
     assert other.headers["x-run-id"] == first.headers["x-run-id"], "both mean the same input"
     await client.post("/chat/completions", json=ask("slow"), headers={"x-stainless-retry-count": "0"})
     assert len(backends["slow"].backend.jobs) == 2
+
+
+@pytest.mark.parametrize("at", [0, 1])
+async def test_what_is_sent_again_before_it_is_stored_is_one_run(tmp_path: Path, at: int) -> None:
+    """The SDK gives up on a request whose backend is still asked whether it is well, and sends it anew."""
+    store, plain = MemoryStore(), FakeAdapter("plain", steps=STEPS, answer=answer)
+    look, asked, go = plain.capabilities, asyncio.Event(), asyncio.Event()
+
+    async def look_late() -> Capabilities:
+        asked.set()
+        await go.wait()
+        return await look()
+
+    plain.capabilities = look_late  # type: ignore[method-assign]
+    models = {"plain": {"targets": {"plain": {"app": "chat"}}, "openai": {"chat": CHAT}}}
+    async with AsyncExitStack() as stack:
+        clients = []
+        for number in range(2):
+            service = Service(AsyncGateway([plain], models, store=store), ServerSettings(), SystemClock())
+            stack.push_async_callback(service.aclose)
+            await service.start()
+            service.siblings = Siblings(service, tmp_path / f"{number}.sock")
+            await service.siblings.open()
+            transport = httpx2.ASGITransport(App(service, [make_face()]))
+            client = httpx2.AsyncClient(transport=transport, base_url="http://localhost/openai/v1")
+            clients.append(await stack.enter_async_context(client))
+        first = asyncio.create_task(clients[0].post("/chat/completions", json=ask("plain")))
+        await asked.wait()
+        again = asyncio.create_task(
+            clients[at].post("/chat/completions", json=ask("plain"), headers={"x-stainless-retry-count": "1"})
+        )
+        await asyncio.wait({again}, timeout=0.1)
+        go.set()
+        ids = {(await sent).headers["x-run-id"] for sent in (first, again)}
+    assert len(ids) == len(plain.backend.jobs) == 1
+
+
+@pytest.mark.parametrize("count", [b"\xb2", b"9" * 5000, b"-1", b"", b"00"])
+async def test_a_count_that_is_none_is_no_repetition(
+    client: httpx2.AsyncClient, backends: Mapping[str, FakeAdapter], count: bytes
+) -> None:
+    headers = [(b"x-stainless-retry-count", count)]
+    answers = [await client.post("/chat/completions", json=ask("plain"), headers=headers) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert len(backends["plain"].backend.jobs) == (1 if count[:1] == b"9" else 2)
 
 
 async def test_an_idempotency_key_holds(

@@ -11,6 +11,7 @@ from gateway.lifecycle import Status
 from gateway.server.dialects.openai.words import Asked, refuse_failed, refuse_open
 from gateway.server.problems import IN_FLIGHT, Refusal
 from gateway.server.runs import read_idempotency_key, wait_for
+from gateway.server.taking import name_sending
 from gateway.server.views import join_key
 from gateway.server.wire import Request
 from gateway.store.protocol import RunFilter
@@ -35,9 +36,14 @@ async def submit(request: Request, asked: Asked, given: JSON, *, stream: bool = 
         labels=asked.own.labels,
     )
     key = read_idempotency_key(request)
-    if key is None and (earlier := await _find_earlier(request, task)) is not None:
-        return earlier
-    return await _submit_once(request, asked, task, key)
+    if key is not None:
+        return await _submit_once(request, asked, task, key)
+    is_repeated = _is_repeated(request)
+    if is_repeated:
+        await _wait_for_earlier(request, task)
+    with request.service.taking.note(request.caller.key, task):
+        earlier = await _find_earlier(request, task) if is_repeated else None
+        return earlier or await _submit_once(request, asked, task, None)
 
 
 async def _submit_once(request: Request, asked: Asked, task: Task, key: str | None) -> Run:
@@ -60,11 +66,23 @@ async def _submit_once(request: Request, asked: Asked, task: Task, key: str | No
             service.in_flight.discard(mark)
 
 
+def _is_repeated(request: Request) -> bool:
+    """Say whether the SDK says that it has sent this very request before."""
+    count = request.get_header(b"x-stainless-retry-count") or "0"
+    return count.isascii() and count.isdigit() and bool(count.strip("0"))
+
+
+async def _wait_for_earlier(request: Request, task: Task) -> None:
+    """Wait while an earlier sending is being taken in, at any worker: its run is not stored yet."""
+    name, service = name_sending(request.caller.key, task), request.service
+    if service.siblings is not None:
+        await service.siblings.wait_for_sending(name)
+    while (earlier := service.taking.find(name)) is not None:
+        await earlier.wait()
+
+
 async def _find_earlier(request: Request, task: Task) -> Run | None:
-    """Return the newest run of a request that the SDK says it has sent before, if there is one."""
-    count = request.get_header(b"x-stainless-retry-count")
-    if count is None or not count.isdigit() or int(count) == 0:
-        return None
+    """Return the newest run of a request that was sent before, if there is one."""
     since = request.service.clock.now() - REPEATED_WITHIN
     task = request.service.check_task(task)
     sent = {task.model_dump_json(), replace(task, stream=False).model_dump_json()}
