@@ -182,8 +182,11 @@ class Tapes:
         self._nobodys = Context()  # that of who ends a run would keep the run, with its output, as long
 
     def begin(self, run_id: str, gateway: AsyncGateway) -> None:
-        """Record a run from now on, unless that is done already; `gateway` works on it."""
-        if run_id in self._tapes:
+        """Record a run from now on, unless that is done already, or `gateway` does not work on it.
+
+        Then it has no pieces of it: who does has, and is asked.
+        """
+        if run_id in self._tapes or not gateway.hosting.works_on(run_id):
             return
         tape = self._tapes[run_id] = Tape()
 

@@ -4,7 +4,9 @@ import asyncio
 import gc
 import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -20,13 +22,16 @@ from gateway.server.app import App
 from gateway.server.callers import NOBODY
 from gateway.server.events import read_events, stream_events, with_pauses
 from gateway.server.service import Service
+from gateway.server.siblings import Siblings
 from gateway.server.stopping import Stopping
 from gateway.server.tapes import Place, Tape
 from gateway.store.memory import MemoryStore
 from gateway.task import Event, Task
 from gateway.testing import FakeAdapter, FakeConfig
+from gateway.testing.backend import FakeBackend
 
 pytestmark = pytest.mark.anyio
+STREAMS = frozenset({Feature.STREAM, Feature.CANCEL, Feature.RECALL})
 WORDS = [f"word {number}" for number in range(50)]
 
 
@@ -40,7 +45,7 @@ async def streaming() -> AsyncIterator[Service]:
     """A server whose model says words one by one."""
     adapter = FakeAdapter(
         "fake",
-        FakeConfig(features=frozenset({Feature.STREAM, Feature.CANCEL, Feature.RECALL})),
+        FakeConfig(features=STREAMS),
         steps=((0.0, Status.RUNNING), (0.02, Status.COMPLETED)),
         pieces=lambda _: WORDS,
     )
@@ -113,6 +118,28 @@ async def test_another_process_goes_on_from_what_is_stored() -> None:
     assert [int(event["id"]) for event in seen + rest] == list(range(1, len(seen + rest) + 1))
     assert rest[-1]["event"] == "end"
     assert [event["seq"] for event in stored.json()["events"]] == [int(e["id"]) for e in seen + rest]
+
+
+async def test_a_key_that_is_sent_again_to_another_worker_hides_no_pieces(tmp_path: Path) -> None:
+    store, backend = MemoryStore(), FakeBackend(steps=((0.0, Status.RUNNING), (1.0, Status.COMPLETED)))
+    async with AsyncExitStack() as stack:
+        clients = []
+        for number in range(2):
+            adapter = FakeAdapter(
+                "fake", FakeConfig(features=STREAMS), backend=backend, pieces=lambda _: WORDS
+            )
+            service = make_service(store, adapter)
+            stack.push_async_callback(service.aclose)
+            await service.start()
+            service.siblings = Siblings(service, tmp_path / f"{number}.sock")
+            await service.siblings.open()
+            clients.append(await stack.enter_async_context(connect(service)))
+        body, headers = {"model": "words", "stream": True}, {"idempotency-key": "abc"}
+        run, again = [(await one.post("/v1/runs", json=body, headers=headers)).json() for one in clients]
+        assert run["id"] == again["id"]
+        for client in clients:
+            events = parse((await client.get(f"/v1/runs/{run['id']}/events")).text)
+            assert [event["piece"] for event in events if event["event"] == "piece"] == WORDS
 
 
 async def test_a_stream_ends_when_the_server_does(streaming: Service) -> None:

@@ -27,7 +27,7 @@ class _Runs:
     def __init__(self) -> None:
         self.tapes = Tapes()
         self._tell: dict[str, Callable[[Event | None], None]] = {}
-        hosting = SimpleNamespace(hear=self._hear)
+        hosting = SimpleNamespace(hear=self._hear, works_on=lambda _: True)
         self._gateway = cast("AsyncGateway", SimpleNamespace(hosting=hosting))
 
     def _hear(self, run_id: str, tell: Callable[[Event | None], None]) -> bool:
