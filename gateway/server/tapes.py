@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from contextvars import Context
 from itertools import islice
+from sys import getsizeof
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.bell import Bell
@@ -23,7 +24,7 @@ KEPT_SECONDS = 60.0
 """How long after the run's end."""
 MOST_KEPT_BYTES = 1 << 25
 """About, of all runs that have ended; what ended first is forgotten first."""
-_EVENT_BYTES = 500  # for each event, beside the bytes of its piece: what JSON takes is not counted
+_EVENT_BYTES = 500  # for each event, beside what it says
 _MOST_AT_ONCE = 256
 
 
@@ -89,7 +90,8 @@ class Tape:
         self.place = place
         self._kept.append((place, event))
         self._count += 1
-        self.bytes_taken += _EVENT_BYTES if event.data is None else _EVENT_BYTES + len(event.data)
+        said = _measure_json(event) if event.data is None else len(event.data)
+        self.bytes_taken += _EVENT_BYTES + said
         if self._early and seq:
             early, self._early = self._early, []
             for one in early:
@@ -159,6 +161,22 @@ class Tape:
     def _ring(self) -> None:
         for bell in self._bells:
             bell.ring()
+
+
+def _measure_json(event: Event) -> int:
+    """Return about how much memory the JSON in an event takes. It must not fail: the engine calls it."""
+    snapshot = event.snapshot
+    left: list[object] = [event.piece] if snapshot is None else [snapshot.output, snapshot.detail]
+    size = 0
+    while left:
+        one = left.pop()
+        size += getsizeof(one)
+        if isinstance(one, dict):
+            left += one
+            left += one.values()
+        elif isinstance(one, list | tuple):
+            left += one
+    return size
 
 
 async def read_placed(events: AsyncIterator[Event], after: Place) -> AsyncIterator[Placed]:

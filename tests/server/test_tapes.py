@@ -12,7 +12,7 @@ import pytest
 from gateway.lifecycle import Status
 from gateway.server import tapes as module
 from gateway.server.tapes import MOST_KEPT_BYTES, Place, Tapes
-from gateway.task import Event
+from gateway.task import Event, Snapshot
 
 if TYPE_CHECKING:
     from gateway.client import AsyncGateway
@@ -37,10 +37,15 @@ class _Runs:
     def begin(self, run_id: str, *pieces: bytes) -> None:
         self.tapes.begin(run_id, self._gateway)
         for data in pieces:
-            self._tell[run_id](Event(kind="piece", data=data))
+            self.tell(run_id, Event(kind="piece", data=data))
+
+    def tell(self, run_id: str, event: Event) -> None:
+        self._tell[run_id](event)
 
     def end(self, run_id: str) -> None:
-        self._tell[run_id](Event(kind="end", seq=1, status=Status.COMPLETED))
+        tape = self.tapes.get(run_id)
+        assert tape is not None
+        self._tell[run_id](Event(kind="end", seq=tape.place.seq + 1, status=Status.COMPLETED))
         self._tell[run_id](None)
 
     @property
@@ -75,6 +80,27 @@ async def test_the_newest_is_kept_however_large_and_what_goes_on_too() -> None:
     runs.begin("c", *[_QUARTER] * 9)
     runs.end("c")
     assert runs.kept == "ac"
+    await runs.tapes.aclose()
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Event(kind="piece", piece="x" * len(_QUARTER)),
+        Event(kind="piece", piece={"choices": [{"delta": {"content": "x" * len(_QUARTER)}}]}),
+        Event(kind="piece", piece=[0.5] * (len(_QUARTER) // 32)),
+        Event(kind="piece", piece={"x" * len(_QUARTER): 1}),
+        Event(kind="snapshot", seq=1, snapshot=Snapshot(status=Status.RUNNING, output="x" * len(_QUARTER))),
+    ],
+    ids=["text", "chunk", "numbers", "name", "snapshot"],
+)
+async def test_json_takes_the_room_that_it_takes(event: Event) -> None:
+    runs = _Runs()
+    for run_id in "abcde":
+        runs.begin(run_id)
+        runs.tell(run_id, event)
+        runs.end(run_id)
+    assert runs.kept in ("cde", "de")
     await runs.tapes.aclose()
 
 
