@@ -136,5 +136,9 @@ def _check_same_site(scope: AsgiScope) -> None:
     origin = find_header(scope, b"origin")
     if origin is None:
         return
-    if urlsplit(origin).netloc.lower() != (find_header(scope, b"host") or "").lower():
+    try:
+        place = urlsplit(origin).netloc
+    except ValueError:  # no browser sends such
+        place = ""
+    if not place or place.lower() != (find_header(scope, b"host") or "").lower():
         raise Refusal(CROSS_SITE, f"a page of {origin[:80]} may not call this server")

@@ -208,10 +208,10 @@ async def test_a_body_that_does_not_come_is_not_waited_for(service: Service, rou
 @pytest.mark.parametrize("route", ROUTES, ids=name)
 async def test_other_names_and_other_sites_are_refused(service: Service, route: Route) -> None:
     wrong_host = [(b"host", b"evil.example")]
-    scope_headers = (JSON_TYPE, (b"origin", b"https://evil.example"))
-    if route.method != "GET":
-        status, _ = await ask(service, route, give(b"{}"), *scope_headers)
-        assert status == 403
+    for origin in (b"https://evil.example", b"null", b"http://[", b""):
+        if route.method != "GET":
+            status, _ = await ask(service, route, give(b"{}"), JSON_TYPE, (b"origin", origin))
+            assert status == 403
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
