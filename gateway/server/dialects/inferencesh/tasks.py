@@ -99,7 +99,7 @@ def _read_filters(filters: JSON) -> list[Status]:
             wanted += [Status.parse(value) for value in values]
         except ValueError as error:
             raise Refusal(INVALID, f"filters: {error}") from None
-    return wanted
+    return list(dict.fromkeys(wanted))
 
 
 async def find_run(request: Request) -> Run:
