@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -133,13 +133,19 @@ def follow(
 async def _follow(
     batches: AsyncIterator[Sequence[Placed]], stopping: Stopping, seconds: float
 ) -> AsyncIterator[Sequence[Placed] | None]:
-    async with aclosing(batches) as items:  # type: ignore[type-var]  # generators
-        async for batch in with_pauses(items, stopping, seconds):
+    async with (
+        aclosing(batches) as items,  # type: ignore[type-var]  # generators
+        aclosing(with_pauses(items, stopping, seconds)) as told,
+    ):
+        async for batch in told:
             yield batch
 
 
-async def with_pauses(items: AsyncIterator[Any], stopping: Stopping, seconds: float) -> AsyncIterator[Any]:
-    """Yield what comes, and None whenever nothing came for so long; ends when the server shuts down."""
+async def with_pauses(items: AsyncIterator[Any], stopping: Stopping, seconds: float) -> AsyncGenerator[Any]:
+    """Yield what comes, and None whenever nothing came for so long; ends when the server shuts down.
+
+    It is to be closed before `items`, of which it may be in the middle.
+    """
     stop = asyncio.ensure_future(stopping.wait())
     coming: asyncio.Future[Any] | None = None
     try:

@@ -124,8 +124,11 @@ class Siblings:
         elif word == "events" and works_here(service, more[0]):
             yield b""
             batches = read_batches_here(service, more[0], Place.parse(more[1]))
-            async with aclosing(batches) as events:  # type: ignore[type-var]  # generators
-                async for batch in with_pauses(events, service.stopping, _STILL_HERE_SECONDS):
+            async with (
+                aclosing(batches) as events,  # type: ignore[type-var]  # generators
+                aclosing(with_pauses(events, service.stopping, _STILL_HERE_SECONDS)) as told,
+            ):
+                async for batch in told:
                     yield b"\n".join(_encode(*placed) for placed in batch or ())
 
 

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx2
 import pytest
@@ -18,8 +19,10 @@ from gateway.clock import SystemClock
 from gateway.config import ServerSettings
 from gateway.engine.live import Live
 from gateway.lifecycle import Status
+from gateway.server import events as events_module
 from gateway.server.app import App
-from gateway.server.callers import NOBODY
+from gateway.server.callers import ANYBODY, NOBODY
+from gateway.server.dialects.inferencesh import streams as streams_module
 from gateway.server.events import read_events, stream_events, with_pauses
 from gateway.server.service import Service
 from gateway.server.siblings import Siblings
@@ -160,6 +163,22 @@ async def test_a_silent_stream_says_that_it_is_there() -> None:
     items = with_pauses(silent(), Stopping(), 0.01)
     assert [await anext(items) for _ in range(3)] == [1, None, None]
     await items.aclose()  # type: ignore[attr-defined]  # an async generator
+
+
+async def test_a_silent_stream_can_be_left(streaming: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the client goes away while it is told that nothing has come."""
+    monkeypatch.setattr(events_module, "_STILL_HERE_SECONDS", 0.01)
+    monkeypatch.setattr(streams_module, "HEARTBEAT_SECONDS", 0.01)
+    streaming.gateway._engine.adapters["fake"].backend.steps = ((0.0, Status.RUNNING),)  # type: ignore[attr-defined]
+    run = await streaming.gateway.submit(Task(model="words"))
+    request = SimpleNamespace(
+        service=streaming, caller=ANYBODY, params={"id": run.id}, get_header=lambda _: None
+    )
+    answer = await streams_module.stream_task(cast("Any", request))
+    for chunks in (stream_events(streaming, run.id, Place(0)), answer.chunks):
+        while b"still here" not in (chunk := await anext(chunks)) and b"heartbeat" not in chunk:
+            continue
+        await chunks.aclose()  # type: ignore[attr-defined]  # an async generator
 
 
 async def test_a_tape_is_read_from_anywhere_while_it_is_recorded() -> None:

@@ -40,8 +40,11 @@ async def _write(request: Request, run: Run, write: _Writer) -> AsyncIterator[by
     if run.status.is_final:
         return
     service, said = request.service, _Said()
-    async with aclosing(read_events(service, run.id, Place(0))) as events:  # type: ignore[type-var]  # generators
-        async for placed in with_pauses(events, service.stopping, HEARTBEAT_SECONDS):
+    async with (
+        aclosing(read_events(service, run.id, Place(0))) as events,  # type: ignore[type-var]  # generators
+        aclosing(with_pauses(events, service.stopping, HEARTBEAT_SECONDS)) as told,
+    ):
+        async for placed in told:
             event: Event | None = None if placed is None else placed[1]
             if event is None:
                 yield write("heartbeat", {"type": "heartbeat"})
