@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+from gateway.chain.loading import kept_recursion_limit
 from gateway.errors import ConfigError, Misbehaved, Rejected
 from gateway.types import JSON
 
@@ -228,7 +229,8 @@ def _check_uint(error: type[DelegationRefused], name: str, value: object, bits: 
 def load_extra(name: str) -> Any:
     """Import a module of the extra `infernet-chain` late. Raises ConfigError if it is not installed."""
     try:
-        return importlib.import_module(name)
+        with kept_recursion_limit():
+            return importlib.import_module(name)
     except ImportError as error:
         raise ConfigError(
             f"delegated subscriptions need {name.replace('_', '-')}: "

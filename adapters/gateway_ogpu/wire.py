@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from enum import IntEnum, IntFlag
 from typing import TypeVar
 
+from pydantic_core import from_json
+
 from gateway.errors import InvalidInput, Misbehaved
 from gateway.lifecycle import Status
 from gateway.types import JSON
@@ -94,9 +96,5 @@ def encode_json(value: JSON) -> bytes:
 
 
 def parse_answer(data: bytes) -> JSON:
-    """Read a response's file. Raises ValueError if it is not JSON."""
-    return json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
-
-
-def _refuse_constant(name: str) -> JSON:
-    raise ValueError(f"{name} is not JSON")
+    """Read a response's file. Raises ValueError if it is not JSON, or has more than 200 levels."""
+    return from_json(data, allow_inf_nan=False)

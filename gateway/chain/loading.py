@@ -3,9 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
-from threading import Thread
+from threading import RLock, Thread
+
+_importing = RLock()
+
+
+@contextmanager
+def kept_recursion_limit() -> Iterator[None]:
+    """Import inside what may import eth-account or web3.
+
+    They bring py_ecc, which raises Python's limit of recursion to 100,000 for the whole process: more than
+    the stack holds, so that JSON of some ten thousand levels, from whomever, would kill the process.
+    """
+    with _importing:
+        limit = sys.getrecursionlimit()
+        try:
+            yield
+        finally:
+            sys.setrecursionlimit(limit)
 
 
 def begin_to_load() -> None:
@@ -28,7 +47,7 @@ def _start() -> Thread:
 
 
 def _import() -> None:
-    with suppress(ImportError):
+    with suppress(ImportError), kept_recursion_limit():
         import eth_account
         import web3
 

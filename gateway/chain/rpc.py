@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
+from gateway.chain.loading import kept_recursion_limit
 from gateway.chain.redaction import silence_urls
 from gateway.chain.reverts import Reason, ReasonKind, parse_revert
 from gateway.chain.sessions import Sessions
@@ -116,9 +117,10 @@ def make_web3(rpc_url: str, *, timeout_seconds: float = 20.0) -> Web3:
     if not rpc_url.startswith(("http://", "https://")):
         raise ConfigError("an RPC URL begins with http:// or https://")
     try:
-        from aiohttp import ClientTimeout
-        from web3 import AsyncHTTPProvider, AsyncWeb3
-        from web3.types import RPCEndpoint
+        with kept_recursion_limit():
+            from aiohttp import ClientTimeout
+            from web3 import AsyncHTTPProvider, AsyncWeb3
+            from web3.types import RPCEndpoint
     except ImportError as error:
         raise ConfigError('a chain needs web3: pip install "web3>=7.10" eth-account') from error
     provider = AsyncHTTPProvider(
@@ -162,7 +164,7 @@ def translated(what: str, *, lands: bool = False) -> Iterator[None]:
         raise make_rpc_error(what, body if isinstance(body, dict) else {"message": str(error)}) from error
     except TooManyRequests as error:
         raise Throttled(f"{what}: the RPC wants us to wait") from error
-    except (Web3Exception, ValueError) as error:
+    except (Web3Exception, ValueError, RecursionError) as error:
         raise Misbehaved(f"{what}: the RPC's answer can't be read ({type(error).__name__})") from error
 
 

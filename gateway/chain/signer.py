@@ -13,6 +13,7 @@ from typing import Any, NoReturn, Protocol
 
 from pydantic import SecretStr
 
+from gateway.chain.loading import kept_recursion_limit
 from gateway.chain.prepared import Call
 from gateway.errors import ConfigError, Rejected
 from gateway.types import JSON
@@ -122,7 +123,8 @@ def make_keystore_signer(keystore: str | Mapping[str, JSON], password: SecretStr
 
 def make_account_signer(account: Any) -> AccountSigner:
     """Make a signer of an eth_account account, or of any object with address and sign_transaction."""
-    from eth_account.signers.local import LocalAccount
+    with kept_recursion_limit():
+        from eth_account.signers.local import LocalAccount
 
     return AccountSigner(account, verify=not isinstance(account, LocalAccount))
 
@@ -132,10 +134,11 @@ def parse_raw_transaction(raw: bytes) -> dict[str, JSON]:
 
     `from` is who signed. Raises ValueError for bytes that are none.
     """
-    import rlp
-    from eth_account.typed_transactions.typed_transaction import TypedTransaction
-    from eth_utils.address import to_checksum_address
-    from hexbytes import HexBytes
+    with kept_recursion_limit():
+        import rlp
+        from eth_account.typed_transactions.typed_transaction import TypedTransaction
+        from eth_utils.address import to_checksum_address
+        from hexbytes import HexBytes
 
     try:
         sender = str(_load_account().recover_transaction(HexBytes(raw)))
@@ -194,7 +197,8 @@ def _parse_number(value: Any) -> int:
 
 def _load_account() -> Any:
     try:
-        from eth_account import Account
+        with kept_recursion_limit():
+            from eth_account import Account
     except ImportError as error:
         raise ConfigError('signing needs eth-account: pip install "web3>=7.10" eth-account') from error
     return Account
