@@ -183,9 +183,11 @@ def _decode(types: _Types, data: bytes, what: str) -> tuple[Any, ...]:
     from eth_abi.abi import decode
     from eth_abi.exceptions import DecodingError
 
+    # A string is read as bytes, which lie there in the same way: who answers a task may write any into one.
+    plain = [kind.replace("string", "bytes") for kind in types]
     try:
-        values = decode(types, data)
-    except (DecodingError, OverflowError, UnicodeDecodeError) as error:
+        values = decode(plain, data)
+    except (DecodingError, OverflowError) as error:
         raise Misbehaved(f"{what} can't be read ({type(error).__name__})") from error
     return tuple(_tidy(kind, value) for kind, value in zip(types, values, strict=True))
 
@@ -195,6 +197,8 @@ def _tidy(kind: str, value: Any) -> Any:
         return to_checksum(value)
     if kind == "address[]":
         return [to_checksum(one) for one in value]
+    if kind == "string":
+        return value.decode("utf-8", "replace")
     if kind.startswith("("):
         return tuple(_tidy(part, one) for part, one in zip(kind[1:-1].split(","), value, strict=True))
     return list(value) if isinstance(value, tuple) else value

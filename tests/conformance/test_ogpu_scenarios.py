@@ -230,6 +230,37 @@ async def test_a_paid_answer_that_is_no_answer_says_that_it_was_paid(
     assert run.cost_outcome is CostOutcome.CHARGED
 
 
+async def test_a_link_of_any_bytes_hides_no_other_task(
+    ogpu: OgpuDevnet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The chain takes any bytes for a string, and all tasks are looked at together."""
+    pin, encode = ogpu.bots._pin, ogpu.bots._contracts.encode
+
+    def pin_or_not(manner: Manner, output: bytes) -> str:
+        return "ipfs://ZZZZ" if b"odd" in output else pin(manner, output)
+
+    def encode_oddly(*words: Any) -> bytes:
+        return encode(*words).replace(b"ZZZZ", b"\xff\xfe\xed\xa0")
+
+    monkeypatch.setattr(ogpu.bots, "_pin", pin_or_not)
+    monkeypatch.setattr(ogpu.bots._contracts, "encode", encode_oddly)
+    adapter, handles = make_adapter(ogpu), []
+    for text in ("odd", "hello"):
+        task = Task(model="m", input={"text": text})
+        envelope = await adapter.prepare(task, make_target(ogpu), attempt_id=make_attempt_id())
+        handles.append(await adapter.submit(envelope))
+    seen: dict[Handle, Snapshot] = {}
+    while not all(handle in seen and seen[handle].status.is_final for handle in handles):
+        seen = dict(await adapter.poll(handles))
+        await asyncio.sleep(0.05)
+    odd, right = (seen[handle] for handle in handles)
+    assert right.output == {"text": "hello"}
+    assert odd.failure is not None
+    assert odd.cost is not None
+    assert (odd.failure.code, odd.cost.outcome) == ("no_cid", CostOutcome.CHARGED)
+    await adapter.aclose()
+
+
 async def test_content_under_a_wrong_cid_is_never_an_output(ogpu: OgpuDevnet) -> None:
     for provider in ogpu.providers:
         provider.manner = Manner.WRONG_CID

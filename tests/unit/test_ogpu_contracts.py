@@ -60,6 +60,15 @@ def test_what_is_cut_off_misbehaves() -> None:
         contracts.parse_result("getAttemptCount", b"\1\2")
 
 
+def test_a_text_that_is_no_utf_8_is_read_all_the_same() -> None:
+    from eth_abi.abi import encode
+
+    address = "0x" + "ab" * 20
+    told = encode([contracts.RESPONSE_PARAMS], [(address, address, "ipfs://ZZä", 7)])
+    _, provider, url, payment = contracts.parse_result("getResponseParams", told.replace(b"ZZ", b"\xff\xfe"))
+    assert (provider.lower(), url, payment) == (address, "ipfs://\ufffd\ufffdä", 7)
+
+
 def test_the_table_of_statuses_is_total() -> None:
     assert set(wire.STATUS) == set(wire.TaskStatus)
     assert {word.name: status for word, status in wire.STATUS.items()} == {
