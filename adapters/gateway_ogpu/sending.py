@@ -208,8 +208,8 @@ class Sending:
 async def _find_receipt(connection: Connection, hashes: Sequence[str]) -> Receipt | None:
     try:
         found = await connection.receipts.look(hashes)
-    except Unavailable:
-        return None  # no news
+    except BackendError:
+        return None  # no news: whatever the RPC says, it says nothing of what was sent
     return next((receipt for receipt in found.values() if receipt is not None), None)
 
 

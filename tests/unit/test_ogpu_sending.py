@@ -215,6 +215,30 @@ async def test_a_failed_estimate_is_nobodys_later() -> None:
         assert (await sending.estimate(CALL, what="it", like="x")).gas == 60_000
 
 
+class Indexing(Node):
+    """A node that is asked for a receipt too early for its index, as geth's say it."""
+
+    busy = 2
+
+    def on_getTransactionReceipt(self, wanted: str) -> Any:  # noqa: N802
+        if self.busy:
+            self.busy -= 1
+            raise KeyError("transaction indexing is in progress")
+        return super().on_getTransactionReceipt(wanted)
+
+
+async def test_a_refusal_to_show_a_receipt_is_no_refusal_of_what_was_sent() -> None:
+    node = Indexing(Chain())
+    async with sending_on(node) as sending:
+        prepared = await sending.prepare(CALL, owner="a", what="it")
+        assert (await sending.deliver(prepared, within=timedelta(minutes=1))).hash == prepared.hash
+        node.busy = 10**6
+        late = await sending.prepare(CALL, owner="b", what="it")
+        with pytest.raises(InDoubt) as told:
+            await sending.deliver(late, within=timedelta(minutes=1))
+        assert told.value.detail == {"transaction": late.hash}
+
+
 async def test_those_that_are_coming_are_waited_for() -> None:
     node = Node(Chain())
     async with sending_on(node, SystemClock()) as sending:
