@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
+from weakref import WeakValueDictionary
 
 from gateway.adapter import CancelOutcome, Landed, NotLanded, Recovery, Unknown
 from gateway.chain.prepared import Call, Prepared
@@ -33,6 +35,7 @@ class Acts:
         self._sending = sending
         self._following = following
         self._cancels: dict[str, Prepared] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by task
 
     async def accept(self, handle: Handle, snapshot: Snapshot) -> Envelope:
         """Sign the confirmation of the first of `snapshot.answers`; one that is confirmed needs none."""
@@ -104,6 +107,11 @@ class Acts:
         Raises Unavailable while its publication or the task is not shown: there is nothing yet to take back.
         """
         task = await self._wait_for_task(handle)
+        turn = self._turns.setdefault(task, asyncio.Lock())
+        async with turn:  # two wishes at once would be two transactions, and one of them would revert
+            return await self._cancel(handle, task)
+
+    async def _cancel(self, handle: Handle, task: str) -> CancelOutcome:
         prepared = self._cancels.get(task)
         if prepared is None:
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -9,12 +10,13 @@ from ogpu_setup import make_adapter, make_target, open_gateway, run_to_end
 from test_ogpu_scenarios import follow, start
 
 from gateway import Run, Task
-from gateway.adapter import Landed
+from gateway.adapter import CancelOutcome, Landed
 from gateway.chain.fees import FeeTooHigh
 from gateway.devnet.ogpu import OgpuDevnet
 from gateway.errors import CostOutcome
 from gateway.lifecycle import Status
 from gateway.testing.case import make_attempt_id
+from gateway.types import Money
 from gateway_ogpu import OgpuAdapter, OgpuClient
 
 pytestmark = pytest.mark.anyio
@@ -127,6 +129,23 @@ async def test_a_cancelled_task_has_cost_its_gas_alone(ogpu: OgpuDevnet) -> None
     assert seen.cost.outcome is CostOutcome.NOT_CHARGED
     assert seen.cost.settled.amount == before - await fetch_money(make_adapter(ogpu)) > 0
     assert len(seen.cost.evidence["closing"]) == 1
+    await adapter.aclose()
+
+
+async def test_two_wishes_to_cancel_are_one_transaction(ogpu: OgpuDevnet) -> None:
+    for provider in ogpu.providers:
+        provider.pause()
+    adapter = make_adapter(ogpu)
+    handle = await start(adapter, make_target(ogpu))
+    await follow(adapter, handle, {Status.QUEUED})
+    before = await fetch_money(make_adapter(ogpu))
+    told = await asyncio.gather(*(adapter.cancel(handle) for _ in range(3)))
+    assert told[0] is CancelOutcome.CANCELLED
+    seen = await follow(adapter, handle, {Status.CANCELLED})
+    assert seen.cost is not None
+    [cancellation] = seen.cost.evidence["closing"]
+    payment, gas = Money.parse("0.01 OGPU"), Money.parse(cancellation["gas_cost"])
+    assert await fetch_money(make_adapter(ogpu)) == before + payment.amount - gas.amount
     await adapter.aclose()
 
 
