@@ -34,7 +34,8 @@ from gateway_infernet.node import Node
 from gateway_infernet.progress import Progress, Stage, make_snapshot
 
 if TYPE_CHECKING:
-    from gateway.chain.rpc import Head, Web3
+    from gateway.chain.pool import RpcPool
+    from gateway.chain.rpc import Head
     from gateway_infernet.onchain import CoordinatorReader
 
 _UNKNOWN_SET = "list index out of range"  # what a node says to a hash that is none of its containers'
@@ -50,7 +51,7 @@ class Delegations:
         self._chain = config.chain
         self._facts = facts
         self._clock = clock
-        self._web3: Web3 | None = None
+        self._rpc: RpcPool | None = None
         self._reader: CoordinatorReader | None = None
 
     async def make_payload(
@@ -130,9 +131,9 @@ class Delegations:
 
     async def aclose(self) -> None:
         """Close the connections to the RPC."""
-        if self._web3 is not None:
-            await self._web3.provider.disconnect()
-            self._web3 = self._reader = None
+        if self._rpc is not None:
+            await self._rpc.aclose()
+            self._rpc = self._reader = None
 
     async def _check_abilities(self) -> ChainConfig:
         if self._chain is None:
@@ -193,13 +194,13 @@ class Delegations:
     def _get_reader(self) -> CoordinatorReader | None:
         chain = self._chain
         if self._reader is None and chain is not None and chain.rpc_url is not None:
-            from gateway.chain.rpc import make_web3
+            from gateway.chain.pool import RpcPool
             from gateway_infernet.onchain import CoordinatorReader
 
-            self._web3 = make_web3(chain.rpc_url.get_secret_value())
+            self._rpc = RpcPool([chain.rpc_url.get_secret_value()], clock=self._clock)
             address = chain.registry or chain.coordinator or ZERO_ADDRESS
             self._reader = CoordinatorReader(
-                self._web3, address, inbox=chain.inbox, confirmations=chain.confirmations
+                self._rpc, address, inbox=chain.inbox, confirmations=chain.confirmations
             )
         return self._reader
 

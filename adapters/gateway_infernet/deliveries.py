@@ -17,7 +17,7 @@ from gateway_infernet.progress import Delivery, get_interval
 from gateway_infernet.subscription import Delegation, to_checksum
 
 if TYPE_CHECKING:
-    from gateway.chain.rpc import Web3
+    from gateway.chain.rpc import Asks, Web3
 
 _MAX_KEPT = 4096
 
@@ -40,7 +40,7 @@ class _Fulfilled:
 class DeliveryReader:
     """Reads answers, each once: what lies in a block does not change."""
 
-    def __init__(self, web3: Web3) -> None:
+    def __init__(self, web3: Web3 | Asks) -> None:
         self._web3 = web3
         self._kept: dict[tuple[str, int], Delivery] = {}
 

@@ -32,7 +32,7 @@ from gateway_infernet.subscription import (
 )
 
 if TYPE_CHECKING:
-    from gateway.chain.rpc import Web3
+    from gateway.chain.rpc import Asks, Web3
 
 _REFUSALS: Mapping[str, type[DelegationRefused]] = {
     "SignerMismatch": SignerMismatch,
@@ -45,7 +45,7 @@ class CoordinatorReader:
     """Reads one Infernet deployment on one chain.
 
     Args:
-        web3: of `gateway.chain.rpc.make_web3`.
+        web3: of `gateway.chain.rpc.make_web3`; or a pool of RPCs, which learns what batches they take.
         address: the Registry's (which names the other contracts), or the Coordinator's own.
         chain_id: of the chain that it must be; None: whatever the RPC shows.
         inbox: the Inbox's, where `address` is the Coordinator's; without it lazy results can't be read.
@@ -54,7 +54,7 @@ class CoordinatorReader:
 
     def __init__(
         self,
-        web3: Web3,
+        web3: Web3 | Asks,
         address: str,
         *,
         chain_id: int | None = None,

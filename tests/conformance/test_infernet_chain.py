@@ -15,14 +15,16 @@ import pytest
 from local_chain import Chain, echo, start_chain
 
 from gateway.chain import rpc
-from gateway.devnet.chain.anvil import NODE, NODE_2
+from gateway.devnet.chain.anvil import NODE, NODE_2, SIGNER
+from gateway.devnet.chain.chain_faults import ChainFault
 from gateway.devnet.chain.delegate import encode_output
 from gateway.devnet.chain.deploy import make_contract
+from gateway.devnet.chain.rpc_front import RpcFront
 from gateway.errors import Misbehaved
 from gateway.lifecycle import Status
-from gateway.task import FailureKind
+from gateway.task import FailureKind, Handle
 from gateway.types import JSON
-from gateway_infernet import delegated
+from gateway_infernet import InfernetAdapter, InfernetConfig, delegated
 from gateway_infernet.answers import Form
 from gateway_infernet.onchain import CoordinatorReader
 from gateway_infernet.progress import BEHIND_SECONDS, Stage, make_snapshot
@@ -311,6 +313,25 @@ async def test_many_in_few_requests(chain: Chain, monkeypatch: pytest.MonkeyPatc
     assert again == progress
     assert first <= 8
     assert requests <= 5  # what lies in a block is not read twice
+
+
+async def test_an_rpc_without_batches_is_enough(chain: Chain) -> None:
+    many = [await chain.delegation(lazy=number % 2 == 0) for number in range(3)]
+    for one in many:
+        await chain.deliver(one, echo("x"))
+    front = RpcFront()
+    await front.start(chain.anvil.url)
+    front.faults.arm(ChainFault.NO_BATCH, times=None)
+    told = {"registry": chain.addresses.registry, "rpc_url": front.url, "private_key": SIGNER.key}
+    config = InfernetConfig.model_validate({"url": "http://127.0.0.1:9", "version": "1.4.0", "chain": told})
+    adapter = InfernetAdapter("node1", config)
+    handles = [Handle("node1", one.job_id, {"kind": "delegated", "delegation": one.encode()}) for one in many]
+    try:
+        seen = await adapter.poll(handles)
+    finally:
+        await adapter.aclose()
+        await front.stop()
+    assert [seen[handle].output for handle in handles] == ["x"] * 3
 
 
 async def test_confirmations(chain: Chain) -> None:
