@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from gateway.chain.heads import Block
 from gateway.chain.receipts import Receipt
 from gateway.chain.replay import fetch_reason
+from gateway.chain.retiring import retire
 from gateway.chain.rpc import Log, fetch_blocks
 from gateway.chain.whereabouts import Whereabouts
 from gateway.errors import BackendError
@@ -151,6 +152,7 @@ class Following:
             if look.where is Whereabouts.ABSENT:
                 is_over = head.timestamp > expires_at
                 if is_over and await self._connection.came_too_late(prepared, expires_at):
+                    await retire(self._connection.transactions, prepared)
                     message = "the task expired before its publication got into a block"
                     return make_never_published(
                         self._connection.name, job.handle.job_id, message, FailureKind.EXPIRED

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gateway.adapter import Landed, NotLanded, Recovery, Unknown
 from gateway.chain.gather import Shared
 from gateway.chain.prepared import Call, Offer, Prepared
+from gateway.chain.retiring import retire
 from gateway.chain.whereabouts import Whereabouts
 from gateway.errors import InvalidInput
 from gateway.files import has_files, parse_file
@@ -122,7 +123,10 @@ class Publishing:
             return NotLanded(final=True)
         # After its expiry the bytes can still land, but no task can come of them any more.
         expires_at = int(envelope.payload["expires_at"])
-        return NotLanded(final=await self._connection.came_too_late(prepared, expires_at))
+        is_over = await self._connection.came_too_late(prepared, expires_at)
+        if is_over:
+            await retire(self._connection.transactions, prepared)
+        return NotLanded(final=is_over)
 
     async def quote(self, task: Task, words: OgpuTarget) -> Quote:
         """Tell payment and gas, at the fees of the moment. Raises as `prepare`, but uploads nothing."""

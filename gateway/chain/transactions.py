@@ -154,19 +154,21 @@ class Transactions:
         """
         return await look_up(self._rpc, prepared, confirmations=self._confirmations)
 
-    async def replace(self, prepared: Prepared, *, bump: bool = True) -> Prepared:
+    async def replace(
+        self, prepared: Prepared, *, bump: bool = True, instead: Call | None = None
+    ) -> Prepared:
         """Sign the same act once more at the same nonce, for more: at least an eighth, or what it costs now.
 
-        Without `bump` for what it costs now: no RPC holds the first one.
+        Without `bump` for what it costs now: no RPC holds the first one. `instead`: another act.
 
         One of the two lands, and whoever knows one of them finds out about the other: `look_up` takes a
         transaction of the same nonce that does the same for the act itself. Broadcast the new one, and look
         for the receipts of both. Raises FeeTooHigh, SigningFailed, or as `rpc.request`.
         """
         fees = await self.fetch_fees()
-        offer = Offer(prepared.gas, bump_fees(prepared.fees, fees) if bump else fees)
+        call = instead or parse_call(prepared.raw)
+        offer = Offer(call.gas or prepared.gas, bump_fees(prepared.fees, fees) if bump else fees)
         self.policy.check(offer.gas, offer.fees)
-        call = parse_call(prepared.raw)
         new = await self._sign(call, prepared.nonce, offer)
         await self.lane.write_signed([Signed(new)])
         return new

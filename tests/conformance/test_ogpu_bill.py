@@ -10,8 +10,9 @@ from ogpu_setup import make_adapter, make_target, open_gateway, run_to_end
 from test_ogpu_scenarios import follow, start
 
 from gateway import Run, Task
-from gateway.adapter import CancelOutcome, Landed
+from gateway.adapter import CancelOutcome, Landed, NotLanded
 from gateway.chain.fees import FeeTooHigh
+from gateway.devnet.chain.chain_faults import ChainFault
 from gateway.devnet.ogpu import OgpuDevnet
 from gateway.errors import CostOutcome
 from gateway.lifecycle import Status
@@ -146,6 +147,28 @@ async def test_two_wishes_to_cancel_are_one_transaction(ogpu: OgpuDevnet) -> Non
     [cancellation] = seen.cost.evidence["closing"]
     payment, gas = Money.parse("0.01 OGPU"), Money.parse(cancellation["gas_cost"])
     assert await fetch_money(make_adapter(ogpu)) == before + payment.amount - gas.amount
+    await adapter.aclose()
+
+
+@pytest.mark.parametrize("how", ["followed", "looked up"])
+async def test_what_expired_unpublished_is_not_published_later(ogpu: OgpuDevnet, how: str) -> None:
+    """The next task waits behind its nonce, which something must use up."""
+    adapter, target = make_adapter(ogpu), make_target(ogpu)
+    ogpu.faults.arm(ChainFault.DROPPED)
+    envelope = await adapter.prepare(HELLO, {**target, "expires_in": "2s"}, attempt_id=make_attempt_id())
+    handle = await adapter.submit(envelope)
+    if how == "followed":
+        seen = await follow(adapter, handle, {Status.FAILED})
+        assert seen.cost is not None
+        assert seen.cost.outcome is CostOutcome.NOT_CHARGED
+    else:
+        for _ in range(300):
+            if (await adapter.recover(envelope)) == NotLanded(final=True):
+                break
+            await asyncio.sleep(0.1)
+    await follow(adapter, await start(adapter, target), {Status.COMPLETED})
+    assert await ogpu.chain.ask("eth_getTransactionReceipt", handle.job_id) is None
+    assert await adapter.recover(envelope) == NotLanded(final=True)
     await adapter.aclose()
 
 
