@@ -70,6 +70,7 @@ class Live:
         stay: how it waits while nobody drives it.
         paused_seconds: its newest pause before another try; the next one is longer.
         doubt_until: so long its backend is asked whether the newest attempt landed, while nobody knows.
+        resends: how often that attempt was sent again, because it had not arrived.
         patient_until: so long it waits for backends that are ill, whatever its limits say.
         dropped: another process took it over; nothing may be done any more.
         failed_looks: polls in a row that gave no news.
@@ -100,6 +101,7 @@ class Live:
     stay: Stay | None = None
     paused_seconds: float = 0.0
     doubt_until: datetime | None = None
+    resends: int = 0
     patient_until: datetime | None = None
     dropped: bool = False
     failed_looks: int = 0
@@ -187,6 +189,10 @@ class Live:
         finally:
             self.watch.come_back()
             self.resting = False
+
+    def end_doubt(self) -> None:
+        """Note that it is known what became of the newest attempt's submission, or never will be."""
+        self.doubt_until, self.paused_seconds, self.resends = None, 0.0, 0
 
     def drop(self) -> None:
         """Let go of the run: it is somebody else's now."""

@@ -53,6 +53,8 @@ class Sender:
         self.health.note(envelope.backend, Operation.SUBMIT, error)
         told = self.adapters[envelope.backend].rate_limit
         self.gates.get(envelope.backend).hear(envelope.attempt_id, error, told)
+        if live.resends and (error is None or error.landed is False):
+            live.end_doubt()
         if isinstance(found, BackendError):
             live.watch.come_back()
             return await self._note_not_sent(live, found)
@@ -89,6 +91,9 @@ class Sender:
             await self._note_refused(live, error)
             return error
         await self.journal.move_attempt(live, AttemptStatus.IN_DOUBT, failure=make_failure(error))
+        if live.resends:  # as before: the next one comes no sooner than the next question would
+            self._ask_later(live, error)
+            return None
         return await self.settle_doubt(live)
 
     async def _look_after_refusal(self, live: Live, error: BackendError) -> Handle | None:
@@ -137,17 +142,22 @@ class Sender:
                 found = await self._look_for(live, envelope)
         except BackendError as unanswered:
             found, error = Unknown(str(unanswered)), unanswered
-        if isinstance(found, Unknown) and self.clock.now() < live.doubt_until:
-            live.paused_seconds = throw_retry_delay(live.paused_seconds, error)
-            self.lot.pause(live, live.paused_seconds, Why.DOUBT)
+        is_time_up = self.clock.now() >= live.doubt_until
+        if isinstance(found, Unknown) and not is_time_up:
+            self._ask_later(live, error)
             return None
-        live.doubt_until, live.paused_seconds = None, 0.0
+        if isinstance(found, NotLanded) and not found.final:
+            if live.resends and is_time_up:
+                reason = f"it was sent {live.resends + 1} times, and each time its answer was lost"
+                live.end_doubt()
+                return await self._leave_unresolved(live, attempt, reason)
+            live.resends += 1
+            await self.journal.move_attempt(live, AttemptStatus.PREPARED)
+            return await self.send(live, envelope)
+        live.end_doubt()
         if isinstance(found, Landed):
             self._note_landed(live, found.handle)
             return None
-        if isinstance(found, NotLanded) and not found.final:
-            await self.journal.move_attempt(live, AttemptStatus.PREPARED)
-            return await self.send(live, envelope)
         if isinstance(found, NotLanded):
             error = Unavailable(
                 "the submission never arrived and can't arrive any more", backend=attempt.backend
@@ -155,6 +165,11 @@ class Sender:
             await self._note_refused(live, error)
             return error
         return await self._leave_unresolved(live, attempt, found.reason)
+
+    def _ask_later(self, live: Live, error: BackendError | None) -> None:
+        live.doubt_until = live.doubt_until or self._get_doubt_end(live)
+        live.paused_seconds = throw_retry_delay(live.paused_seconds, error)
+        self.lot.pause(live, live.paused_seconds, Why.DOUBT)
 
     async def _leave_unresolved(self, live: Live, attempt: Attempt, reason: str) -> BackendError | None:
         message = (

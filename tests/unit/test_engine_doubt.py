@@ -101,3 +101,24 @@ async def test_the_deadline_ends_the_asking() -> None:
     assert run.failure is not None
     assert run.failure.kind is FailureKind.UNRESOLVED
     assert timedelta(seconds=30) <= run.updated_at - run.created_at < timedelta(seconds=90)
+
+
+async def test_a_request_that_is_lost_again_and_again_is_not_sent_without_a_pause_or_an_end() -> None:
+    clock = FakeClock()
+    a = FakeAdapter("a", clock=clock)
+    a.arm("lose_request", 10_000)
+    async with open_gateway(a, clock=clock) as gateway:
+        run = await run_to_end(gateway, make_task(deadline=timedelta(minutes=1)))
+    assert run.failure is not None
+    assert (run.failure.kind, run.attempts[0].doubted, a.accepted) == (FailureKind.UNRESOLVED, True, [])
+    assert 2 <= a.calls["submit"] < 30
+    assert timedelta(minutes=1) <= run.updated_at - run.created_at < timedelta(minutes=3)
+
+
+async def test_a_request_that_arrives_at_last_is_one_job() -> None:
+    clock = FakeClock()
+    a = FakeAdapter("a", clock=clock)
+    a.arm("lose_request", 5)
+    async with open_gateway(a, clock=clock) as gateway:
+        run = await gateway.run(make_task())
+    assert (a.accepted, len(run.attempts), a.calls["submit"]) == ([run.attempts[0].id], 1, 6)
