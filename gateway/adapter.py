@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeAlias, TypeVa
 from gateway.clock import Clock, SystemClock
 from gateway.errors import NotSupported
 from gateway.task import Envelope, Event, Handle, Quote, Snapshot, Task
-from gateway.types import JSON, AttemptId, RateLimit
+from gateway.types import JSON, AttemptId, RateLimit, hide_userinfo
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -130,7 +130,7 @@ class Adapter(ABC, Generic[ConfigT]):
     @property
     def address(self) -> str:
         """Where the backend is in the world, without secrets; a job is only looked for at its own address."""
-        return str(getattr(self.config, "url", ""))
+        return hide_userinfo(str(getattr(self.config, "url", "")))
 
     @property
     def rate_limit(self) -> RateLimit | None:

@@ -22,6 +22,7 @@ DECIMALS: Mapping[str, int] = {"USD": 8, "EUR": 8, "ETH": 18, "OGPU": 18}
 """Digits after the point per asset. USD counts microcents of 1e-8 USD, the unit of inference.sh's bills."""
 
 _MONEY = re.compile(r"\s*(-?)([0-9]+)(?:\.([0-9]+))?\s*([A-Za-z][A-Za-z0-9:._-]*)\s*")
+_USERINFO = re.compile(r"(?<=://)[^/?#]*@")
 _LONGEST_TEXT = 1000  # Python reads no integers of thousands of digits, and nobody owes them
 
 
@@ -106,3 +107,8 @@ class RateLimit:
 
     remaining: int
     reset_in: timedelta | None = None
+
+
+def hide_userinfo(url: str) -> str:
+    """Return a backend's URL as it may be shown: without a name and a password before its host."""
+    return _USERINFO.sub("", url, count=1)

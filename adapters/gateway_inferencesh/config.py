@@ -22,6 +22,7 @@ from pydantic import (
 
 from gateway.types import JSON
 
+_KEY = re.compile(r"[!-~]+")
 _APP = re.compile(r"(?:app/)?([\w.-]+)/([\w.-]+)(?:@([\w.-]+))?(?::([\w.-]+))?")
 
 
@@ -30,6 +31,14 @@ def _check_web_address(url: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f'"{url}" is not an address that begins with http:// or https://')
     return url
+
+
+def _check_key(key: SecretStr) -> SecretStr:
+    """Leave the line end out that a file or a shell has put behind it."""
+    text = key.get_secret_value().strip()
+    if not _KEY.fullmatch(text):
+        raise ValueError("this is no API key: it is empty, or has characters that no header can hold")
+    return SecretStr(text)
 
 
 def _check_app(ref: str) -> str:
@@ -55,10 +64,10 @@ class InferenceshConfig(BaseModel):
         max_streams: open at once; the jobs beyond are polled.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     url: WebAddress = "https://api.inference.sh"
-    api_key: SecretStr
+    api_key: Annotated[SecretStr, AfterValidator(_check_key)]
     timeout_seconds: float = Field(default=30.0, gt=0)
     heartbeat_seconds: float = Field(default=10.0, gt=0)
     microcents_per_usd: PositiveInt = 100_000_000

@@ -15,7 +15,7 @@ from gateway.errors import InDoubt, Misbehaved, Unavailable
 from gateway.http.answer import Answer, encode_json
 from gateway.http.rates import parse_rate_limit
 from gateway.observe.context import get_trace_headers
-from gateway.types import JSON, RateLimit
+from gateway.types import JSON, RateLimit, hide_userinfo
 
 if TYPE_CHECKING:
     import httpx2
@@ -292,7 +292,7 @@ class HttpClient:
         name = _name(error)
         if name in _NEVER_SENT:
             raise Unavailable(
-                f"{self.base_url} can't be reached ({_describe(error)})", backend=self.backend
+                f"{hide_userinfo(self.base_url)} can't be reached ({_describe(error)})", backend=self.backend
             ) from error
         if name in _UNREADABLE:
             raise Misbehaved(
@@ -339,4 +339,6 @@ def _name(error: Exception) -> str:
 
 
 def _describe(error: Exception) -> str:
+    if _name(error) == "LocalProtocolError":  # its words may hold a header, and that a key
+        return "LocalProtocolError: a header can't be sent"
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -188,6 +188,27 @@ async def test_a_header_that_would_break_the_head_is_never_sent(listener: Listen
     await client.aclose()
 
 
+@pytest.mark.parametrize("url", ["http://me:hidden@127.0.0.1:9", "http://hidden@127.0.0.1:9"])
+async def test_no_error_tells_the_password_of_an_address(carrier: str, url: str) -> None:
+    client = HttpClient("node1", url, timeout_seconds=5)
+    with pytest.raises(Unavailable) as caught:
+        await client.request("GET", "/x", lands=False)
+    assert "hidden" not in str(caught.value)
+    assert "http://127.0.0.1:9 can't be reached" in str(caught.value)
+    await client.aclose()
+
+
+@pytest.mark.parametrize("key", ["hidden\n", "hidden\x00"])
+async def test_no_error_tells_a_header_that_cannot_be_sent(
+    carrier: str, listener: Listener, key: str
+) -> None:
+    client = HttpClient("node1", await listener.start(answer), headers={"authorization": f"Bearer {key}"})
+    with pytest.raises(Unavailable) as caught:
+        await client.request("POST", "/x", lands=True, json={})
+    assert "hidden" not in str(caught.value)
+    await client.aclose()
+
+
 async def test_who_is_cancelled_leaves_a_pool_that_works(listener: Listener) -> None:
     came, hung = asyncio.Event(), [True] * 3
 

@@ -23,6 +23,19 @@ def test_defaults() -> None:
     assert "inf_x" not in repr(config)
 
 
+@pytest.mark.parametrize("key", ["inf_x\n", " inf_x\r\n"])
+def test_a_line_end_is_no_part_of_a_key(key: str) -> None:
+    assert InferenceshConfig.model_validate({"api_key": key}).api_key.get_secret_value() == "inf_x"
+
+
+@pytest.mark.parametrize("key", ["", " \n", "inf_gehäuse", "inf_\nhidden", "inf_\x00hidden"])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_told(key: str) -> None:
+    with pytest.raises(ValidationError, match="no API key") as caught:
+        InferenceshConfig.model_validate({"api_key": key})
+    assert not key.strip() or key not in str(caught.value)
+    assert "hidden" not in str(caught.value)
+
+
 def read(target: dict[str, Any]) -> InferenceshTarget:
     return Targets(InferenceshTarget, "hosted").read(target)
 

@@ -379,3 +379,9 @@ async def test_who_gives_up_while_waiting_is_never_sent(
     answered.set()
     await asyncio.gather(first, third)
     assert [job_of(call)["id"] for call in route.calls] == ["a", "c"]
+
+
+async def test_an_address_and_its_errors_hold_no_password(make: Callable[..., InfernetAdapter]) -> None:
+    adapter = make(url="http://me:hidden@127.0.0.1:9")
+    assert adapter.address == "http://127.0.0.1:9"
+    assert "hidden" not in str((await adapter.capabilities()).reason)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from gateway.types import DECIMALS, Money, sum_money
+from gateway.types import DECIMALS, Money, hide_userinfo, sum_money
 
 KNOWN = sorted(DECIMALS)
 TOKENS = ["erc20:1:0xdAC17F958D2ee523a2206206994597C13D831ec7", "x:y"]
@@ -131,3 +131,16 @@ def test_sums_are_kept_apart_by_asset(amounts: list[Money]) -> None:
     assert set(total) == {money.asset for money in amounts}
     for asset, money in total.items():
         assert money == Money(sum(m.amount for m in amounts if m.asset == asset), asset)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://node:4000", "http://node:4000"),
+        ("https://me:pass@word@node:4000/x", "https://node:4000/x"),
+        ("https://token@node", "https://node"),
+        ("https://node/@me?a=b@c", "https://node/@me?a=b@c"),
+    ],
+)
+def test_a_url_is_shown_without_name_and_password(url: str, shown: str) -> None:
+    assert hide_userinfo(url) == shown
