@@ -92,8 +92,9 @@ class InferenceshAdapter(Adapter[InferenceshConfig]):
     async def submit(self, envelope: Envelope) -> Handle:
         """POST /apps/run, once. A task that has ended when it is answered is a handle like any other."""
         with self._claims.sending(envelope):
+            asked = envelope.payload["body"]
             body = await self._api.call(
-                "POST", "/apps/run", what="run", lands=True, json=envelope.payload["body"]
+                "POST", "/apps/run", what="run", lands=True, json=asked, takes_unsound=True
             )
             job_id = body.data.get("id") if isinstance(body.data, dict) else None
             if not isinstance(job_id, str) or not job_id:

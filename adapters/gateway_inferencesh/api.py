@@ -11,7 +11,7 @@ from gateway.errors import BackendError, InDoubt, Misbehaved
 from gateway.http import Answer, HttpClient, StreamAnswer
 from gateway.types import JSON
 from gateway_inferencesh.errors import make_error
-from gateway_inferencesh.wire import Body, BrokenAnswer, parse_body
+from gateway_inferencesh.wire import Body, BrokenAnswer, mark_unsound, parse_body
 
 _logger = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ class Api:
         json: JSON = None,
         params: Mapping[str, str] | None = None,
         job_id: str | None = None,
+        takes_unsound: bool = False,
     ) -> Body:
         """Do one call and return what a success carries.
 
@@ -50,6 +51,7 @@ class Api:
             json: the body.
             params: of the query.
             job_id: which job it is about, for errors.
+            takes_unsound: whether an answer is of use that holds what our own stores can't keep.
 
         Raises:
             BackendError: see `make_error`; a success that can't be read is InDoubt if it `lands`, else
@@ -65,7 +67,10 @@ class Api:
         except BackendError as error:
             error.job_id = job_id
             raise
-        return self.read(answer, what, lands=lands, job_id=job_id)
+        body = self.read(answer, what, lands=lands, job_id=job_id)
+        if not (body.is_sound or takes_unsound):
+            raise self.make_broken(what, "it can't be kept", lands=lands, job_id=job_id, answer=answer)
+        return body
 
     def read(self, answer: Answer, what: str, *, lands: bool, job_id: str | None = None) -> Body:
         """Return what a whole answer carries, or raise as `call` does."""
@@ -123,9 +128,11 @@ class Api:
 
     async def fetch_task(self, job_id: str) -> dict[str, JSON]:
         """GET the whole task: the truth about it."""
-        return await self.fetch_object(
-            "GET", make_path("tasks", job_id), what=f"task {job_id}", job_id=job_id
-        )
+        path, what = make_path("tasks", job_id), f"task {job_id}"
+        body = await self.call("GET", path, what=what, job_id=job_id, takes_unsound=True)
+        if not isinstance(body.data, dict):
+            raise self.make_broken(what, "it carries no object", lands=False, job_id=job_id)
+        return body.data if body.is_sound else mark_unsound(body.data)
 
     @asynccontextmanager
     async def open_lines(self, job_id: str, *, silence_seconds: float) -> AsyncIterator[StreamAnswer]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
+from dataclasses import replace
 
 from gateway.errors import CostOutcome
 from gateway.lifecycle import Status
 from gateway.task import Cost, Failure, FailureKind, Snapshot
 from gateway.types import JSON, Money
-from gateway_inferencesh.wire import parse_status
+from gateway_inferencesh.wire import UNSOUND, parse_status
 
 _DETAIL = (
     "session_id",
@@ -42,6 +43,8 @@ def make_snapshot(task: Mapping[str, JSON], *, backend: str, microcents_per_usd:
     status = parse_status(task.get("status"))
     if status is None:
         return None
+    if task.get("output") is UNSOUND:
+        return _make_unsound(task, backend=backend, microcents_per_usd=microcents_per_usd)
     output, meta = split_output(task.get("output"))
     detail = {name: task[name] for name in _DETAIL if task.get(name) not in (None, "", [], {})}
     if meta is not None:
@@ -57,6 +60,21 @@ def make_snapshot(task: Mapping[str, JSON], *, backend: str, microcents_per_usd:
         message=text if isinstance(text, str) and text.lower() != status.name.lower() and text else None,
         detail=detail,
     )
+
+
+def _make_unsound(task: Mapping[str, JSON], *, backend: str, microcents_per_usd: int) -> Snapshot | None:
+    """Return a look at a task whose output can't be kept: where it has completed, that is a failure."""
+    seen = make_snapshot({**task, "output": None}, backend=backend, microcents_per_usd=microcents_per_usd)
+    if seen is None or seen.status is not Status.COMPLETED:
+        return seen
+    job_id = task.get("id")
+    failure = Failure(
+        kind=FailureKind.MISBEHAVED,
+        message="its output holds what can't be kept: nesting too deep, or an integer of thousands of digits",
+        backend=backend,
+        job_id=job_id if isinstance(job_id, str) else None,
+    )
+    return replace(seen, status=Status.FAILED, failure=failure)
 
 
 def make_lost(job_id: str, backend: str) -> Snapshot:

@@ -5,11 +5,13 @@ The shapes are those of the public SDKs (Python 0.7.8 and 0.36.0, JavaScript) an
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from gateway.http import Answer, parse_json
+from gateway.errors import InvalidInput
+from gateway.http import Answer, encode_json, parse_json
 from gateway.lifecycle import Status
 from gateway.types import JSON
 
@@ -36,6 +38,10 @@ STATUS_NAMES: Mapping[str, Status | None] = {
     "scheduled": Status.DISPATCHED,  # its older name
     **{status.name.lower(): status for status in Status},
 }
+
+UNSOUND: JSON = object()
+"""Stands for what our own stores can't keep: nesting too deep, integers without end."""
+_MAX_DIGITS = 4300  # Python's own bound for reading an integer
 
 _WRAPPER = frozenset({"success", "status", "data", "error", "messages"})
 
@@ -99,12 +105,14 @@ class Body:
         messages: `{level, code, message, meta?}` each, V3 only.
         problem: set if the answer says success by its HTTP status and failure by its body (V1).
         served_at: the server's own time, from its Date header.
+        is_sound: false if there is something in `data` that our own stores can't keep.
     """
 
     data: JSON = None
     messages: tuple[Mapping[str, JSON], ...] = ()
     problem: Problem | None = None
     served_at: datetime | None = None
+    is_sound: bool = True
 
 
 def parse_body(answer: Answer) -> Body:
@@ -119,18 +127,53 @@ def parse_body(answer: Answer) -> Body:
     if not answer.is_json:
         raise BrokenAnswer(f"it is {answer.headers.get('content-type') or 'of no type'} and not JSON")
     try:
-        body = parse_json(answer.body)
+        body, is_sound = parse_json(answer.body), True
     except ValueError as error:
-        raise BrokenAnswer(f"it is not JSON ({error})") from error
+        try:
+            body, is_sound = _parse_odd_json(answer.body)
+        except (ValueError, RecursionError):
+            raise BrokenAnswer(f"it is not JSON ({error})") from error
     if not isinstance(body, dict):
-        return Body(body, served_at=served_at)
+        return Body(body, served_at=served_at, is_sound=is_sound)
     if body.get("success") is False:
         return Body(problem=_parse_problem_object(body), served_at=served_at)
     if "data" not in body or not body.keys() <= _WRAPPER:
-        return Body(body, served_at=served_at)
-    messages = body.get("messages")
+        return Body(body, served_at=served_at, is_sound=is_sound)
+    messages = body.get("messages") if is_sound else None
     told = tuple(m for m in messages if isinstance(m, dict)) if isinstance(messages, list) else ()
-    return Body(body["data"], told, served_at=served_at)
+    return Body(body["data"], told, served_at=served_at, is_sound=is_sound)
+
+
+def _parse_odd_json(body: bytes) -> tuple[JSON, bool]:
+    """Read what only Python's own json reads, and say whether it can be kept.
+
+    An app's output may hold such things, and is paid for. Halves of characters (a language model that was cut
+    off leaves them) become U+FFFD, as they do in most readers. Raises ValueError, RecursionError.
+    """
+
+    def parse_int(text: str) -> JSON:
+        return int(text) if len(text) <= _MAX_DIGITS else UNSOUND
+
+    value = json.loads(body.decode(errors="replace"), parse_int=parse_int)
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+        return parse_json(text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")), True
+    except (ValueError, TypeError, RecursionError):
+        return value, False
+
+
+def mark_unsound(task: Mapping[str, JSON]) -> dict[str, JSON]:
+    """Return a task without the fields that our own stores can't keep; such an output is UNSOUND."""
+    sound = {name: value for name, value in task.items() if _is_sound(value)}
+    return sound if "output" in sound or "output" not in task else {**sound, "output": UNSOUND}
+
+
+def _is_sound(value: JSON) -> bool:
+    try:
+        parse_json(encode_json(value))
+    except (InvalidInput, ValueError):
+        return False
+    return True
 
 
 def parse_problem(answer: Answer) -> Problem:
