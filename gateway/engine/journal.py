@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from time import perf_counter
 from typing import Any, Literal
 
@@ -16,7 +16,9 @@ from gateway.observe.observer import NOBODY, Observer
 from gateway.policy.budget import Accounting, Spend
 from gateway.store.protocol import Store
 from gateway.task import Attempt, Cost, Event, Failure, FailureKind, Handle, Run, Snapshot
+from gateway.types import AttemptId
 
+_CLOCKS_DIFFER = timedelta(minutes=5)  # of a backend and of other processes, at most
 _ENDS = {
     Status.COMPLETED: AttemptStatus.SUCCEEDED,
     Status.FAILED: AttemptStatus.FAILED,
@@ -183,6 +185,13 @@ class Journal:
             await self.save(live)
             if live.silences == self.count_silences():
                 return
+
+    async def fetch_other_holder(self, live: Live, handle: Handle) -> AttemptId | None:
+        """Return another attempt that has a job, of whatever process: one job is not paid for twice."""
+        own = get_attempt(live)
+        since = own.created_at - _CLOCKS_DIFFER
+        holders = await self._store.ledger.list_holders(handle.backend, handle.job_id, since=since)
+        return next((holder for holder in holders if holder != own.id), None)
 
     async def move_attempt(
         self,

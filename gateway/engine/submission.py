@@ -111,8 +111,13 @@ class Sender:
         return found.handle if isinstance(found, Landed) else None
 
     async def _look_for(self, live: Live, envelope: Envelope) -> Recovery:
+        """Ask whether a submission landed; what is found may be another attempt's job."""
         with calling(self.journal.observer, envelope.backend, "recover", (live.run,)):
-            return await self.adapters[envelope.backend].recover(envelope)
+            found = await self.adapters[envelope.backend].recover(envelope)
+        if not isinstance(found, Landed) or found.handle.job_id == envelope.attempt_id:
+            return found
+        other = await self.journal.fetch_other_holder(live, found.handle)
+        return found if other is None else Unknown(f"job {found.handle.job_id} is that of attempt {other}")
 
     async def _note_refused(self, live: Live, error: BackendError) -> None:
         if isinstance(error, Unavailable) and not isinstance(error, Throttled):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from gateway.errors import BudgetExceeded
 from gateway.policy.budget import Spend
 from gateway.task import Cost
+from gateway.types import AttemptId
 
 if TYPE_CHECKING:
     from gateway.store.bill import BillLine
@@ -45,6 +46,12 @@ class Ledger(Protocol):
         """Return a run that has ended, to write about its money: who wrote it before can't any more.
 
         Raises RunNotFound, and InvalidInput while the run goes on.
+        """
+
+    async def list_holders(self, backend: str, job_id: str, *, since: datetime) -> list[AttemptId]:
+        """Return the attempts that have a backend's job, of runs that are open or ended since then.
+
+        A job is paid for once: whoever finds one that may be an attempt's own asks whose it is.
         """
 
     async def list_pruned(self, since: datetime, api_key: str | None = None) -> list[BillLine]:

@@ -11,15 +11,15 @@ from typing import TypeVar
 from gateway.errors import GatewayError, RunExists, RunNotFound, RunTakenOver, StoreError
 from gateway.policy.budget import Spend
 from gateway.policy.learning import Outcome, make_outcome
-from gateway.store.archive import Archive, Pruning, is_resolved, list_run_entries
+from gateway.store.archive import Archive, Pruning, get_end, is_resolved, list_run_entries
 from gateway.store.bill import ALL_BY, BillLine, make_bill
 from gateway.store.intake import finish, inherit
 from gateway.store.ledger import Entry, Ledger, book
 from gateway.store.protocol import FIRST_FENCE, Claimed, RunFilter, Scope, Wish
-from gateway.store.rows import encode_task, require_end
+from gateway.store.rows import encode_task, is_holder, require_end
 from gateway.store.shelf import MemoryShelf, Shelf
 from gateway.task import Event, Run
-from gateway.types import RunId
+from gateway.types import AttemptId, RunId
 
 T = TypeVar("T")
 
@@ -235,6 +235,13 @@ class MemoryLedger:
         require_end(row.run)
         row.fence += 1
         return Claimed(row.run, row.fence)
+
+    async def list_holders(self, backend: str, job_id: str, *, since: datetime) -> list[AttemptId]:
+        """See Ledger."""
+        runs = [row.run for row in self._rows.values()]
+        recent = [run for run in runs if (end := get_end(run)[0]) is None or end >= since.timestamp()]
+        attempts = [attempt for run in recent for attempt in run.attempts]
+        return [attempt.id for attempt in attempts if is_holder(attempt, backend, job_id)]
 
     async def list_pruned(self, since: datetime, api_key: str | None = None) -> list[BillLine]:
         """See Ledger."""

@@ -15,7 +15,7 @@ from gateway.errors import InvalidInput
 from gateway.policy.learning import make_outcome
 from gateway.store.ledger import Entry
 from gateway.task import Attempt, Envelope, Event, Run, Snapshot, Task
-from gateway.types import JSON
+from gateway.types import JSON, AttemptId
 from gateway.value import Value
 
 _APART = frozenset({"task", "plan", "attempts", "envelope"})  # what has a column or a row of its own
@@ -196,6 +196,18 @@ def make_entry(run_id: str, api_key: str | None, model: str | None, attempt: Att
         ended=attempt.status.is_final,
         cost=attempt.cost,
     )
+
+
+def decode_holders(rows: Iterable[tuple[bytes]], backend: str, job_id: str) -> list[AttemptId]:
+    """Return which of some attempts have a backend's job."""
+    attempts = (Attempt.model_validate_json(state) for (state,) in rows)
+    return [attempt.id for attempt in attempts if is_holder(attempt, backend, job_id)]
+
+
+def is_holder(attempt: Attempt, backend: str, job_id: str) -> bool:
+    """Say whether an attempt has a backend's job."""
+    handle = attempt.handle
+    return handle is not None and (attempt.backend, handle.job_id) == (backend, job_id)
 
 
 def encode_attempt(run: Run, attempt: Attempt, kept: Envelope | None = None) -> tuple[object, ...]:

@@ -13,11 +13,12 @@ from gateway.store.archive import Pruning, list_run_entries
 from gateway.store.bill import ALL_BY, BillLine, add_lines, make_bill, make_pruned_key
 from gateway.store.ledger import Entry
 from gateway.store.protocol import Claimed
-from gateway.store.rows import decode_entry, require_end
+from gateway.store.rows import decode_entry, decode_holders, get_to_json, require_end
 from gateway.store.sqlite_listing import make_page, make_recent
 from gateway.store.sqlite_rows import load_run, make_marks
 from gateway.store.writer import Writer
 from gateway.task import Run
+from gateway.types import AttemptId
 
 _EXPORTED_AT_ONCE = 200
 _NO_OPEN_PARENT = (
@@ -29,6 +30,7 @@ _ENTRIES = make_recent(
     "runs.id, api_key, attempts.model, attempts.state",
     "attempts.created_at >= :since AND (:key IS NULL OR api_key = :key)",
 )
+_HOLDERS = make_recent("attempts.state", "attempts.backend = :backend AND instr(attempts.state, :job_id)")
 _PRUNED = (
     "SELECT line FROM pruned_costs WHERE day >= :since AND (:key IS NULL OR api_key = :key)"
     " ORDER BY day, backend, model, api_key"
@@ -108,6 +110,12 @@ class SqliteLedger:
             return Claimed(run, db.execute(query, (run_id,)).fetchone()[0])
 
         return await self._writer.call(work)
+
+    async def list_holders(self, backend: str, job_id: str, *, since: datetime) -> list[AttemptId]:
+        """See Ledger."""
+        values = {"since": since.timestamp(), "backend": backend, "job_id": get_to_json()(job_id)}
+        rows = await self._writer.read(lambda db: db.execute(_HOLDERS, values).fetchall())
+        return decode_holders(rows, backend, job_id)
 
     async def list_pruned(self, since: datetime, api_key: str | None = None) -> list[BillLine]:
         """See Ledger."""

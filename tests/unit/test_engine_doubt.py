@@ -8,7 +8,10 @@ import pytest
 from engine_setup import make_task, open_gateway, run_to_end
 
 from gateway import CostOutcome, FailureKind, Status
+from gateway.adapter import Landed, Recovery
 from gateway.errors import InvalidInput
+from gateway.store.memory import MemoryStore
+from gateway.task import Envelope
 from gateway.testing import FakeAdapter, FakeClock
 from gateway.types import Money
 
@@ -122,3 +125,24 @@ async def test_a_request_that_arrives_at_last_is_one_job() -> None:
     async with open_gateway(a, clock=clock) as gateway:
         run = await gateway.run(make_task())
     assert (a.accepted, len(run.attempts), a.calls["submit"]) == ([run.attempts[0].id], 1, 6)
+
+
+async def test_a_job_that_another_attempt_has_is_never_taken() -> None:
+    """Whoever looks in a list of jobs finds the twin's, which ended before this process began."""
+
+    class Lister(FakeAdapter):
+        async def recover(self, envelope: Envelope) -> Recovery:
+            return Landed(twin.attempts[0].handle)
+
+    clock, store = FakeClock(), MemoryStore()
+    first = FakeAdapter("a", clock=clock)
+    async with open_gateway(first, clock=clock, store=store) as gateway:
+        twin = await gateway.run(make_task())
+    assert twin.attempts[0].handle is not None
+    later = Lister("a", clock=clock)
+    later.arm("lose_request")
+    async with open_gateway(later, clock=clock, store=store) as gateway:
+        run = await run_to_end(gateway, make_task())
+    assert run.failure is not None
+    assert (run.failure.kind, run.attempts[0].handle) == (FailureKind.UNRESOLVED, None)
+    assert f"job-1 is that of attempt {twin.attempts[0].id}" in run.failure.message

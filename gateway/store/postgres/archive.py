@@ -15,8 +15,9 @@ from gateway.store.postgres.lane import Lane
 from gateway.store.postgres.queries import Place, fetch_page, fetch_run, fetch_runs_by_id
 from gateway.store.postgres.readers import Readers
 from gateway.store.protocol import Claimed
-from gateway.store.rows import decode_entry, require_end
+from gateway.store.rows import decode_entry, decode_holders, get_to_json, require_end
 from gateway.task import Run
+from gateway.types import AttemptId
 
 _EXPORTED_AT_ONCE = 200
 _PRUNABLE = (
@@ -32,6 +33,10 @@ _KEEP_KEYS = (
 _ENTRIES = (
     "SELECT runs.id, api_key, attempts.model, attempts.state FROM attempts JOIN runs ON runs.id = run_id"
     " WHERE attempts.created_at >= %s"
+)
+_HOLDERS = (
+    "SELECT attempts.state FROM attempts JOIN runs ON runs.id = run_id WHERE attempts.backend = %s"
+    " AND (runs.phase = 'running' OR runs.ended_at >= %s) AND position(%s::bytea IN attempts.state) > 0"
 )
 _PRUNED = "SELECT line FROM pruned_costs WHERE day >= %s"
 _GET_LINE = "SELECT line FROM pruned_costs WHERE day = %s AND backend = %s AND model = %s AND api_key = %s"
@@ -120,6 +125,11 @@ class PostgresLedger:
 
         claimed: Claimed = await self._lane.act(work)
         return claimed
+
+    async def list_holders(self, backend: str, job_id: str, *, since: datetime) -> list[AttemptId]:
+        """See Ledger."""
+        rows = await self._fetch(_HOLDERS, (backend, since.timestamp(), get_to_json()(job_id)))
+        return decode_holders(rows, backend, job_id)
 
     async def list_pruned(self, since: datetime, api_key: str | None = None) -> list[BillLine]:
         """See Ledger."""

@@ -4,9 +4,10 @@ import asyncio
 from dataclasses import replace
 
 from gateway.errors import BudgetExceeded, InvalidInput, RunExists, RunNotFound, RunTakenOver
-from gateway.lifecycle import AttemptStatus
+from gateway.lifecycle import AttemptStatus, Status
 from gateway.policy.budget import Spend
 from gateway.store.protocol import RunFilter, Store
+from gateway.task import Handle
 from gateway.testing.case import expect
 from gateway.testing.store_promises.samples import (
     HERE,
@@ -53,6 +54,24 @@ class Spending:
         stored = await store.list_runs(RunFilter())
         expect(len(stored) == 1 and len(errors) == 19, f"{len(stored)} runs have one key")
         expect({error.run_id for error in errors} == {stored[0].id}, "the errors name other runs")
+
+    async def test_whose_a_job_is(self, store: Store) -> None:
+        """The attempts that have a job, of runs that go on or ended since then."""
+        runs = {name: make_run() for name in ("open", "ended", "long ago", "elsewhere", "another's")}
+        held = {name: make_attempt(number, submitted_at=START_AT) for number, name in enumerate(runs, 1)}
+        handles = dict.fromkeys(runs, Handle("node1", 'the "job"')) | {"another's": Handle("node1", "job")}
+        for name, run in runs.items():
+            attempt = replace(held[name], handle=handles[name])
+            if name == "elsewhere":
+                attempt = replace(attempt, backend="node2")
+            ended_at = {"ended": after(100), "long ago": after(90)}.get(name)
+            if ended_at is not None:
+                attempt = replace(attempt, status=AttemptStatus.SUCCEEDED, ended_at=ended_at)
+            status = Status.COMPLETED if ended_at else Status.RUNNING
+            whole = replace(with_attempt(run, attempt, status), ended_at=ended_at)
+            await store.save(whole, fence=await store.create(run, owner="me"))
+        found = await store.ledger.list_holders("node1", 'the "job"', since=after(95))
+        expect(sorted(found) == [held["open"].id, held["ended"].id], f"the job is of {found}")
 
     async def test_what_is_spent_adds_up(self, store: Store) -> None:
         """By account, to the last digit, whatever its size; giving back takes away."""
