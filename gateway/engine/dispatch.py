@@ -16,6 +16,7 @@ from gateway.engine.journal import Journal, get_attempt, is_over
 from gateway.engine.live import Live
 from gateway.engine.parking import Lot, Place, Stay, Why
 from gateway.engine.planner import Planner
+from gateway.engine.prices import renew_price
 from gateway.engine.submission import Sender
 from gateway.engine.time_limit import TimeLimit
 from gateway.engine.waits import throw_retry_delay
@@ -167,6 +168,15 @@ class Dispatcher:
         if attempt.backend not in [earlier.backend for earlier in live.run.attempts]:
             self.health.note_first_try(attempt.backend)
         try:
+            candidate = await renew_price(
+                candidate,
+                live.run.task,
+                live.limits,
+                planner=self.planner,
+                catalogue=self.catalogue,
+                clock=self.clock,
+            )
+            attempt = attempt.replace(cost=_make_cost(candidate))
             reservation = self._reserve(live, candidate)
             envelope = await self._prepare(live, attempt, adapter)
             held = attempt.replace(envelope=envelope, holds=make_holds(reservation))

@@ -86,7 +86,7 @@ def check_constraints(candidate: Candidate, setting: Setting) -> Candidate:
         return _remove(candidate, "constraint", "ignore", "it is to be ignored")
     if candidate.blocked is not None and candidate.blocked[0] != HELD:
         return _remove(candidate, "constraint", *candidate.blocked)
-    too_dear = None if limits.max_cost is None else _check_cost(candidate, limits.max_cost, setting)
+    too_dear = check_cost(candidate, setting)
     return _remove(candidate, "constraint", "max_cost", too_dear) if too_dear else candidate
 
 
@@ -110,10 +110,10 @@ def _remove(candidate: Candidate, stage: Stage, rule: str, reason: str) -> Candi
     return candidate.move(stage, removed_by=rule, reason=reason, rank=0)
 
 
-def _check_cost(candidate: Candidate, max_cost: Money, setting: Setting) -> str | None:
-    """Say why a candidate may cost too much, or None."""
-    quote = candidate.quote
-    if quote is not None and quote.confidence == "free":
+def check_cost(candidate: Candidate, setting: Setting) -> str | None:
+    """Say why a candidate may cost more than max_cost, or None."""
+    quote, max_cost = candidate.quote, setting.limits.max_cost
+    if max_cost is None or (quote is not None and quote.confidence == "free"):
         return None
     if quote is None or quote.upper is None:
         why = candidate.quote_error or "its quote has no upper bound"

@@ -1,0 +1,37 @@
+"""The price of an attempt at the moment it is made: it may be long since its backend was chosen."""
+
+from __future__ import annotations
+
+from gateway.catalogue import Catalogue
+from gateway.clock import Clock
+from gateway.engine.planner import Planner
+from gateway.errors import Rejected, Unavailable
+from gateway.limits import Limits
+from gateway.policy.routing import Candidate, Selector
+from gateway.policy.stages import Setting, check_cost
+from gateway.task import Task
+
+_LASTING = ("configured", "free")
+
+
+async def renew_price(
+    candidate: Candidate, task: Task, limits: Limits, *, planner: Planner, catalogue: Catalogue, clock: Clock
+) -> Candidate:
+    """Return a candidate with its price of now, half a minute old at most, where a limit asks for it.
+
+    Raises Rejected if it is too dear by now, Unavailable if its backend does not tell the price.
+    """
+    known, name = candidate.quote, candidate.backend
+    money_matters = limits.max_cost is not None or bool(planner.accounting.budgets)
+    if known is None or known.confidence in _LASTING or not money_matters:
+        return candidate
+    target = catalogue.get_target(task, name, candidate.target)
+    quote, why = await planner.quotes.fetch(target, task, candidate.capabilities)
+    if quote is None:
+        raise Unavailable(f"what it would cost is unknown: {why}", backend=name, code="max_cost")
+    candidate = candidate.replace(quote=quote)
+    setting = Setting(limits, Selector((name,)), clock.now().date(), planner.accounting.rates)
+    too_dear = check_cost(candidate, setting)
+    if too_dear is not None:
+        raise Rejected(too_dear, backend=name, code="max_cost")
+    return candidate
