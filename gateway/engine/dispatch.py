@@ -16,7 +16,7 @@ from gateway.engine.journal import Journal, get_attempt, is_over
 from gateway.engine.live import Live
 from gateway.engine.parking import Lot, Place, Stay, Why
 from gateway.engine.planner import Planner
-from gateway.engine.prices import renew_price
+from gateway.engine.prices import get_limits, renew_price
 from gateway.engine.submission import Sender
 from gateway.engine.time_limit import TimeLimit
 from gateway.engine.waits import throw_retry_delay
@@ -104,12 +104,16 @@ class Dispatcher:
 
     async def _decide(self, live: Live, error: BackendError | None) -> Stop | GoElsewhere | TryAgain:
         tried = {attempt.backend for attempt in live.run.attempts}
-        if live.plan is None:
-            live.plan = await self.planner.plan(live.run.task, live.selector, live.limits)
+        doubted = live.run.attempts[-1].status is AttemptStatus.UNRESOLVED
+        if live.plan is None or doubted:
+            limits = get_limits(live, self.planner, self.clock)
+            live.plan = await self.planner.plan(live.run.task, live.selector, limits)
         untried = [c.backend for c in live.plan.ranked if c.backend not in tried]
         decision = decide(
             live.run.attempts, live.limits, error=error, untried=untried, pieces_out=live.pieces_out
         )
+        if doubted and isinstance(decision, TryAgain) and not _has_prospects(live.plan):
+            return Stop(f"another attempt is out of the question: {_list_reasons(live.plan)}")
         backend = live.run.attempts[-1].backend
         if isinstance(decision, TryAgain) and is_breaking(error) and not self.health.take_retry(backend):
             return Stop(f"the retries that {backend} may get for now are used up")
@@ -117,7 +121,8 @@ class Dispatcher:
 
     async def _plan_again(self, live: Live) -> None:
         """Plan with what is known now; where nothing is left, the submission itself is the next look."""
-        plan = await self.planner.plan(live.run.task, live.selector, live.limits)
+        limits = get_limits(live, self.planner, self.clock)
+        plan = await self.planner.plan(live.run.task, live.selector, limits)
         if plan.ranked:
             live.plan = plan
 
@@ -137,7 +142,8 @@ class Dispatcher:
     async def _choose(self, live: Live) -> Candidate | None:
         """Return the best candidate; if there is none, the run waits for one, or is ended."""
         if live.plan is None:
-            live.plan = await self.planner.plan(live.run.task, live.selector, live.limits)
+            limits = get_limits(live, self.planner, self.clock)
+            live.plan = await self.planner.plan(live.run.task, live.selector, limits)
         tried = [attempt.backend for attempt in live.run.attempts]
         plan, best = live.plan, _get_best(live.plan, tried, self.gates)
         if best is not None:
@@ -147,8 +153,7 @@ class Dispatcher:
             ill = frozenset(c.backend for c in plan.removed if c.removed_by in ILL)
             self.lot.wait_for_health(live, ill, self.health.get_shortest_wait(ill))
         else:
-            reasons = "; ".join(f"{c.backend}: {c.reason}" for c in plan.removed)
-            await self._fail(live, FailureKind.NO_BACKEND, f"no backend is left: {reasons}")
+            await self._fail(live, FailureKind.NO_BACKEND, f"no backend is left: {_list_reasons(plan)}")
         return None
 
     async def _try(self, live: Live, place: Place) -> BackendError | None:
@@ -171,7 +176,7 @@ class Dispatcher:
             candidate = await renew_price(
                 candidate,
                 live.run.task,
-                live.limits,
+                get_limits(live, self.planner, self.clock),
                 planner=self.planner,
                 catalogue=self.catalogue,
                 clock=self.clock,
@@ -303,6 +308,15 @@ def _get_best(plan: Plan, tried: Sequence[str], gates: Gates) -> Candidate | Non
     if best is not None and best.backend in tried[-1:]:
         return next((c for c in plan.removed if c.removed_by == "rate"), best)
     return best
+
+
+def _has_prospects(plan: Plan) -> bool:
+    """Say whether there is a backend now, or may be one once it is well."""
+    return bool(plan.ranked) or any(c.removed_by in ILL for c in plan.removed)
+
+
+def _list_reasons(plan: Plan) -> str:
+    return "; ".join(f"{c.backend}: {c.reason}" for c in plan.removed)
 
 
 def _make_cost(candidate: Candidate) -> Cost:

@@ -1,17 +1,23 @@
-"""The price of an attempt at the moment it is made: it may be long since its backend was chosen."""
+"""What an attempt may cost at the moment it is made: it may be long since its backend was chosen."""
 
 from __future__ import annotations
 
 from gateway.catalogue import Catalogue
 from gateway.clock import Clock
+from gateway.engine.live import Live
 from gateway.engine.planner import Planner
 from gateway.errors import Rejected, Unavailable
 from gateway.limits import Limits
 from gateway.policy.routing import Candidate, Selector
-from gateway.policy.stages import Setting, check_cost
+from gateway.policy.stages import Setting, check_cost, reduce_limits
 from gateway.task import Task
 
 _LASTING = ("configured", "free")
+
+
+def get_limits(live: Live, planner: Planner, clock: Clock) -> Limits:
+    """Return the limits of a run's next attempt."""
+    return reduce_limits(live.limits, live.run.attempts, planner.accounting.rates, clock.now().date())
 
 
 async def renew_price(

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from gateway.adapter import Feature
-from gateway.errors import InvalidInput, NoRate
+from gateway.errors import CostOutcome, InvalidInput, NoRate
+from gateway.lifecycle import AttemptStatus
 from gateway.limits import Limits, Sort
 from gateway.policy.budget import Purse
 from gateway.policy.rates import Rates
 from gateway.policy.routing import HELD, Candidate, Plan, Selector, Stage
 from gateway.policy.scoring import Facts, Parts, score
-from gateway.task import Task
+from gateway.task import Attempt, Task
 from gateway.types import DECIMALS, Money
 
 ILL = ("breaker", "unhealthy")
@@ -88,6 +89,32 @@ def check_constraints(candidate: Candidate, setting: Setting) -> Candidate:
         return _remove(candidate, "constraint", *candidate.blocked)
     too_dear = check_cost(candidate, setting)
     return _remove(candidate, "constraint", "max_cost", too_dear) if too_dear else candidate
+
+
+def reduce_limits(limits: Limits, attempts: Sequence[Attempt], rates: Rates, today: date) -> Limits:
+    """Return the limits of one more attempt: max_cost has to cover what those in doubt may have cost as well.
+
+    Where that can't be told in its currency, nothing of max_cost is left.
+    """
+    doubted = [
+        attempt.cost.settled or attempt.cost.reserved or attempt.cost.quoted
+        for attempt in attempts
+        if attempt.status is AttemptStatus.UNRESOLVED and attempt.cost.outcome is not CostOutcome.NOT_CHARGED
+    ]
+    left = limits.max_cost
+    if left is None or not doubted:
+        return limits
+    try:
+        for money in doubted:
+            if money is None:
+                return limits.replace(max_cost=Money(0, left.asset))
+            cost = money
+            if cost.asset != left.asset:
+                left, cost = (rates.convert(one, today) for one in (left, cost))
+            left = max(left - cost, Money(0, left.asset))
+    except NoRate:
+        left = Money(0, left.asset)
+    return limits.replace(max_cost=left)
 
 
 def hold(candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from engine_setup import make_task
+from engine_setup import make_task, run_to_end
 
-from gateway import AsyncGateway, Run, RunFailed, Status
+from gateway import AsyncGateway, CostOutcome, FailureKind, Run, RunFailed, Status
 from gateway.policy.budget import Accounting, Budget
 from gateway.policy.capacity import Capacity
 from gateway.testing import FakeAdapter, FakeClock
@@ -89,3 +89,34 @@ async def test_who_became_too_dear_while_a_run_waited_leaves_it_to_the_next() ->
         a.backend.price = USD("9 USD")
         run = await wait_for(gateway, waiting)
     assert [(x.backend, x.status.value) for x in run.attempts] == [("a", "refused"), ("b", "succeeded")]
+
+
+@pytest.mark.parametrize(("max_cost", "sent"), [("1.5 USD", 1), ("2 USD", 2), ("3.9 USD", 3)])
+async def test_who_submits_again_from_doubt_pays_no_more_than_max_cost_in_all(
+    max_cost: str, sent: int
+) -> None:
+    clock = FakeClock()
+    a = FakeAdapter("a", clock=clock, price=USD("1 USD"))
+    a.arm("lose_answer", 10)
+    a.arm("unknown", 10_000)
+    async with make_gateway(a, clock=clock) as gateway:
+        run = await run_to_end(gateway, make_task(on_doubt="resubmit", max_cost=USD(max_cost)))
+    assert len(a.accepted) == sent
+    assert run.failure is not None
+    assert (run.failure.kind, run.cost_outcome) == (FailureKind.UNRESOLVED, CostOutcome.UNKNOWN)
+    assert "look there before you try again" in run.failure.message
+    assert "it may cost 1 USD, more than" in run.failure.message
+
+
+async def test_from_doubt_it_goes_where_max_cost_covers_both() -> None:
+    clock = FakeClock()
+    a, b, c = (
+        FakeAdapter(name, clock=clock, price=USD(price))
+        for name, price in (("a", "1 USD"), ("b", "1.2 USD"), ("c", "0.9 USD"))
+    )
+    a.arm("lose_answer")
+    a.arm("unknown", 10_000)
+    async with make_gateway(a, b, c, clock=clock) as gateway:
+        task = make_task(on_doubt="resubmit", max_cost=USD("2 USD"))
+        run = await gateway.run(task, ["a", "b", "c"])
+    assert [(x.backend, x.status.value) for x in run.attempts] == [("a", "unresolved"), ("c", "succeeded")]
