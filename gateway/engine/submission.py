@@ -11,7 +11,7 @@ from gateway.adapter import Adapter, Feature, Landed, NotLanded, Recovery, Unkno
 from gateway.clock import Clock
 from gateway.engine.gates import Gates
 from gateway.engine.health import Health
-from gateway.engine.journal import Journal, get_attempt
+from gateway.engine.journal import Journal, get_attempt, is_over
 from gateway.engine.live import Live
 from gateway.engine.parking import Lot, Why
 from gateway.engine.planner import Planner
@@ -152,13 +152,7 @@ class Sender:
             self._ask_later(live, error)
             return None
         if isinstance(found, NotLanded) and not found.final:
-            if live.resends and is_time_up:
-                reason = f"it was sent {live.resends + 1} times, and each time its answer was lost"
-                live.end_doubt()
-                return await self._leave_unresolved(live, attempt, reason)
-            live.resends += 1
-            await self.journal.move_attempt(live, AttemptStatus.PREPARED)
-            return await self.send(live, envelope)
+            return await self._send_again(live, envelope, is_time_up=is_time_up)
         live.end_doubt()
         if isinstance(found, Landed):
             self._note_landed(live, found.handle)
@@ -171,10 +165,40 @@ class Sender:
             return error
         return await self._leave_unresolved(live, attempt, found.reason)
 
+    async def _send_again(self, live: Live, envelope: Envelope, *, is_time_up: bool) -> BackendError | None:
+        """Send what is not at its backend, unless nobody wants that any more, or it was tried long enough."""
+        attempt = get_attempt(live)
+        if live.resends and is_time_up:
+            reason = f"it was sent {live.resends + 1} times, and each time its answer was lost"
+            live.end_doubt()
+            return await self._leave_unresolved(live, attempt, reason)
+        if live.cancel.is_set() or is_over(live.run, self.clock.now()):
+            live.end_doubt()
+            await self._call_off(live, attempt)
+            return None
+        live.resends += 1
+        await self.journal.move_attempt(live, AttemptStatus.PREPARED)
+        return await self.send(live, envelope)
+
     def _ask_later(self, live: Live, error: BackendError | None) -> None:
         live.doubt_until = live.doubt_until or self._get_doubt_end(live)
         live.paused_seconds = throw_retry_delay(live.paused_seconds, error)
         self.lot.pause(live, live.paused_seconds, Why.DOUBT)
+
+    async def _call_off(self, live: Live, attempt: Attempt) -> None:
+        """End a run that nobody wants sent any more, and that is not at its backend.
+
+        That the same envelope may be sent again is no proof that it can't arrive: its cost stays unknown.
+        """
+        status, kind, why = Status.FAILED, FailureKind.DEADLINE, "the deadline passed"
+        if live.cancel.is_set():
+            status, kind, why = Status.CANCELLED, FailureKind.CANCELLED, "cancelled"
+        message = f"{why}; {attempt.backend} does not have attempt {attempt.id}, and it is not sent again"
+        failure = Failure(kind=kind, message=message, backend=attempt.backend)
+        ends = self.journal.make_end(status, failure=failure)
+        await self.journal.move_attempt(
+            live, AttemptStatus.UNRESOLVED, run_status=status, failure=failure, ends=ends
+        )
 
     async def _leave_unresolved(self, live: Live, attempt: Attempt, reason: str) -> BackendError | None:
         message = (

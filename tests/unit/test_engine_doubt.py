@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 from engine_setup import make_task, open_gateway, run_to_end
 
-from gateway import CostOutcome, FailureKind, Status
-from gateway.adapter import Landed, Recovery
+from gateway import CostOutcome, FailureKind, RunFailed, Status
+from gateway.adapter import Landed, Recovery, Unknown
 from gateway.errors import InvalidInput
 from gateway.store.memory import MemoryStore
 from gateway.task import Envelope
@@ -146,3 +146,32 @@ async def test_a_job_that_another_attempt_has_is_never_taken() -> None:
     assert run.failure is not None
     assert (run.failure.kind, run.attempts[0].handle) == (FailureKind.UNRESOLVED, None)
     assert f"job-1 is that of attempt {twin.attempts[0].id}" in run.failure.message
+
+
+@pytest.mark.parametrize("kind", [FailureKind.CANCELLED, FailureKind.DEADLINE])
+async def test_what_is_called_off_while_in_doubt_is_not_sent_again(
+    kind: FailureKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = FakeClock()
+    a = FakeAdapter("a", clock=clock, price=Money.parse("0.5 USD"))
+    a.arm("lose_request")
+    began, recover, is_back = clock.now(), a.recover, False
+
+    async def recover_later(envelope: Envelope) -> Recovery:
+        is_over = clock.now() >= began + timedelta(hours=1)
+        return await recover(envelope) if is_back or is_over else Unknown("nobody can say yet")
+
+    monkeypatch.setattr(a, "recover", recover_later)
+    async with open_gateway(a, clock=clock) as gateway:
+        run = await gateway.submit(make_task(deadline=timedelta(hours=1)))
+        await clock.sleep(10)
+        if kind is FailureKind.CANCELLED:
+            await gateway.cancel(run.id)
+            is_back = True
+        with pytest.raises(RunFailed):
+            await gateway.wait(run.id)
+        run = await gateway.get(run.id)
+    assert (a.accepted, a.calls["submit"]) == ([], 1)
+    assert run.failure is not None
+    assert (run.failure.kind, run.cost_outcome) == (kind, CostOutcome.UNKNOWN)
+    assert "it is not sent again" in run.failure.message
