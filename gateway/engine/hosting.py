@@ -55,6 +55,10 @@ class Hosting:
         """Tell somebody what happens from now on."""
         self._engine.observe(observer)
 
+    async def learn_budgets(self) -> None:
+        """Read the budgets of API keys at once: there are new keys. Raises StoreError."""
+        await self._engine.key_budgets.learn()
+
     def stop_claiming(self) -> None:
         """Take over no more runs of other processes: another gateway of this one does."""
         self._engine.stop_claiming()

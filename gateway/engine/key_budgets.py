@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from gateway.clock import Clock
 from gateway.engine.waits import repeat
@@ -15,6 +16,7 @@ from gateway.types import Money
 from gateway.value import Value
 
 KIND = "api_key"
+_FOR_EVER = datetime.max.replace(tzinfo=UTC)
 LEARNT_EVERY_SECONDS = 5.0
 """How old what a process knows of them may be."""
 
@@ -41,20 +43,38 @@ def parse_budget(text: str) -> KeyBudget:
 
 
 def make_budgets(notes: Iterable[Note], currency: str) -> tuple[Budget, ...]:
-    """Return the budgets of keys that open something; one in another than this currency allows nothing."""
+    """Return the budgets of keys; one in another currency than this allows nothing.
+
+    Of several keys of a name those of the one that opens something hold, or else of the one that did last:
+    runs that it brought in may still be waiting.
+    """
+    newest: dict[str, _Key] = {}
+    for key in map(_read, notes):
+        if key.name not in newest or newest[key.name].until < key.until:
+            newest[key.name] = key
     return tuple(
-        Budget(limit=one.limit if one.limit.asset == currency else Money(0, currency), per=one.per, key=name)
-        for name, budgets in map(_read, notes)
-        for one in budgets
+        Budget(
+            limit=one.limit if one.limit.asset == currency else Money(0, currency), per=one.per, key=key.name
+        )
+        for key in newest.values()
+        for one in key.budgets
     )
 
 
-def _read(note: Note) -> tuple[str, list[KeyBudget]]:
+@dataclass(frozen=True, slots=True)
+class _Key:
+    name: str
+    until: datetime
+    budgets: Sequence[KeyBudget]
+
+
+def _read(note: Note) -> _Key:
     from pydantic_core import from_json
 
     key = from_json(note.body)
-    budgets = [] if key.get("revoked_at") is not None else key.get("budgets", [])
-    return key["name"], [KeyBudget.model_validate(budget) for budget in budgets]
+    revoked_at = key.get("revoked_at")
+    until = _FOR_EVER if revoked_at is None else datetime.fromisoformat(revoked_at)
+    return _Key(key["name"], until, [KeyBudget.model_validate(one) for one in key.get("budgets", [])])
 
 
 class KeyBudgets:

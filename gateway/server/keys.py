@@ -9,7 +9,7 @@ import logging
 import math
 import re
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -165,6 +165,10 @@ class KeyBook:
         self.is_open = not keys
         self._buckets = {one: bucket for one, bucket in self._buckets.items() if one in self._keys}
 
+    def knows(self, keys: Sequence[ApiKey]) -> bool:
+        """Say whether those of them that open something are known."""
+        return all(key.id in self._keys for key in keys if key.revoked_at is None)
+
     def has(self, text: str) -> bool:
         """Say whether a key of this id is known; of what is no key at all too: there is nothing to learn."""
         form = _FORM.fullmatch(text)
@@ -208,15 +212,28 @@ class KeyBook:
 class Learning:
     """Keeps what a server knows of its keys as the store has it."""
 
-    def __init__(self, keys: KeyBook, get_shelf: Callable[[], Shelf], clock: Clock) -> None:
-        """Make it; `get_shelf` returns the shelf of now: a changed configuration closes the one of before."""
+    def __init__(
+        self,
+        keys: KeyBook,
+        get_shelf: Callable[[], Shelf],
+        clock: Clock,
+        learn_budgets: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """Make it; `get_shelf` returns the shelf of now: a changed configuration closes the one of before.
+
+        `learn_budgets` has the budgets of new keys learnt before anything opens to them.
+        """
         self._keys, self._get_shelf, self._clock = keys, get_shelf, clock
+        self._learn_budgets = learn_budgets
         self._reading: asyncio.Future[None] | None = None
         self._read_at = -math.inf
 
     async def learn(self) -> None:
         """Read the keys. Raises StoreError."""
-        self._keys.learn(await list_keys(self._get_shelf()))
+        keys = await list_keys(self._get_shelf())
+        if self._learn_budgets is not None and not self._keys.knows(keys):
+            await self._learn_budgets()
+        self._keys.learn(keys)
 
     async def keep_learning(self) -> None:
         """Read the keys anew, every two seconds, until cancelled."""

@@ -60,7 +60,7 @@ class Service:
         self.gateway, self.settings, self.clock = gateway, settings, clock
         self.retired: list[AsyncGateway] = []
         self.keys = keys or KeyBook(clock)
-        self.learning = Learning(self.keys, lambda: self.store.shelf, clock)
+        self.learning = Learning(self.keys, lambda: self.store.shelf, clock, self._learn_budgets)
         self.webhooks = Webhooks(self)
         self.tapes = Tapes()
         self.make_store: Callable[[], Store] = lambda: self.store
@@ -90,6 +90,9 @@ class Service:
         await self.gateway.__aenter__()
         self.begin(self.learning.keep_learning())
         self.begin(self.webhooks.keep_sending())
+
+    async def _learn_budgets(self) -> None:
+        await self.gateway.hosting.learn_budgets()  # that of now: a changed configuration has another
 
     def begin(self, chore: Coroutine[Any, Any, None]) -> None:
         """Do something beside the requests, until the server ends; what it raises is logged."""

@@ -7,7 +7,13 @@ from typing import Any
 import httpx2
 import pytest
 
+from gateway.client import AsyncGateway
+from gateway.clock import SystemClock
+from gateway.config import ServerSettings
+from gateway.engine.key_budgets import parse_budget
 from gateway.errors import ConfigError
+from gateway.lifecycle import Status
+from gateway.server.app import App
 from gateway.server.callers import KeyScope
 from gateway.server.keys import (
     LEARNT_EVERY_SECONDS,
@@ -23,7 +29,8 @@ from gateway.store.archive import Pruning
 from gateway.store.memory import MemoryStore
 from gateway.store.protocol import RunFilter
 from gateway.store.shelf import MemoryShelf, Note
-from gateway.testing import FakeClock
+from gateway.testing import FakeAdapter, FakeClock
+from gateway.types import Money
 
 pytestmark = pytest.mark.anyio
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -42,6 +49,26 @@ async def test_a_key_is_not_in_the_store(service: Service) -> None:
     (note,) = await service.store.shelf.list_notes("api_key")
     assert secret.encode() not in note.body
     assert len(secret) >= 43
+
+
+async def test_a_key_that_was_made_just_now_keeps_to_its_budget_at_once() -> None:
+    adapter = FakeAdapter("fake", steps=((0.0, Status.COMPLETED),), price=Money.parse("1 USD"))
+    service = Service(
+        AsyncGateway([adapter], {"echo": {"targets": {"fake": {}}}}), ServerSettings(), SystemClock()
+    )
+    await service.start()
+    try:
+        await add_key(service, "old")
+        budgets = [parse_budget("2 USD/total")]
+        key = await create_key(service.store.shelf, "new", now=NOW, budgets=budgets)
+        transport = httpx2.ASGITransport(App(service))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            headers, task = {"authorization": f"Bearer {key}"}, {"model": "echo", "input": 1}
+            answers = [await client.post("/v1/runs?wait=5", json=task, headers=headers) for _ in range(4)]
+    finally:
+        await service.aclose()
+    assert [answer.status_code for answer in answers[2:]] == [402, 402]
+    assert len(adapter.accepted) == 2
 
 
 async def test_once_there_is_a_key_nothing_goes_without(service: Service, client: httpx2.AsyncClient) -> None:
