@@ -42,7 +42,7 @@ def view(value: Any) -> JSON:  # noqa: PLR0911  a case each
     if isinstance(value, datetime | date):
         return value.isoformat().replace("+00:00", "Z")
     if isinstance(value, timedelta):
-        return f"{value.total_seconds():g}s"
+        return f"{value.total_seconds():f}".rstrip("0").rstrip(".") + "s"  # as it is read again
     if is_dataclass(value):
         return {
             name: getattr(value, name) if plain else view(getattr(value, name))

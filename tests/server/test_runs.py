@@ -9,7 +9,7 @@ import pytest
 
 from gateway.client import AsyncGateway
 from gateway.clock import SystemClock
-from gateway.config import ServerSettings
+from gateway.config import ServerSettings, parse_duration
 from gateway.lifecycle import Status
 from gateway.server import runs
 from gateway.server.app import App
@@ -243,3 +243,10 @@ async def test_who_shuts_down_takes_nothing_and_keeps_nobody_waiting(
     assert (await client.post("/v1/runs", json=ECHO)).status_code == 503
     assert (await client.get("/readyz")).status_code == 503
     assert (await client.get("/healthz")).status_code == 200
+
+
+@pytest.mark.parametrize("deadline", ["0.25s", "90s", "30d", "1234567.5s", "36500d"])
+async def test_a_time_is_shown_as_it_is_read(client: httpx2.AsyncClient, deadline: str) -> None:
+    taken = await client.post("/v1/runs", json={**ECHO, "limits": {"deadline": deadline}})
+    shown = taken.json()["task"]["limits"]["deadline"]
+    assert parse_duration(shown) == parse_duration(deadline)
