@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Collection
 from dataclasses import fields
+from datetime import timedelta
 from typing import Any
 
 from gateway.errors import InvalidInput, UnknownBackend
@@ -12,6 +13,7 @@ from gateway.limits import Limits
 
 _ADD_UP = ("ignore", "require")  # what one layer forbids or demands, another can't take back
 _LISTS = ("only", "ignore", "order")
+_LONGEST = timedelta(days=100 * 365)
 
 
 def merge_limits(*layers: Limits) -> Limits:
@@ -52,6 +54,11 @@ def check_names(limits: Limits, backends: Collection[str]) -> None:
                 raise UnknownBackend(f"{setting}: there is no backend {name!r}; {hint}")
 
 
+def _is_endless(time: timedelta | None) -> bool:
+    """Say whether a time from now may be beyond the calendar's end."""
+    return time is not None and time > _LONGEST
+
+
 def _is_hedged_at_a_price(limits: Limits) -> bool:
     return (limits.hedge or 1) > 1 and not limits.idempotent and limits.max_cost is None
 
@@ -61,6 +68,8 @@ _CONTRADICTIONS: tuple[tuple[Callable[[Limits], bool], str], ...] = (
         lambda x: x.max_attempts is not None and x.max_attempts < 1,
         "max_attempts is {max_attempts}: a run needs at least one attempt",
     ),
+    (lambda x: _is_endless(x.deadline), "deadline={deadline} is longer than any run can take"),
+    (lambda x: _is_endless(x.doubt_wait), "doubt_wait={doubt_wait} is longer than any run can take"),
     (
         lambda x: x.on_doubt == "resubmit" and x.max_cost is None,
         'on_doubt="resubmit" may pay twice: it needs a max_cost',

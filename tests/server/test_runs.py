@@ -250,3 +250,9 @@ async def test_a_time_is_shown_as_it_is_read(client: httpx2.AsyncClient, deadlin
     taken = await client.post("/v1/runs", json={**ECHO, "limits": {"deadline": deadline}})
     shown = taken.json()["task"]["limits"]["deadline"]
     assert parse_duration(shown) == parse_duration(deadline)
+
+
+@pytest.mark.parametrize("limit", ["deadline", "doubt_wait"])
+async def test_a_time_beyond_the_calendar_is_refused(client: httpx2.AsyncClient, limit: str) -> None:
+    refused = await client.post("/v1/runs", json={**ECHO, "limits": {limit: "4000000d"}})
+    assert (refused.status_code, limit in refused.json()["detail"]) == (422, True)

@@ -93,6 +93,8 @@ def test_every_limit_comes_through(name: str) -> None:
     [
         ({"max_attempts": 0}, "max_attempts is 0: a run needs at least one attempt"),
         ({"max_attempts": -1}, "max_attempts is -1"),
+        ({"deadline": timedelta(days=4_000_000)}, "is longer than any run can take"),
+        ({"doubt_wait": timedelta.max}, "is longer than any run can take"),
         ({"on_doubt": "resubmit"}, 'on_doubt="resubmit" may pay twice: it needs a max_cost'),
         ({"only": ("a",), "ignore": ("a", "b")}, "name the same backend"),
         ({"only": ("a",), "order": ("a", "b")}, "names a backend that only"),
