@@ -12,7 +12,7 @@ from gateway.adapter import Adapter, Capabilities, Feature
 from gateway.catalogue import Target
 from gateway.clock import Clock
 from gateway.engine.health import Health
-from gateway.errors import BackendError, GatewayError, Unavailable
+from gateway.errors import BackendError, GatewayError, Misbehaved, Unavailable
 from gateway.observe.observer import NOBODY, Observer, calling
 from gateway.policy.health import BreakerState, Operation
 from gateway.task import Quote, Task
@@ -73,6 +73,11 @@ class Quotes:
             return None, error.message
         except GatewayError as error:
             return None, str(error)
+        except Exception as error:  # noqa: BLE001  a stranger's adapter may raise anything: it gives no quote
+            failure = Misbehaved(
+                f"its adapter broke while quoting: {type(error).__name__}: {error}", backend=name
+            )
+            return None, failure.message
         finally:
             self._health.note(name, Operation.QUOTE, failure)
         self._kept[key] = (self._clock.monotonic() + KEPT_SECONDS, quote)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from engine_setup import make_task, open_gateway
@@ -126,3 +126,21 @@ async def test_models_that_there_are_none_of_leave_nothing_behind() -> None:
                 await gateway.submit(Task(model=f"no such model {number}", input=1))
         texts = [one for one in gc.get_objects() if isinstance(one, dict) and "no such model 7" in one]
     assert texts == []
+
+
+async def test_an_adapter_that_breaks_while_quoting_stands_in_nobodys_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = FakeClock()
+    a, b = (FakeAdapter(name, clock=clock, price=Money.parse("1 USD")) for name in "ab")
+
+    async def break_down(*_: Any) -> Quote:
+        raise KeyError("price")
+
+    monkeypatch.setattr(a, "quote", break_down)
+    async with open_gateway(a, b, clock=clock) as gateway:
+        run = await gateway.run(make_task(max_cost=Money.parse("2 USD")))
+        plan = await gateway.plan(make_task(max_cost=Money.parse("2 USD")))
+    assert [attempt.backend for attempt in run.attempts] == ["b"]
+    assert [(c.backend, c.removed_by) for c in plan.removed] == [("a", "max_cost")]
+    assert "its adapter broke while quoting: KeyError" in (plan.removed[0].reason or "")
