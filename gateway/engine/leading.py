@@ -18,7 +18,7 @@ from gateway.limits import Limits
 from gateway.policy.quorum import Agreement, get_agreement, judge
 from gateway.policy.routing import Plan
 from gateway.task import Cost, Failure, FailureKind, Run
-from gateway.types import JSON, RunId
+from gateway.types import JSON, Money, RunId
 
 _LOOK_ELSEWHERE_SECONDS = 0.5
 
@@ -147,11 +147,14 @@ class Leading:
         try:
             await self.fetch(child.id)  # after a restart it may be there
         except RunNotFound:
-            await self.begin(child, replace(limits, hedge=None, quorum=None, agree=None))
+            await self.begin(child, _limit_child(limits))
 
     def _make_children(self, live: Live) -> list[Run]:
         run = live.run
-        alone = replace(run.task.limits, hedge=None, quorum=None, agree=None)
+        share = _limit_child(
+            live.limits
+        ).max_cost  # also where the configuration said it, and says more later
+        alone = replace(_limit_child(run.task.limits), max_cost=share)
         return [
             replace(
                 run,
@@ -185,6 +188,13 @@ def choose_children(plan: Plan, limits: Limits, now: datetime) -> tuple[tuple[Ru
             f"a quorum of {limits.quorum} needs {wanted} backends, {len(backends)} are left", removed
         )
     return tuple((make_run_id(now), backend) for backend in backends)
+
+
+def _limit_child(limits: Limits) -> Limits:
+    """Return the limits of a copy: where several may be paid for, each has its share of max_cost."""
+    most, copies = limits.max_cost, 1 if limits.idempotent else limits.hedge or 1
+    share = most if most is None else Money(most.amount // copies, most.asset)
+    return replace(limits, hedge=1, quorum=None, agree=None, max_cost=share)
 
 
 def _tell_child(run: Run) -> JSON:

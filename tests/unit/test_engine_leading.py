@@ -12,8 +12,9 @@ from engine_setup import make_task, open_gateway, run_to_end
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import CostOutcome, FailureKind, NoBackend, RunFailed, Status
+from gateway import AsyncGateway, CostOutcome, FailureKind, NoBackend, RunFailed, Status
 from gateway.errors import InvalidInput
+from gateway.policy.capacity import Capacity
 from gateway.policy.quorum import is_exactly, is_nearly, judge
 from gateway.store.memory import MemoryStore
 from gateway.testing import FakeAdapter, FakeClock
@@ -201,3 +202,21 @@ async def test_a_copy_that_another_process_works_on_is_looked_at_now_and_then() 
         assert 0 < seconds < 10
         assert await leading.lead(live) == math.inf
         assert (await gateway.wait(run.id)).output == "first"
+
+
+async def test_no_copy_may_cost_more_than_its_share_of_max_cost() -> None:
+    clock = FakeClock()
+    price = Money.parse("1 USD")
+    adapters = [make(clock, name, 600.0, price=price) for name in "ab"]
+    models = {"m": {"targets": {adapter.name: {"app": "echo"} for adapter in adapters}}}
+    full = {adapter.name: Capacity(max_in_flight=1) for adapter in adapters}
+    async with AsyncGateway(adapters, models, clock=clock, capacities=full) as gateway:
+        for adapter in adapters:
+            await gateway.submit(make_task(), adapter.name)
+        led = await gateway.submit(make_task("later", hedge=2, max_cost=Money.parse("5 USD")))
+        await clock.sleep(5)
+        for adapter in adapters:
+            adapter.backend.price = Money.parse("4 USD")
+        with pytest.raises(RunFailed, match=r"it may cost 4 USD, more than 2\.5 USD"):
+            await gateway.wait(led.id)
+    assert [len(adapter.accepted) for adapter in adapters] == [1, 1]
