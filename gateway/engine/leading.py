@@ -12,7 +12,7 @@ from gateway.engine.ids import make_run_id
 from gateway.engine.journal import Journal
 from gateway.engine.live import Live
 from gateway.engine.speaking import Speaking
-from gateway.errors import NoBackend, RunNotFound
+from gateway.errors import CostOutcome, NoBackend, RunNotFound
 from gateway.lifecycle import Status
 from gateway.limits import Limits
 from gateway.policy.quorum import Agreement, get_agreement, judge
@@ -132,7 +132,7 @@ class Leading:
             "groups": [list(group) for group in groups],
             "runs": {name: _tell_child(run) for name, run in runs.items()},
         }
-        costs = tuple(a.cost for run in runs.values() for a in run.attempts) or (Cost(),)
+        costs = tuple(cost for run in runs.values() for cost in _list_costs(run))
         await self.journal.save(
             live,
             status=status,
@@ -195,6 +195,14 @@ def _limit_child(limits: Limits) -> Limits:
     most, copies = limits.max_cost, 1 if limits.idempotent else limits.hedge or 1
     share = most if most is None else Money(most.amount // copies, most.asset)
     return replace(limits, hedge=1, quorum=None, agree=None, max_cost=share)
+
+
+def _list_costs(run: Run) -> list[Cost]:
+    """Return what is known of a copy's money now: not all while it goes on; that it is free without a try."""
+    costs = [attempt.cost for attempt in run.attempts]
+    if run.status.is_final:
+        return costs or [Cost(outcome=CostOutcome.NOT_CHARGED)]
+    return costs if run.cost_outcome is CostOutcome.UNKNOWN else [*costs, Cost()]
 
 
 def _tell_child(run: Run) -> JSON:

@@ -20,7 +20,7 @@ class Pruning:
     Attributes:
         ended_before: those that ended before this time.
         keep: so many of the runs that ended last stay, however long ago that was.
-        unresolved: also those of which nobody knows what they cost (`Run.cost_outcome` is unknown).
+        unresolved: also those of which nobody knows what they cost: attempts of their own are unknown.
     """
 
     ended_before: datetime
@@ -67,5 +67,5 @@ def get_end(run: Run) -> tuple[float | None, bool | None]:
 
 
 def is_resolved(run: Run) -> bool:
-    """Say whether it is known what a run cost."""
-    return run.cost_outcome is not CostOutcome.UNKNOWN
+    """Say whether it is known what a run's own attempts cost; its copies, if it has some, have theirs."""
+    return all(attempt.cost.outcome is not CostOutcome.UNKNOWN for attempt in run.attempts)

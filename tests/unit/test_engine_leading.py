@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,10 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import AsyncGateway, CostOutcome, FailureKind, NoBackend, RunFailed, Status
+from gateway.adapter import CancelOutcome
 from gateway.errors import InvalidInput
 from gateway.policy.capacity import Capacity
 from gateway.policy.quorum import is_exactly, is_nearly, judge
+from gateway.store.archive import Pruning
 from gateway.store.memory import MemoryStore
+from gateway.task import Handle
 from gateway.testing import FakeAdapter, FakeClock
 from gateway.types import Money
 
@@ -204,6 +208,24 @@ async def test_a_copy_that_another_process_works_on_is_looked_at_now_and_then() 
         assert (await gateway.wait(run.id)).output == "first"
 
 
+async def test_copies_that_were_never_sent_cost_nothing() -> None:
+    clock = FakeClock()
+    price = Money.parse("1 USD")
+    adapters = [make(clock, name, 600.0, price=price) for name in "ab"]
+    models = {"m": {"targets": {adapter.name: {"app": "echo"} for adapter in adapters}}}
+    full = {adapter.name: Capacity(max_in_flight=1) for adapter in adapters}
+    async with AsyncGateway(adapters, models, clock=clock, capacities=full) as gateway:
+        for adapter in adapters:
+            await gateway.submit(make_task(), adapter.name)
+        led = await gateway.submit(make_task("later", hedge=2, max_cost=Money.parse("5 USD")))
+        await clock.sleep(5)
+        await gateway.cancel(led.id)
+        with pytest.raises(RunFailed):
+            await gateway.wait(led.id)
+        run = await gateway.get(led.id)
+    assert (run.status, run.cost_outcome) == (Status.CANCELLED, CostOutcome.NOT_CHARGED)
+
+
 async def test_no_copy_may_cost_more_than_its_share_of_max_cost() -> None:
     clock = FakeClock()
     price = Money.parse("1 USD")
@@ -220,3 +242,24 @@ async def test_no_copy_may_cost_more_than_its_share_of_max_cost() -> None:
         with pytest.raises(RunFailed, match=r"it may cost 4 USD, more than 2\.5 USD"):
             await gateway.wait(led.id)
     assert [len(adapter.accepted) for adapter in adapters] == [1, 1]
+
+
+async def test_a_run_whose_copies_are_settled_after_its_end_is_pruned_with_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = FakeClock()
+    price = Money.parse("1 USD")
+    slow, quick = make(clock, "slow", 600.0, price=price), make(clock, "quick", 5.0, price=price)
+
+    async def cancel_later(_: Handle) -> CancelOutcome:
+        return CancelOutcome.REQUESTED
+
+    monkeypatch.setattr(slow, "cancel", cancel_later)
+    async with open_gateway(slow, quick, clock=clock) as gateway:
+        run = await gateway.run(make_task(hedge=2, max_cost=Money.parse("2 USD")))
+        assert run.cost_outcome is CostOutcome.UNKNOWN  # the loser has not ended
+        await clock.sleep(1000)
+        late = await gateway.get(run.children[0])
+        assert late.cost_outcome is CostOutcome.CHARGED
+        old = Pruning(ended_before=clock.now() + timedelta(days=1))
+        assert await gateway.store.archive.prune(old, limit=10) == 3
