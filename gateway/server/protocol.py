@@ -11,11 +11,13 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from gateway.server.wire import AT_ONCE, Response
 
 HEAD_SECONDS = 15.0
+REST_SECONDS = 30.0
+"""For what is left of a body that was answered without it, and for the next head."""
 MOST_HEAD_BYTES = 64 * 1024
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's protocol over httptools, with a limit on the head's time and size."""
+    """uvicorn's protocol over httptools, that limits the head's time and size, and what nobody reads."""
 
     _waiting: asyncio.TimerHandle | None = None
     _in_head = True
@@ -56,8 +58,17 @@ class Protocol(HttpToolsProtocol):
         scope: Any = self.scope
         scope[AT_ONCE] = _AtOnce(self.cycle)
 
+    def on_response_complete(self) -> None:
+        """Give what is left of the body its time: nobody reads it, and nobody else ends the connection."""
+        super().on_response_complete()
+        if self._waiting is None and self.cycle.response_complete and self.cycle.more_body:
+            self._wait(REST_SECONDS)
+
     def _wait_for_head(self) -> None:
-        self._waiting = self.loop.call_later(HEAD_SECONDS, self._give_up)
+        self._wait(HEAD_SECONDS)
+
+    def _wait(self, seconds: float) -> None:
+        self._waiting = self.loop.call_later(seconds, self._give_up)
 
     def _stop_waiting(self) -> None:
         if self._waiting is not None:

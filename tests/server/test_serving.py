@@ -82,6 +82,35 @@ async def test_a_head_without_end_is_given_up(port: int, monkeypatch: pytest.Mon
     assert sent + len(GET) > protocol.MOST_HEAD_BYTES - 1_100
 
 
+@pytest.mark.parametrize("path", [b"GET /healthz", b"POST /nowhere"])
+async def test_a_body_that_nobody_reads_is_not_waited_for(
+    port: int, path: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "REST_SECONDS", 0.2)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(path + b" HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\n")
+    reading = asyncio.create_task(reader.read())
+    async with asyncio.timeout(30):
+        with suppress(ConnectionError):
+            while not reading.done():
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+            assert (await reading).startswith((b"HTTP/1.1 200", b"HTTP/1.1 404"))
+    writer.close()
+
+
+async def test_a_request_may_follow_a_body_that_nobody_reads(port: int) -> None:
+    late = b"POST /nowhere HTTP/1.1\r\nhost: localhost\r\ncontent-length: 3\r\n\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(late)
+    assert await reader.read(12) == b"HTTP/1.1 404"
+    writer.write(b"xyz" + GET + b"connection: close\r\n\r\n")
+    async with asyncio.timeout(60):
+        assert (await reader.read()).count(b"HTTP/1.1 200") == 1
+    writer.close()
+
+
 async def test_a_slow_body_gets_its_own_time(server: Any) -> None:
     head = b"POST /v1/runs HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     head += b"connection: close\r\ncontent-length: 17\r\n\r\n"
