@@ -18,11 +18,13 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from gateway.engine.waits import repeat
 from gateway.errors import ConfigError, InvalidInput, RunFailed, RunNotFound
 from gateway.http import parse_retry_after
 from gateway.server.outbound import check_url, pin, resolve
+from gateway.server.receivers import Receivers
 from gateway.server.views import view, view_run
 from gateway.server.wire import encode
 from gateway.store.shelf import Note
@@ -80,6 +82,7 @@ class Webhooks:
         self._service = service
         self._wake = asyncio.Event()
         self._watched: set[str] = set()
+        self._receivers = Receivers()
         self.resolve = resolve
 
     def check(self, url: str) -> None:
@@ -102,23 +105,45 @@ class Webhooks:
 
     async def send_due(self) -> int:
         """Tell of the ends that are due now, and say how many notes were looked at."""
-        now, shelf = self._service.clock.now(), self._service.store.shelf
-        due = await shelf.claim(KIND, now=now, until=now + _LEASE, limit=_AT_ONCE)
-        for met in await asyncio.gather(*(self._handle(note) for note in due), return_exceptions=True):
-            if isinstance(met, Exception):  # it is tried again when its lease is over
-                _log.error("a webhook could not be sent, and will be tried again", exc_info=met)
+        due = await self._claim(_AT_ONCE)
+        await asyncio.gather(*(self._try(note) for note in due))
         return len(due)
 
+    async def _claim(self, limit: int) -> list[Note]:
+        now = self._service.clock.now()
+        return await self._service.store.shelf.claim(KIND, now=now, until=now + _LEASE, limit=limit)
+
     async def _send_all(self) -> None:
+        """Tell of what is due, so many at once: none waits for another to be sent."""
         for note in await self._service.store.shelf.list_notes(KIND):
             self._watch(note)
-        while True:
-            if await self.send_due():
-                continue
-            self._wake.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_EVERY_SECONDS):
-                    await self._wake.wait()
+        sending: set[asyncio.Task[None]] = set()
+
+        def end(done: asyncio.Task[None]) -> None:
+            sending.discard(done)
+            self._wake.set()
+
+        try:
+            while True:
+                self._wake.clear()
+                due = await self._claim(_AT_ONCE - len(sending)) if len(sending) < _AT_ONCE else []
+                for note in due:
+                    trying = asyncio.create_task(self._try(note))
+                    sending.add(trying)
+                    trying.add_done_callback(end)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK_EVERY_SECONDS):
+                        await self._wake.wait()
+        finally:
+            for trying in list(sending):
+                trying.cancel()
+            await asyncio.gather(*sending, return_exceptions=True)
+
+    async def _try(self, note: Note) -> None:
+        try:
+            await self._handle(note)
+        except Exception:  # noqa: BLE001  logged; it is tried again when its lease is over
+            _log.exception("a webhook could not be sent, and will be tried again")
 
     def _watch(self, note: Note) -> None:
         """Hear of a run's end at once, if this process works on it."""
@@ -152,7 +177,10 @@ class Webhooks:
             wait = min(max((now - run.created_at) / 4, _OPEN_RUN[0]), _OPEN_RUN[1])
             await self._put(note, data, now + wait)
             return
-        failure, wait_at_least = await self._send(run, data["url"])
+        async with self._receivers.enter(urlsplit(data["url"]).netloc) as may_send:
+            if not may_send:  # its host hangs: it is tried again when its lease is over
+                return
+            failure, wait_at_least = await self._send(run, data["url"])
         if failure is None or data["tries"] >= len(RETRIES):
             if failure is not None:
                 _log.warning("the webhook of run %s is given up: %s", run.id, failure)

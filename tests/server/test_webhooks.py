@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from ipaddress import ip_network
 from typing import Any
@@ -19,7 +19,9 @@ from gateway.client import AsyncGateway
 from gateway.config import ServerSettings
 from gateway.errors import ConfigError
 from gateway.lifecycle import Status
+from gateway.server import webhooks
 from gateway.server.app import App
+from gateway.server.receivers import AT_ONE_HOST
 from gateway.server.service import Service
 from gateway.server.webhooks import KIND, RETRIES, make_body, make_secret, sign
 from gateway.store.memory import MemoryStore
@@ -214,6 +216,46 @@ async def test_a_note_that_nobody_understands_keeps_no_other_from_being_sent(
     assert await service.webhooks.send_due() == 2
     assert len(receiver.got) == 1
     assert "could not be sent" in caplog.text
+
+
+async def test_a_receiver_that_hangs_holds_up_no_other(
+    service: Service, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "_SEND_SECONDS", 3600.0)
+    begun, go_on = 0, asyncio.Event()
+
+    async def hang(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal begun
+        begun += 1
+        await go_on.wait()
+        writer.close()
+
+    hanging = await asyncio.start_server(hang, "127.0.0.1", 0)
+    run = await end_run(service, receiver.url)
+    (note,) = await service.store.shelf.list_notes(KIND)
+    for number in range(2 * webhooks._AT_ONCE):
+        body = json.dumps({"url": f"http://127.0.0.1:{hanging.sockets[0].getsockname()[1]}/", "tries": 0})
+        other = await service.gateway.run(Task(model="echo", input=number))
+        earlier = replace(note, id=other.id, body=body.encode(), due_at=note.due_at - timedelta(seconds=1))
+        await service.store.shelf.put(earlier)
+    sending = asyncio.create_task(service.webhooks.keep_sending())
+    async with asyncio.timeout(60):
+        while not receiver.got:  # noqa: ASYNC110  it is a server of its own
+            await asyncio.sleep(0.01)
+    assert json.loads(receiver.got[0][1])["data"]["id"] == run.id
+    assert begun == AT_ONE_HOST
+    assert len(await service.store.shelf.list_notes(KIND)) >= 2 * webhooks._AT_ONCE, "none of them is lost"
+    go_on.set()
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
+    hanging.close()
+
+
+async def test_many_messages_to_one_host_take_turns(service: Service, receiver: Receiver) -> None:
+    for _ in range(3 * AT_ONE_HOST):
+        await end_run(service, receiver.url)
+    await service.webhooks.send_due()
+    assert len(receiver.got) == 3 * AT_ONE_HOST
 
 
 async def test_a_name_that_moves_to_a_private_address_gets_nothing(
