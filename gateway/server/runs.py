@@ -14,6 +14,7 @@ from gateway.server.bodies import AcceptBody, ListQuery, RunBody, WaitQuery
 from gateway.server.callers import KeyScope
 from gateway.server.problems import BAD_REQUEST, IN_FLIGHT, Refusal
 from gateway.server.routes import Operation, Route
+from gateway.server.service import RUNS_AT_ONCE
 from gateway.server.views import join_key, summarise_run, view, view_run
 from gateway.server.wire import JSON_TYPE, Answer, Request, Response, answer_json, encode
 from gateway.store.protocol import RunFilter
@@ -23,7 +24,6 @@ from gateway.types import JSON
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST_KEY = 255
 _PAGE_BYTES = 4 * 1024 * 1024
-_RUNS_AT_ONCE = 25
 _KEY_HEADER = {
     "Idempotency-Key": (
         "with the same key the same task is the same run",
@@ -115,7 +115,7 @@ async def _read_page(
     told: list[bytes] = []
     size, last = 0, None
     while True:
-        which = replace(which, limit=min(most - len(told) + 1, _RUNS_AT_ONCE))
+        which = replace(which, limit=min(most - len(told) + 1, RUNS_AT_ONCE))
         runs = await request.service.gateway.list_runs(which)
         for run in runs:
             if len(told) == most or size > _PAGE_BYTES:

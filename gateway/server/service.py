@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gateway.errors import RunNotFound
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
     from gateway.server.callers import Caller
     from gateway.server.observing import Observing
     from gateway.server.siblings import Siblings
-    from gateway.store.protocol import Store
+    from gateway.store.protocol import RunFilter, Store
+
+RUNS_AT_ONCE = 25
+"""Read from the store: each may be as large as its input and its output."""
 
 _log = logging.getLogger("gateway.server")
 
@@ -116,6 +120,18 @@ class Service:
         if run.api_key != caller.key and not caller.sees_all:
             raise RunNotFound(f"there is no run {run_id}", run_id=run_id)
         return run
+
+    async def iterate_runs(self, which: RunFilter) -> AsyncIterator[Run]:
+        """Yield runs, newest first, `which.limit` at most; few of them are in memory at once."""
+        left = which.limit
+        while left > 0:
+            page = replace(which, limit=min(left, RUNS_AT_ONCE))
+            runs = await self.gateway.list_runs(page)
+            for run in runs:
+                yield run
+            if len(runs) < page.limit:
+                return
+            left, which = left - len(runs), page.make_next(runs[-1])
 
     def check_task(self, task: Task) -> Task:
         """Return a task of a remote caller as the gateway may have it.

@@ -18,8 +18,10 @@ from gateway.server.app import App, make_faces
 from gateway.server.callers import KeyScope
 from gateway.server.keys import create_key, list_keys
 from gateway.server.routes import Route, Table
-from gateway.server.service import Service
+from gateway.server.service import RUNS_AT_ONCE, Service
 from gateway.store.memory import MemoryStore
+from gateway.store.protocol import RunFilter
+from gateway.task import Run, Task
 from gateway.testing import FakeAdapter
 
 pytestmark = pytest.mark.anyio
@@ -114,8 +116,6 @@ async def test_a_key_without_the_scope_is_refused(service: Service, route: Route
 
 @pytest.mark.parametrize("route", [route for route in CLOSED if "{" in route.template], ids=name)
 async def test_anothers_run_is_as_unknown_as_one_that_is_not_there(service: Service, route: Route) -> None:
-    from gateway.task import Task
-
     run = await service.gateway.submit(Task(model="echo", input={"text": "mine"}), api_key="mine")
     key = await make_key(service, "other", KeyScope.READ, KeyScope.RUN)
     headers = (JSON_TYPE, (b"authorization", f"Bearer {key}".encode()))
@@ -233,3 +233,24 @@ def _everything() -> Any:
     from gateway.store.protocol import RunFilter
 
     return RunFilter()
+
+
+@pytest.mark.parametrize("path", ["/infernet/info", "/infernet/api/jobs", "/inferencesh/sessions"])
+async def test_a_list_has_few_runs_in_memory_at_once(
+    service: Service, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of a thousand may be as large as its input and its output."""
+    ids = [(await service.gateway.submit(Task(model="echo", input=number))).id for number in range(60)]
+    read, list_runs = [], service.gateway.list_runs
+
+    async def note(which: RunFilter | None = None) -> list[Run]:
+        read.append(await list_runs(which))
+        return read[-1]
+
+    monkeypatch.setattr(service.gateway, "list_runs", note)
+    (route,) = [route for route in ROUTES if name(route) == f"GET {path}"]
+    status, _ = await ask(service, route, give(b""))
+    assert status == 200
+    if path != "/infernet/info":  # it looks at those that go on
+        assert [run.id for page in read for run in page] == ids[::-1]
+    assert max(map(len, read)) <= RUNS_AT_ONCE

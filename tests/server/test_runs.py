@@ -142,7 +142,7 @@ async def test_a_page_ends_before_it_grows_too_large(
     client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runs, "_PAGE_BYTES", 25_000)
-    monkeypatch.setattr(runs, "_RUNS_AT_ONCE", 2)
+    monkeypatch.setattr(runs, "RUNS_AT_ONCE", 2)
     task = {"model": "echo", "input": "x" * 10_000}
     ids = [(await client.post("/v1/runs", json=task)).json()["id"] for _ in range(7)]
     found: list[list[str]] = []

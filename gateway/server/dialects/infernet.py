@@ -47,7 +47,7 @@ async def get_health(_: Request) -> Answer:
 
 async def get_info(request: Request) -> Answer:
     """Describe the gateway as a node: its models as containers."""
-    running = await _list_runs(request, phase=Phase.RUNNING)
+    running = [1 async for _ in _iterate_runs(request, phase=Phase.RUNNING)]
     containers = [
         {"id": name, "description": model.description or "", "external": True, "image": ""}
         for name, model in request.service.gateway.models.items()
@@ -107,8 +107,10 @@ async def get_jobs(request: Request) -> Answer:
     if ids is None:
         wanted = {"true": Phase.RUNNING, "false": None}
         pending = request.query.get("pending", [""])[-1]
-        runs = await _list_runs(request, phase=wanted.get(pending))
-        return answer_json([_get_job_id(run) for run in runs if pending != "false" or run.status.is_final])
+        listed = _iterate_runs(request, phase=wanted.get(pending))
+        return answer_json(
+            [_get_job_id(run) async for run in listed if pending != "false" or run.status.is_final]
+        )
     found = await asyncio.gather(*(_find_run(request, job_id) for job_id in ids))
     runs = sorted((run for run in found if run is not None), key=lambda run: not run.status.is_final)
     intermediate = request.query.get("intermediate", [""])[-1] == "true"
@@ -228,10 +230,10 @@ async def _find_run(request: Request, job_id: str) -> Run | None:
         return None
 
 
-async def _list_runs(request: Request, *, phase: Phase | None) -> list[Run]:
-    """Return the caller's newest runs; a protocol without pages has to end somewhere."""
+def _iterate_runs(request: Request, *, phase: Phase | None) -> AsyncIterator[Run]:
+    """Yield the caller's newest runs; a protocol without pages has to end somewhere."""
     whose = request.caller.key
-    return await request.service.gateway.list_runs(RunFilter(phase=phase, api_key=whose, limit=_LISTED))
+    return request.service.iterate_runs(RunFilter(phase=phase, api_key=whose, limit=_LISTED))
 
 
 def _view_job(run: Run, *, intermediate: bool) -> dict[str, JSON]:

@@ -37,7 +37,7 @@ async def find_sessions(request: Request) -> dict[str, str]:
     """Return the backend of each session that a run of the caller's is in, of the newest runs."""
     which = RunFilter(api_key=request.caller.key, limit=_LOOKED_AT)
     found: dict[str, str] = {}
-    for run in await request.service.gateway.list_runs(which):
+    async for run in request.service.iterate_runs(which):
         session = find_session(run)
         if session is not None and run.attempt is not None:
             found.setdefault(session, run.attempt.backend)

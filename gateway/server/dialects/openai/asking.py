@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
 
@@ -87,9 +88,12 @@ async def _find_earlier(request: Request, task: Task) -> Run | None:
     task = request.service.check_task(task)
     sent = {task.model_dump_json(), replace(task, stream=False).model_dump_json()}
     which = RunFilter(model=task.model, api_key=request.caller.key, limit=_LOOKED_AT)
-    for run in await request.service.gateway.list_runs(which):
-        if run.created_at >= since and run.task.model_dump_json() in sent:
-            return run
+    async with aclosing(request.service.iterate_runs(which)) as runs:  # type: ignore[type-var]  # a generator
+        async for run in runs:
+            if run.created_at < since:
+                return None
+            if run.task.model_dump_json() in sent:
+                return run
     return None
 
 
