@@ -24,6 +24,8 @@ Network = IPv4Network | IPv6Network
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 _NAT64 = ip_network("64:ff9b::/96")
+_NOT_GLOBAL = (ip_network("192.0.0.0/24"), ip_network("fec0::/10"))
+"""A cloud's metadata are in the first, old private networks in the second: not every Python knows them."""
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -64,6 +66,8 @@ def is_allowed(address: Address, networks: Sequence[Network] = ()) -> bool:
     real = unwrap(address)
     if any(real.version == network.version and real in network for network in networks):
         return True
+    if any(real.version == network.version and real in network for network in _NOT_GLOBAL):
+        return False
     return real.is_global and not real.is_multicast and not real.is_reserved
 
 
