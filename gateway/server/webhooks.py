@@ -81,7 +81,7 @@ class Webhooks:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._wake = asyncio.Event()
-        self._watched: set[str] = set()
+        self._watched: dict[str, Note] = {}
         self._receivers = Receivers()
         self.resolve = resolve
 
@@ -148,18 +148,22 @@ class Webhooks:
     def _watch(self, note: Note) -> None:
         """Hear of a run's end at once, if this process works on it."""
         run_id, gateway = note.id, self._service.find_gateway(note.id)
-        if run_id in self._watched or not gateway.hosting.works_on(run_id):
+        if run_id in self._watched:
+            self._watched[run_id] = note  # it may say another place than the one before
             return
-        self._watched.add(run_id)
+        if not gateway.hosting.works_on(run_id):
+            return
+        self._watched[run_id] = note
 
         async def wait() -> None:
             try:
                 with suppress(RunFailed):
                     await gateway.wait(run_id)
-                await self._service.store.shelf.put(replace(note, due_at=self._service.clock.now()))
+                newest = replace(self._watched[run_id], due_at=self._service.clock.now())
+                await self._service.store.shelf.put(newest)
                 self._wake.set()
             finally:
-                self._watched.discard(run_id)
+                del self._watched[run_id]
 
         self._service.begin(wait())
 

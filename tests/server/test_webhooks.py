@@ -251,6 +251,20 @@ async def test_a_receiver_that_hangs_holds_up_no_other(
     hanging.close()
 
 
+async def test_the_place_that_was_said_last_is_told(clock: FakeClock, receiver: Receiver) -> None:
+    service = make_service(MemoryStore(), clock, FakeAdapter("fake", steps=((0.0, Status.RUNNING),)))
+    await service.start()
+    run = await service.gateway.submit(Task(model="echo"))
+    await service.webhooks.note(run, "http://127.0.0.1:1/elsewhere")
+    await service.webhooks.note(run, receiver.url)
+    await service.gateway.cancel(run.id)
+    async with asyncio.timeout(60):
+        while not receiver.got:  # noqa: ASYNC110  it is a server of its own
+            await asyncio.sleep(0.01)
+    await service.aclose()
+    assert json.loads(receiver.got[0][1])["data"]["status"] == "CANCELLED"
+
+
 async def test_many_messages_to_one_host_take_turns(service: Service, receiver: Receiver) -> None:
     for _ in range(3 * AT_ONE_HOST):
         await end_run(service, receiver.url)
