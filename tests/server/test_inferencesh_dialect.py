@@ -234,6 +234,18 @@ async def test_a_file_is_uploaded_with_a_token_and_used_by_its_uri(client: httpx
     assert (await client.get(f"/files/{file['id']}")).status_code == 404
 
 
+@pytest.mark.parametrize(("said", "scheme"), [("https", "https"), ("http", "http"), ("x://", "http")])
+async def test_a_file_is_uploaded_through_a_proxy_that_ends_tls(
+    client: httpx2.AsyncClient, said: str, scheme: str
+) -> None:
+    client.headers["x-forwarded-proto"] = said
+    (file,) = (await client.post("/files", json={"files": [{"filename": "a"}]})).json()["data"]
+    assert file["upload_url"].startswith(f"{scheme}://localhost/inferencesh/files/")
+    await client.put(file["upload_url"].replace("https:", "http:"), content=b"hello")
+    task = (await client.post("/run", json={"app": "acme/echo", "input": file["uri"]})).json()["data"]
+    assert task["output"]["$file"]["data"] == "aGVsbG8="
+
+
 async def test_files_that_are_named_often_do_not_outgrow_a_body(service: Service) -> None:
     service.settings = ServerSettings(max_body=10_000)
     transport = httpx2.ASGITransport(App(service, [make_face()]))

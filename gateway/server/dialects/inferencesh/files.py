@@ -180,6 +180,9 @@ def _hash(token: str) -> str:
 
 
 def _get_place(request: Request) -> str:
-    """Return the URL of this API, as the client called it."""
+    """Return the URL of this API, as the client called it: maybe through a proxy that ends its TLS."""
     host = find_header(request.scope, b"host") or ""
-    return f"{request.scope.get('scheme', 'http')}://{host}{request.scope.get('root_path', '')}{PREFIX}"
+    scheme = find_header(request.scope, b"x-forwarded-proto")
+    if scheme not in ("http", "https"):  # whoever makes it up tells it to nobody else
+        scheme = request.scope.get("scheme", "http")
+    return f"{scheme}://{host}{request.scope.get('root_path', '')}{PREFIX}"
