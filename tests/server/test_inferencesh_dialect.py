@@ -196,6 +196,7 @@ async def test_what_no_backend_takes_is_refused_at_once(client: httpx2.AsyncClie
         ("/apps/run", {"app": "acme/echo", "webhook": "file:///etc/passwd"}, 400, "validation_error"),
         ("/tasks/list", {"limit": 1000}, 400, "validation_error"),
         ("/tasks/list", {"cursor": "x"}, 400, "validation_error"),
+        ("/tasks/list", {"cursor": "2026-01-01T00:00:00Z~\0"}, 400, "validation_error"),
         ("/tasks/list", {"filters": [{"field": "app", "value": "x"}]}, 400, "validation_error"),
         ("/tasks/list", {"filters": [{"field": "status", "value": 99}]}, 400, "validation_error"),
         ("/files", {"files": []}, 400, "validation_error"),

@@ -180,6 +180,7 @@ async def test_a_stream_that_is_asked_for_again_under_its_own_id_is_the_same_run
         ("/api/jobs", {"containers": "echo", "data": {}}, 400, "containers must be a list of strings"),
         ("/api/jobs", {"containers": ["echo"], "data": []}, 400, "data must be an object"),
         ("/api/jobs", {"containers": ["echo"], "data": {}, "id": 3}, 400, "id must be a string"),
+        ("/api/jobs", {"containers": ["echo"], "data": {}, "id": "a\0"}, 400, "id must be a string"),
         ("/api/jobs", {"containers": ["echo"], "data": {}, "requires_proof": 1}, 400, "requires_proof"),
         ("/api/jobs", [], 400, "a job is a JSON object"),
         ("/api/jobs/batch", {}, 400, "Expected a list"),

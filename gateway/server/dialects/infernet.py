@@ -154,8 +154,8 @@ def _parse_job(body: JSON, where: str = "") -> tuple[Task, str | None]:
         raise Refusal(BAD_REQUEST, f"{where}data must be an object")
     if proof is not None and not isinstance(proof, bool):
         raise Refusal(BAD_REQUEST, f"{where}requires_proof must be true or false")
-    if own_id is not None and not (isinstance(own_id, str) and 0 < len(own_id) <= 200):
-        raise Refusal(BAD_REQUEST, f"{where}id must be a string of 1 to 200 characters")
+    if own_id is not None and not (isinstance(own_id, str) and 0 < len(own_id) <= 200 and "\0" not in own_id):
+        raise Refusal(BAD_REQUEST, f"{where}id must be a string of 1 to 200 characters, and no NUL")
     limits = Limits(require=("proof",)) if proof else Limits()
     return Task(model=",".join(containers), input=data, limits=limits), own_id
 

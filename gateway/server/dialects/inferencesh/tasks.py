@@ -79,7 +79,7 @@ def _read_cursor(cursor: JSON) -> tuple[datetime | None, str | None]:
         at = datetime.fromisoformat(time)
     except ValueError:
         at = None
-    if at is None or at.tzinfo is None or not run_id:
+    if at is None or at.tzinfo is None or not run_id or "\0" in run_id:
         raise Refusal(INVALID, "cursor: it is not the next_cursor of a page")
     return at, run_id
 
