@@ -162,7 +162,7 @@ async def test_a_silent_stream_says_that_it_is_there() -> None:
 
     items = with_pauses(silent(), Stopping(), 0.01)
     assert [await anext(items) for _ in range(3)] == [1, None, None]
-    await items.aclose()  # type: ignore[attr-defined]  # an async generator
+    await items.aclose()
 
 
 async def test_a_silent_stream_can_be_left(streaming: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,11 +174,12 @@ async def test_a_silent_stream_can_be_left(streaming: Service, monkeypatch: pyte
     request = SimpleNamespace(
         service=streaming, caller=ANYBODY, params={"id": run.id}, get_header=lambda _: None
     )
-    answer = await streams_module.stream_task(cast("Any", request))
-    for chunks in (stream_events(streaming, run.id, Place(0)), answer.chunks):
+    answer: Any = await streams_module.stream_task(cast("Any", request))
+    left: tuple[Any, ...] = (stream_events(streaming, run.id, Place(0)), answer.chunks)
+    for chunks in left:
         while b"still here" not in (chunk := await anext(chunks)) and b"heartbeat" not in chunk:
             continue
-        await chunks.aclose()  # type: ignore[attr-defined]  # an async generator
+        await chunks.aclose()
 
 
 async def test_a_tape_is_read_from_anywhere_while_it_is_recorded() -> None:

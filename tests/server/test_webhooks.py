@@ -233,6 +233,7 @@ async def test_a_receiver_that_hangs_holds_up_no_other(
     hanging = await asyncio.start_server(hang, "127.0.0.1", 0)
     run = await end_run(service, receiver.url)
     (note,) = await service.store.shelf.list_notes(KIND)
+    assert note.due_at is not None
     for number in range(2 * webhooks._AT_ONCE):
         body = json.dumps({"url": f"http://127.0.0.1:{hanging.sockets[0].getsockname()[1]}/", "tries": 0})
         other = await service.gateway.run(Task(model="echo", input=number))
