@@ -62,6 +62,13 @@ class Change:
         return self.state[-1] is not None
 
     @property
+    def size(self) -> int:
+        """Return how many bytes of JSON it has."""
+        rows = [self.state, *self.attempts]
+        rows += [row for row in (self.beginning, self.events) if row is not None]
+        return sum(len(value) for row in rows for value in row if isinstance(value, bytes))
+
+    @property
     def spends(self) -> list[Spend]:
         """Return all that is spent."""
         return self.pile.spends

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -15,6 +17,7 @@ from gateway.errors import ConfigError, RunTakenOver, StoreError, StoreTooNew
 from gateway.policy.budget import Spend
 from gateway.store import make_store
 from gateway.store.archive import Pruning
+from gateway.store.changes import Change
 from gateway.store.news import WISHES
 from gateway.store.postgres import PostgresStore, address, batch, lane, queries
 from gateway.store.protocol import SCHEMA_VERSION, RunFilter, Wish
@@ -54,6 +57,27 @@ def own_server() -> Iterator[LocalPostgres]:
     """A server that a test may stop."""
     with LocalPostgres() as server:
         yield server
+
+
+async def test_large_outputs_share_no_transaction_that_is_too_large(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL refuses a message of a gigabyte, and all that would be written with it."""
+    real, sizes = batch.Batch.commit, []
+
+    async def commit(self: batch.Batch, connection: address.Connection, channel: str) -> None:
+        sizes.append(sum(len(job.state[3]) for job in self.jobs if isinstance(job, Change)))
+        await real(self, connection, channel)
+
+    runs = [make_run() for _ in range(6)]
+    await asyncio.gather(*(store.create(run, owner="me") for run in runs))
+    large = base64.b64encode(os.urandom(15_000_000)).decode()
+    ends = [replace(make_end(run), output=large) for run in runs[1:]] + [make_end(runs[0])]
+    monkeypatch.setattr(batch.Batch, "commit", commit)
+    await asyncio.gather(*(store.save(end, fence=1) for end in ends))
+    assert [await store.get(end.id) for end in ends] == ends
+    assert len(sizes) == 2
+    assert max(sizes) < 70_000_000
 
 
 @pytest.mark.parametrize("is_in", [True, False], ids=["committed", "not committed"])

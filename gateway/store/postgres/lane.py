@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import psycopg
@@ -25,6 +25,9 @@ from gateway.store.postgres.batch import Batch, Job
 _log = logging.getLogger("gateway")
 _PATIENCE_SECONDS = 10.0
 _PAUSE_SECONDS = 0.2
+_MOST_BYTES = (
+    1 << 26
+)  # in a transaction: PostgreSQL takes no message of a gigabyte, and has 30 seconds for each
 
 
 class Lane:
@@ -89,7 +92,9 @@ class Lane:
         jobs = [entry if isinstance(entry, Act) else Change(entry) for entry in batch]
         refused: dict[Job, Any] = {job: job.error for job in jobs if isinstance(job, Change) and job.error}
         good = [job for job in jobs if job not in refused]
-        results = refused | dict(zip(good, await self._write(good) if good else (), strict=True))
+        results = dict(refused)
+        for part in _part(good):
+            results |= zip(part, await self._write(part), strict=True)
         for job, result in results.items():
             if isinstance(job, Change) and isinstance(result, Exception):
                 results[job] = await self._write_alone(job.pile, result)
@@ -172,3 +177,18 @@ class Lane:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
+
+
+def _part(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """Yield the jobs in their order, in as few parts as one transaction each can take."""
+    part: list[Job] = []
+    size = 0
+    for job in jobs:
+        here = job.size if isinstance(job, Change) else 0
+        if part and size + here > _MOST_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(job)
+        size += here
+    if part:
+        yield part
