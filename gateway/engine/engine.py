@@ -89,7 +89,7 @@ class Engine:
         self._journal.count_silences = lambda: self._keeper.silences
         self._starting = asyncio.Lock()
         self.lifetime = Lifetime()
-        self._is_open = False
+        self._is_open = self._is_ready = False
 
     async def start(self, *, to_work: bool = True) -> None:
         """Open the store, learn from it, and begin to work: pick up the runs that nobody looks after.
@@ -98,7 +98,7 @@ class Engine:
         """
         self.lifetime.require_use()
         async with self._starting:
-            if not self._is_open:
+            if not self._is_ready:
                 await self.store.open()
                 self._is_open = True
                 await self.key_budgets.start()
@@ -107,6 +107,7 @@ class Engine:
                 since = self.clock.now() - _LEARN_FROM
                 for backend, model, outcome in await self.store.list_outcomes(since):
                     self.planner.learnt.add(backend, model, outcome)
+                self._is_ready = True  # what failed on the way here is done again by the next call
             if to_work and not self._keeper.is_working:
                 await self._keeper.start()
                 self.cleaner.start()

@@ -96,7 +96,8 @@ class KeyBudgets:
     async def start(self) -> None:
         """Read them, now and until `stop`. Raises StoreError."""
         await self.learn()
-        self._learning = asyncio.create_task(self._keep_learning())
+        if self._learning is None:
+            self._learning = asyncio.create_task(self._keep_learning())
 
     async def stop(self) -> None:
         """Stop reading."""

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.client import AsyncGateway
 from gateway.engine.key_budgets import LEARNT_EVERY_SECONDS, KeyBudgets, parse_budget
-from gateway.errors import NoBackend, RunFailed
+from gateway.errors import NoBackend, RunFailed, StoreError
 from gateway.lifecycle import Status
 from gateway.policy.capacity import Capacity
 from gateway.server.keys import create_key, revoke_key
@@ -83,3 +83,32 @@ async def test_a_gateway_of_the_library_keeps_to_them() -> None:
             await gateway.run(task, api_key="poor")
         await gateway.run(task, api_key="rich")
     assert len(adapter.accepted) == 2
+
+
+@pytest.mark.parametrize("what", ["list_notes", "list_outcomes"])
+async def test_they_hold_also_where_the_store_failed_at_the_first_call(
+    what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, clock = MemoryStore(), FakeClock()
+    await create_key(store.shelf, "poor", now=NOW, budgets=[parse_budget("1 USD/day")])
+    lent: list[object] = []
+
+    class Borrower(FakeAdapter):
+        def lend(self, notebook: object) -> None:
+            lent.append(notebook)
+
+    adapter = Borrower("a", clock=clock, price=Money.parse("2 USD"))
+
+    async def fail(*_: object) -> None:
+        raise StoreError("the disk is away")
+
+    gateway = AsyncGateway([adapter], {"m": {"targets": {"a": {}}}}, store=store, clock=clock)
+    with monkeypatch.context() as broken:
+        broken.setattr(store if what == "list_outcomes" else store.shelf, what, fail)
+        with pytest.raises(StoreError, match="away"):
+            await gateway.run(Task(model="m", input=1), api_key="poor")
+    with pytest.raises(NoBackend, match="by poor"):
+        await gateway.run(Task(model="m", input=1), api_key="poor")
+    await gateway.aclose()
+    assert adapter.accepted == []
+    assert lent
