@@ -134,8 +134,10 @@ class Engine:
         live = self.get_live(run_id)
         if live is None:
             return run
+        live.cancel.set()
         for child in live.run.children:
-            await self.cancel(child)
+            with suppress(RunNotFound):  # it is not begun yet, and will be called off then
+                await self.cancel(child)
         await self._worker.cancel(live)
         return live.run
 

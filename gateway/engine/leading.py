@@ -63,7 +63,8 @@ class Leading:
         is_new = live.run.status is Status.RECEIVED
         for child in self._make_children(live):
             if is_new:
-                await self._begin_once(child, live.limits)
+                called_off_at = self.journal.now() if live.cancel.is_set() else None
+                await self._begin_once(replace(child, cancel_requested_at=called_off_at), live.limits)
             if speaking is not None:
                 speaking.listen(child.id)
         if is_new:

@@ -125,7 +125,10 @@ class Reception:
     async def begin_child(self, run: Run, limits: Limits) -> None:
         """Begin a run that does the task of another one."""
         selector = Selector.parse(run.backend)
-        await self._begin(Live(run=run, fence=FIRST_FENCE, selector=selector, limits=limits))
+        live = Live(run=run, fence=FIRST_FENCE, selector=selector, limits=limits)
+        if run.cancel_requested_at is not None:
+            live.cancel.set()
+        await self._begin(live)
 
     def lay_limits(self, task: Task, *, is_new: bool = True) -> Limits:
         """Lay a task's limits over its model's and the gateway's.

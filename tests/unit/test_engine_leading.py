@@ -6,6 +6,7 @@ import asyncio
 import math
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from gateway.adapter import CancelOutcome
 from gateway.errors import InvalidInput
 from gateway.policy.capacity import Capacity
 from gateway.policy.quorum import is_exactly, is_nearly, judge
+from gateway.store import make_store
 from gateway.store.archive import Pruning
 from gateway.store.memory import MemoryStore
 from gateway.task import Handle
@@ -161,6 +163,24 @@ async def test_cancelling_the_parent_cancels_the_children() -> None:
         run = await gateway.get(run.id)
     assert run.status is Status.CANCELLED
     assert a.calls["cancel"] + b.calls["cancel"] == 2
+
+
+@pytest.mark.parametrize("url", ["memory:", "sqlite:///{}/runs.db"])
+@pytest.mark.parametrize("turns", [0, 1, 3])
+async def test_a_cancel_may_come_before_the_copies_are_there(turns: int, url: str, tmp_path: Path) -> None:
+    clock = FakeClock(settle_seconds=0.02)
+    a, b = make(clock, "a", 100), make(clock, "b", 100)
+    async with open_gateway(a, b, clock=clock, store=make_store(url.format(tmp_path))) as gateway:
+        run = await gateway.submit(make_task(hedge=2, idempotent=True))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await gateway.cancel(run.id)
+        with pytest.raises(RunFailed, match="cancelled"):
+            await gateway.wait(run.id)
+        ends = [(await gateway.get(child)).status for child in run.children]
+    assert ends == [Status.CANCELLED] * 2
+    if turns == 0 and url == "memory:":  # before any copy was begun
+        assert (a.accepted, b.accepted) == ([], [])
 
 
 async def test_a_quorum_goes_on_after_a_restart_and_submits_nothing_twice() -> None:
