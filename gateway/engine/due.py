@@ -33,8 +33,10 @@ class Due:
         heapq.heappush(self._by_readiness, (now + wait * _SLACK, number, run_id))
 
     def drop(self, live: Live) -> None:
-        """Have a run looked at no more; it takes no room for long."""
-        self._lives.pop(live.run.id, None)
+        """Have a run looked at no more, unless it was taken over anew; it takes no room for long."""
+        known = self._lives.get(live.run.id)
+        if known is not None and known[1] is live:
+            del self._lives[live.run.id]
         if len(self._by_time) > 2 * len(self._lives) + _UNSET_KEPT:
             for heap in (self._by_time, self._by_readiness):
                 heap[:] = [entry for entry in heap if not self._is_over(entry)]
