@@ -27,6 +27,7 @@ from gateway.engine.owner import make_owner
 from gateway.engine.planner import Planner
 from gateway.engine.reception import Reception
 from gateway.engine.recovery import Recovered
+from gateway.engine.waits import try_for
 from gateway.engine.worker import Worker
 from gateway.errors import InvalidInput, RunNotFound, StoreError
 from gateway.lifecycle import Status
@@ -42,6 +43,7 @@ from gateway.task import Event, Failure, FailureKind, Run
 _log = logging.getLogger("gateway")
 _CLAIM_AT_ONCE = 500
 _LEARN_FROM = timedelta(days=1)
+_CALL_OFF_SECONDS = 2.0
 _PATIENCE = timedelta(minutes=10)  # a machine that starts anew may start its backends after the gateway
 
 
@@ -78,7 +80,7 @@ class Engine:
         )
         begin, wait_for = self.reception.begin_child, partial(_wait_for, self)
         self._worker.lead = Leading(
-            self._journal, begin, store.get, wait_for, self.cancel, self.get_live
+            self._journal, begin, store.get, wait_for, self._call_off, self.get_live
         ).lead
         scope = Scope(
             frozenset((name, adapter.address) for name, adapter in adapters.items()),
@@ -140,6 +142,10 @@ class Engine:
                 await self.cancel(child)
         await self._worker.cancel(live)
         return live.run
+
+    async def _call_off(self, run_id: str) -> None:
+        """Cancel a copy of a run. Where that takes long, the keeper, who hears the wish, goes on with it."""
+        await try_for(self.cancel(run_id), self.clock, _CALL_OFF_SECONDS)
 
     async def accept(self, run_id: str, answer_id: str) -> Run:
         """Wish that an answer is accepted; whoever works on the run sees to it. Raises RunNotFound."""

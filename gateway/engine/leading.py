@@ -31,14 +31,14 @@ class Leading:
         begin: stores a run as ours and lets it be worked on.
         fetch: returns a run as it is stored.
         wait: returns a run once it has ended, wherever it is worked on.
-        cancel: wishes for a run's end.
+        cancel: wishes for a run's end, and waits a little for it.
     """
 
     journal: Journal
     begin: Callable[[Run, Limits], Awaitable[None]]
     fetch: Callable[[str], Awaitable[Run]]
     wait: Callable[[str], Awaitable[Run]]
-    cancel: Callable[[str], Awaitable[Run]]
+    cancel: Callable[[str], Awaitable[None]]
     find: Callable[[str], Live | None]
 
     async def lead(self, live: Live) -> float | None:
@@ -63,7 +63,10 @@ class Leading:
         is_new = live.run.status is Status.RECEIVED
         for child in self._make_children(live):
             if is_new:
-                called_off_at = self.journal.now() if live.cancel.is_set() else None
+                is_called_off = live.cancel.is_set() or (
+                    speaking is not None and speaking.has_silenced(child.id)
+                )
+                called_off_at = self.journal.now() if is_called_off else None
                 await self._begin_once(replace(child, cancel_requested_at=called_off_at), live.limits)
             if speaking is not None:
                 speaking.listen(child.id)

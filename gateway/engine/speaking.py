@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from gateway.engine.live import Live
-from gateway.task import Event, Run
+from gateway.errors import RunNotFound, StoreError
+from gateway.task import Event
 
 
 @dataclass(slots=True)
@@ -25,9 +27,14 @@ class Speaking:
 
     live: Live
     find: Callable[[str], Live | None]
-    cancel: Callable[[str], Awaitable[Run]]
+    cancel: Callable[[str], Awaitable[None]]
     first: str | None = None
     _listening: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _cancelling: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def has_silenced(self, child: str) -> bool:
+        """Say whether another copy has spoken before this one."""
+        return self.first not in (None, child)
 
     def listen(self, child: str) -> None:
         """Begin to listen to a copy, if it is worked on here."""
@@ -42,22 +49,26 @@ class Speaking:
 
     def stop(self) -> None:
         """Stop listening."""
-        for task in self._listening.values():
+        for task in (*self._listening.values(), *self._cancelling):
             task.cancel()
 
     async def _pass_on(self, child: str, source: Live, queue: asyncio.Queue[Event | None]) -> None:
         try:
             while self.first in (None, child) and (event := await queue.get()) is not None:
                 if event.kind == "piece" and self.first in (None, child):
-                    await self._take(child, event)
+                    self._take(child, event)
         finally:
             source.unlisten(queue)
 
-    async def _take(self, child: str, piece: Event) -> None:
+    def _take(self, child: str, piece: Event) -> None:
         is_first, self.first = self.first is None, child
         self.live.pieces_out = True
         self.live.publish(piece)
         if is_first:
-            for other in self.live.run.children:
-                if other != child:
-                    await self.cancel(other)  # its cost stays on the bill
+            others = [other for other in self.live.run.children if other != child]
+            self._cancelling += [asyncio.create_task(self._call_off(other)) for other in others]
+
+    async def _call_off(self, other: str) -> None:
+        """End a copy beside the pieces, whose costs stay on the bill."""
+        with suppress(RunNotFound, StoreError):  # not begun yet; or the run's end does it again
+            await self.cancel(other)

@@ -74,6 +74,19 @@ async def sleep_or_hear(clock: Clock, seconds: float | None, bell: asyncio.Event
             sleeping.result()
 
 
+async def try_for(work: Coroutine[Any, Any, object], clock: Clock, seconds: float) -> None:
+    """Do something, and stop it if that takes longer. Raises what the work raises until then."""
+    working, waiting = asyncio.ensure_future(work), asyncio.ensure_future(clock.sleep(seconds))
+    try:
+        await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+    finally:
+        for task in (working, waiting):
+            task.cancel()
+        await asyncio.gather(working, waiting, return_exceptions=True)
+
+
 async def keep_writing(write: Callable[[], Awaitable[object]], clock: Clock) -> None:
     """Write down what has already happened, again and again until the store takes it."""
     try:

@@ -63,6 +63,7 @@ class Worker:
         self._watchers: dict[str, Watcher] = {}
         self._driving: dict[asyncio.Task[None], Live] = {}
         self._watching: set[asyncio.Task[None]] = set()
+        self._cancelling: dict[Live, asyncio.Task[None]] = {}
         journal.on_unwritten = self._insist
 
     def take(self, live: Live) -> None:
@@ -86,7 +87,18 @@ class Worker:
             self._rousing.add(live)
 
     async def cancel(self, live: Live) -> None:
-        """Carry out a wish to cancel, as far as it can be done now."""
+        """Carry out a wish to cancel, as far as it can be done now; it goes on if nobody waits any more."""
+        cancelling = self._cancelling.get(live)
+        if cancelling is None:
+            cancelling = self._cancelling[live] = asyncio.create_task(self._cancel(live))
+            cancelling.add_done_callback(lambda _: self._cancelling.pop(live))
+        try:
+            await asyncio.shield(cancelling)
+        except asyncio.CancelledError:
+            if not cancelling.cancelled():  # it is at the close, and the wish is in the store
+                raise
+
+    async def _cancel(self, live: Live) -> None:
         live.cancel.set()
         self._lot.wake(live)
         attempt = live.run.attempt
@@ -110,7 +122,7 @@ class Worker:
             async with asyncio.timeout(_FINISH_SENDING_SECONDS):
                 while moving := [task for task, live in self._driving.items() if not live.resting]:
                     await asyncio.wait(moving, timeout=_LOOK_AGAIN_SECONDS)
-        tasks = [*self._driving, *self._watching]
+        tasks = [*self._driving, *self._watching, *self._cancelling.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -83,6 +83,22 @@ async def test_the_first_success_wins_and_the_loser_is_cancelled() -> None:
     )
 
 
+async def test_the_first_success_does_not_wait_for_a_backend_that_hangs() -> None:
+    class Hanging(FakeAdapter):
+        async def cancel(self, handle: Handle) -> CancelOutcome:
+            await self.clock.sleep(300.0)
+            return await super().cancel(handle)
+
+    clock = FakeClock()
+    hanging, quick = Hanging("a", clock=clock, steps=[(9e5, Status.COMPLETED)]), make(clock, "b", 5.0)
+    async with open_gateway(hanging, quick, clock=clock) as gateway:
+        run = await gateway.run(make_task(hedge=2, idempotent=True))
+        assert run.ended_at is not None
+        assert (run.ended_at - run.created_at).total_seconds() < 60
+        await clock.sleep(1_000)
+        assert (await gateway.get(run.children[0])).status is Status.CANCELLED
+
+
 async def test_a_hedge_survives_the_failure_of_one_and_fails_with_both() -> None:
     clock = FakeClock()
     a, b = make(clock, "a", 1.0), make(clock, "b", 2.0, "good")

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from engine_setup import open_gateway, run_to_end
 
-from gateway import AsyncGateway, Limits, Status, Task
-from gateway.adapter import Feature
+from gateway import AsyncGateway, Limits, Run, Status, Task
+from gateway.adapter import CancelOutcome, Feature
 from gateway.errors import InvalidInput
+from gateway.store.memory import MemoryStore
 from gateway.task import Event, Failure, FailureKind, Handle, Snapshot
 from gateway.testing import FakeAdapter, FakeClock, FakeConfig
 
@@ -58,6 +59,40 @@ async def test_the_first_to_speak_is_listened_to_and_the_others_are_cancelled() 
     assert events[-1].status is Status.COMPLETED
     assert [child.status for child in children] == [Status.CANCELLED, Status.COMPLETED]
     assert run.output == children[1].output
+
+
+async def test_who_speaks_first_does_not_wait_for_the_others_to_be_cancelled() -> None:
+    class Stubborn(FakeAdapter):
+        async def cancel(self, handle: Handle) -> CancelOutcome:
+            await self.clock.sleep(20.0)
+            return await super().cancel(handle)
+
+    clock = FakeClock()
+    slow = Stubborn("slow", STREAMING, clock=clock, steps=[(50.0, Status.COMPLETED)])
+    quick = make_speaker("quick", clock, 5.0, Status.COMPLETED)
+    async with open_gateway(slow, quick, clock=clock) as gateway:
+        run = await gateway.submit(make_task(hedge=2, idempotent=True))
+        events = [(event, clock.monotonic()) async for event in gateway.events(run.id)]
+    said = [(event.piece, at < 10.0) for event, at in events if event.kind == "piece"]
+    assert said == [("quick1", True), ("quick2", True)]
+
+
+async def test_a_copy_that_is_begun_when_another_has_spoken_is_called_off() -> None:
+    class SlowStore(MemoryStore):
+        async def get(self, run_id: str) -> Run:
+            if quick.accepted and not late.accepted:
+                await clock.sleep(20.0)
+            return await super().get(run_id)
+
+    clock = FakeClock()
+    quick = make_speaker("quick", clock, 5.0, Status.COMPLETED)
+    late = make_speaker("late", clock, 50.0, Status.COMPLETED)
+    async with open_gateway(quick, late, clock=clock, store=SlowStore()) as gateway:
+        run_id, events = await read_events(gateway, make_task(hedge=2, idempotent=True))
+        run = await gateway.get(run_id)
+        children = [await gateway.get(child) for child in run.children]
+    assert [event.piece for event in events if event.kind == "piece"] == ["quick1", "quick2"]
+    assert [child.status for child in children] == [Status.COMPLETED, Status.CANCELLED]
 
 
 async def test_after_its_first_piece_there_is_no_switch() -> None:

@@ -105,6 +105,34 @@ async def test_a_job_is_looked_at_before_its_landing_is_on_the_disk_and_ends_aft
         assert (await told)[:3] == ["prepared", "submitted", "succeeded"]
 
 
+async def test_a_cancel_goes_on_when_its_caller_goes_away_while_it_is_written() -> None:
+    class SlowStore(MemoryStore):
+        def save(self, run: Run, **words: Any) -> Awaitable[None]:
+            written = super().save(run, **words)
+
+            async def wait() -> None:
+                if run.status is Status.CANCELLED:
+                    writing.set()
+                    await clock.sleep(1)
+                await written
+
+            return wait()
+
+    clock, store, writing = FakeClock(), SlowStore(), asyncio.Event()
+    a = FakeAdapter("a", clock=clock, steps=[(600.0, Status.COMPLETED)])
+    async with open_gateway(a, clock=clock, store=store) as gateway:
+        run = await gateway.submit(make_task())
+        await clock.sleep(5)
+        cancelling = asyncio.create_task(gateway.cancel(run.id))
+        await writing.wait()
+        cancelling.cancel()
+        await clock.sleep(5)
+        with pytest.raises(RunFailed, match="cancelled"):
+            await gateway.wait(run.id, timeout=30)
+        seqs = [event.seq for event in await store.list_events(run.id)]
+    assert seqs == list(range(1, len(seqs) + 1))
+
+
 @pytest.mark.parametrize("times", [1, 3])
 async def test_a_landing_that_could_not_be_written_is_written_when_the_store_is_back(times: int) -> None:
     class FullStore(MemoryStore):
