@@ -18,6 +18,7 @@ from gateway.http.pace import Pace, Reading
 
 _MOST_UNREAD_BYTES = 1 << 18  # of a body that is streamed; then the server has to wait
 _WRITTEN_AT_ONCE_BYTES = 1 << 18
+_MOST_EXCHANGES = 900  # Hypercorn, and so an Infernet node, hangs up after 1,000 without a word before
 
 
 class Connection(asyncio.Protocol):
@@ -41,6 +42,7 @@ class Connection(asyncio.Protocol):
         self._room: asyncio.Future[None] | None = None
         self._error: httpx2.TransportError | None = None
         self._wants_whole = False
+        self._exchanges = 0
         self.idle_since = 0.0
         self.lost: asyncio.Future[None] = loop.create_future()
 
@@ -48,7 +50,8 @@ class Connection(asyncio.Protocol):
     def is_reusable(self) -> bool:
         """Say whether the exchange is over and another may follow."""
         answer = self.answer
-        return answer.is_whole and answer.keeps and self._error is None and not self.transport.is_closing()
+        is_over = answer.is_whole and answer.keeps and self._exchanges < _MOST_EXCHANGES
+        return is_over and self._error is None and not self.transport.is_closing()
 
     async def send(
         self, head: bytes, body: bytes | AsyncIterable[bytes] | None, seconds: float | None
@@ -57,6 +60,7 @@ class Connection(asyncio.Protocol):
         if self._error is not None:
             raise httpx2.ConnectError("the server hung up before anything was sent")
         self.answer.begin()
+        self._exchanges += 1
         self._wants_whole = False
         if body is None or (isinstance(body, bytes) and len(body) <= _WRITTEN_AT_ONCE_BYTES):
             self.transport.write(head + body if body else head)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import gzip
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -102,6 +103,27 @@ async def test_an_idle_connection_is_not_trusted_for_ever(listener: Listener) ->
     await asyncio.wait_for(listener.ended.wait(), 30)  # nobody asked for another
     await client.request("GET", "/x", lands=False)
     assert len(listener.heads) == 2
+    await client.aclose()
+
+
+async def test_a_server_that_hangs_up_after_a_thousand_requests_leaves_no_doubt(
+    listener: Listener, carrier: str
+) -> None:
+    """As Hypercorn does, without a `Connection: close` before: then nobody knows of the request behind."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(OK)
+        counts[writer] += 1
+        if counts[writer] == 1000:
+            raise ConnectionResetError
+
+    counts: Counter[asyncio.StreamWriter] = Counter()
+    client = HttpClient("node1", await listener.start(serve))
+    if carrier == "httpx2":
+        pytest.skip("httpx2's own transport does not count")
+    for _ in range(2100):
+        await client.request("POST", "/x", lands=True)
+    assert (len(counts), counts.total()) == (3, 2100)
     await client.aclose()
 
 
