@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from gateway.errors import BackendError, GatewayError
+from gateway.errors import BackendError, GatewayError, Misbehaved, Unavailable
 from gateway.task import Handle, Snapshot, Task
 from gateway.types import JSON, AttemptId
 from gateway_inferencesh.api import Api, make_path
@@ -114,15 +114,23 @@ class Session:
             return await self._submit(input, function)
 
     async def run(self, input: JSON, *, function: str | None = None) -> Snapshot:
-        """Submit one call and wait for its end; a failed one is a Snapshot, too."""
+        """Submit one call and wait for its end; a failed one is a Snapshot, too.
+
+        A look that fails is no news, and the call goes on; one that is refused raises, with the job's id.
+        """
         handle = await self.submit(input, function=function)
         wait_seconds = _FIRST_LOOK_SECONDS
         while True:
-            snapshot = (await self._adapter.poll([handle])).get(handle)
+            asked_seconds = 0.0
+            try:
+                snapshot = (await self._adapter.poll([handle])).get(handle)
+            except (Unavailable, Misbehaved) as error:
+                snapshot = None
+                asked_seconds = error.retry_after.total_seconds() if error.retry_after else 0.0
             if snapshot is not None and snapshot.status.is_final:
                 self._note(snapshot.detail)
                 return snapshot
-            await self._adapter.clock.sleep(wait_seconds)
+            await self._adapter.clock.sleep(max(wait_seconds, asked_seconds))
             wait_seconds = min(wait_seconds * 1.5, _LONGEST_WAIT_SECONDS)
 
     async def keepalive(self) -> dict[str, JSON]:
