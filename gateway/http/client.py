@@ -141,7 +141,7 @@ class HttpClient:
             if direct is not None:
                 return await direct.request(method, path, content, params, headers, seconds)
             request = self._make_request(method, path, content, params, headers, seconds)
-            return _read_answer(await self._get_client().send(request, follow_redirects=False))
+            return await self._fetch(request)
 
         return await self._send(send, method, path, lands=lands)
 
@@ -194,9 +194,19 @@ class HttpClient:
 
         async def send() -> Answer:
             request = self._make_upload(url, body, content_type)
-            return _read_answer(await self._get_client().send(request, auth=None, follow_redirects=False))
+            return await self._fetch(request, auth=None)
 
         return await self._send(send, "the", "upload", lands=False)
+
+    async def _fetch(self, request: httpx2.Request, **how: None) -> Answer:
+        from gateway.http.prepared import read_decoded
+
+        client = self._get_client()
+        response = await client.send(request, stream=True, follow_redirects=False, **how)
+        try:
+            return Answer(response.status_code, _lower_headers(response), await read_decoded(response))
+        finally:
+            await response.aclose()
 
     async def aclose(self) -> None:
         """Close the connections, if they are ours."""
@@ -321,10 +331,6 @@ def _make_timeout(seconds: float) -> tuple[float | None, ...]:
 
     timeout = make_timeout(seconds)
     return timeout.connect, timeout.read, timeout.write, timeout.pool
-
-
-def _read_answer(response: httpx2.Response) -> Answer:
-    return Answer(response.status_code, _lower_headers(response), response.content)
 
 
 def _lower_headers(response: httpx2.Response) -> dict[str, str]:

@@ -17,7 +17,7 @@ from gateway.http.httptools_transport import (
     find_origin,
     make_head,
 )
-from gateway.http.prepared import LONGEST_CONNECT_SECONDS
+from gateway.http.prepared import LONGEST_CONNECT_SECONDS, read_decoded
 
 _PLAIN = re.compile(r"/[A-Za-z0-9_~:@!$&'()*+,;=/-]{0,2000}")  # needs no parser of URLs
 _WORD = re.compile(r"[A-Za-z0-9_.~-]*")  # stands in a query as it is
@@ -57,7 +57,7 @@ class Direct:
         )
         told = lower_headers(raw)
         if "content-encoding" in told:
-            body = httpx2.Response(status, headers=raw, content=body).content
+            body = await read_decoded(httpx2.Response(status, headers=raw, stream=_Whole(body)))
         return Answer(status, told, body)
 
     async def open(
@@ -126,6 +126,16 @@ class Arriving:
     async def aclose(self) -> None:
         """Hang up."""
         await self._body.aclose()
+
+
+class _Whole(httpx2.AsyncByteStream):
+    """A body that has come, for those who read it bit by bit."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._body
 
 
 def lower_headers(raw: RawHeaders) -> dict[str, str]:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _HEADERS = {"accept": "*/*", "accept-encoding": "gzip, deflate", "user-agent": "inference-gateway"}
 _JSON = {"content-type": "application/json"}
 _MOST_URLS = 128
+_DECODED_BYTES = 1 << 26  # that a compressed answer may come to, whatever its size ...
+_TIMES_LONGER = 100  # ... or so many times that: text comes to 20 times, and a bomb to 1,000
 LONGEST_CONNECT_SECONDS = 10.0
 
 
@@ -83,6 +85,17 @@ def make_upload(url: str, body: bytes, content_type: str, timeout_seconds: float
         headers={**_HEADERS, "content-type": content_type},
         extensions={"timeout": make_timeout(timeout_seconds).as_dict()},
     )
+
+
+async def read_decoded(response: httpx2.Response) -> bytes:
+    """Read a body that may be compressed; a little one does not fill the memory. Raises DecodingError."""
+    parts, size = [], 0
+    async for part in response.aiter_bytes():
+        parts.append(part)
+        size += len(part)
+        if size > max(_DECODED_BYTES, _TIMES_LONGER * response.num_bytes_downloaded):
+            raise httpx2.DecodingError("it is compressed to less than a hundredth, as no answer is")
+    return b"".join(parts)
 
 
 @lru_cache(64)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from http_listener import OK, Listener, answer, carrier, listener
 
+from gateway.errors import Misbehaved
 from gateway.http import HttpClient
 
 __all__ = ["carrier", "listener"]  # fixtures
@@ -94,6 +95,27 @@ async def test_an_answer_before_the_whole_request_counts(listener: Listener) -> 
     client = HttpClient("node1", await listener.start(refuse))
     found = await client.request("POST", "/x", lands=True, json=b"x" * (32 << 20))
     assert (found.status, found.body) == (413, b"{}")
+    await client.aclose()
+
+
+@pytest.mark.parametrize(("size", "is_taken"), [(60 << 20, True), (80 << 20, False)])
+async def test_a_little_answer_does_not_fill_the_memory(
+    listener: Listener,
+    size: int,
+    is_taken: bool,  # noqa: FBT001
+) -> None:
+    bomb = gzip.compress(bytes(size), compresslevel=1)
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb)
+
+    async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(head + bomb)
+
+    client = HttpClient("node1", await listener.start(serve))
+    if is_taken:
+        assert (await client.request("GET", "/x", lands=False)).body == bytes(size)
+    else:
+        with pytest.raises(Misbehaved, match="compressed"):
+            await client.request("POST", "/x", lands=True)
     await client.aclose()
 
 
