@@ -68,6 +68,24 @@ async def test_a_backend_that_is_down_for_an_hour_is_waited_for() -> None:
     assert (run.status, b.accepted, len(a.accepted)) == (Status.COMPLETED, [], 1)
 
 
+async def test_a_deadline_holds_while_the_backend_wants_no_looks() -> None:
+    """A proxy may name hours; the others are not looked at either, and go on afterwards."""
+    clock = FakeClock()
+    a = FakeAdapter("a", clock=clock, steps=[(30.0, Status.COMPLETED)], retry_after_seconds=3600.0)
+    a.arm("poll_throttle")
+    async with open_gateway(a, clock=clock) as gateway:
+        patient = await gateway.submit(make_task())
+        run = await run_to_end(gateway, make_task(deadline=timedelta(seconds=20)))
+        assert (run.failure.kind, run.updated_at - run.created_at) == (
+            FailureKind.DEADLINE,
+            timedelta(seconds=20),
+        )
+        assert a.calls["poll"] == 1
+        patient = await gateway.wait(patient.id)
+    assert patient.status is Status.COMPLETED
+    assert patient.updated_at - patient.created_at >= timedelta(hours=1)
+
+
 async def test_a_passed_deadline_ends_the_run_and_stops_the_job() -> None:
     clock = FakeClock()
     a = FakeAdapter("a", clock=clock, steps=[(600.0, Status.COMPLETED)])
