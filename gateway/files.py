@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import mimetypes
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from gateway.errors import InvalidInput
 from gateway.types import JSON
 
 _MARK = "$file"
+_KIND = re.compile(r"[!-~](?:[ -~]*[!-~])?")  # what a header can hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,13 @@ class File:
         return self.filename or (Path(self.path).name if self.path is not None else "file")
 
     def load(self) -> tuple[bytes, str]:
-        """Read the bytes and say their content type. Raises InvalidInput if it can't be read."""
+        """Read the bytes and say their content type. Raises InvalidInput if either can't be."""
+        data, kind = self._load()
+        if not _KIND.fullmatch(kind):
+            raise InvalidInput(f"{kind[:80]!r} is no content type: it stands in a header, in printable ASCII")
+        return data, kind
+
+    def _load(self) -> tuple[bytes, str]:
         if self.uri is not None:
             return self._parse_data_uri(self.uri)
         guessed = self.content_type or mimetypes.guess_type(self.name)[0] or "application/octet-stream"

@@ -141,6 +141,13 @@ def test_bytes_survive_a_data_uri(data: bytes, kind: str) -> None:
     assert File(uri=uri).load() == (data, kind or "text/plain")
 
 
+@pytest.mark.parametrize("kind", ["text/plain\r\nx-other: y", "text/plain\n", "text/пл", "a/b\x00", " "])
+def test_what_no_header_can_hold_is_no_content_type(kind: str) -> None:
+    for file in (File(data=b"x", content_type=kind), File(uri=f"data:a{kind};base64,eA==")):
+        with pytest.raises(InvalidInput, match="no content type"):
+            file.load()
+
+
 @pytest.mark.parametrize(
     "uri",
     ["data:", "data:image/png;base64", *(f"data:;base64,{body}" for body in ("a", "%%%", "ü", "a b="))],

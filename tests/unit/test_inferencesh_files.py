@@ -182,6 +182,13 @@ async def test_an_upload_address_that_is_none(adapter: Any, wire: Any, address: 
         await prepare(adapter, File(data=b"x"))
 
 
+async def test_a_content_type_that_cannot_be_sent_is_nothing_of_the_backend(adapter: Any, wire: Any) -> None:
+    """As Unavailable it would be tried again and again, at the cost of everybody's retries."""
+    with pytest.raises(InvalidInput, match="content type"):
+        await prepare(adapter, {"f": File(data=b"x", content_type="text/plain\nx-other: y")})
+    assert not wire.calls
+
+
 async def test_a_file_that_is_not_there(adapter: Any, wire: Any, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"nothing\.png"):
         await prepare(adapter, {"f": File(path=tmp_path / "nothing.png")})
