@@ -18,7 +18,7 @@ from gateway.config import ServerSettings
 from gateway.lifecycle import Status
 from gateway.server.app import App
 from gateway.server.callers import Caller, KeyScope
-from gateway.server.dialects.inferencesh import make_face
+from gateway.server.dialects.inferencesh import make_face, streams
 from gateway.server.service import Service
 from gateway.testing import FakeAdapter
 from gateway.testing.adapter import DEFAULT_FEATURES, FakeConfig
@@ -128,6 +128,22 @@ async def test_lines_of_a_stream_are_whole_tasks(client: httpx2.AsyncClient) -> 
     events = await client.get(f"/tasks/{task['id']}/stream")
     assert events.headers["content-type"].startswith("text/event-stream")
     assert events.text.startswith("event: done\ndata: {")
+
+
+async def test_a_character_that_comes_in_two_pieces_is_told_whole(
+    client: httpx2.AsyncClient, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An Infernet node cuts its streams anywhere."""
+    whole = "für 世界"
+    cut = [whole.encode()[place : place + 1] for place in range(len(whole.encode()))]
+    monkeypatch.setattr(service.gateway._engine.adapters["speaking"], "pieces", lambda _: cut)
+    monkeypatch.setattr(streams, "WHOLE_EVERY_SECONDS", 0.0)
+    task = await run(client, "acme/words", stream=True)
+    lines = await client.get(f"/tasks/{task['id']}/stream", headers={"accept": "application/x-ndjson"})
+    parts = [json.loads(line)["output"] for line in lines.text.splitlines()[:-1]]
+    texts = [part["output"] for part in parts if part and "output" in part]
+    assert texts[-1] == whole
+    assert all(whole.startswith(text) for text in texts)
 
 
 async def test_a_slow_reader_of_a_stream_hears_of_the_end_last(

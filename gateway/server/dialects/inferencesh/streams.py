@@ -6,6 +6,7 @@ tells as parts of it are passed on as deltas.
 
 from __future__ import annotations
 
+import codecs
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
@@ -70,6 +71,7 @@ class _Said:
         self.output: dict[str, JSON] = {}
         self.count = 0
         self._told_at = -math.inf
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def add(self, event: Event, now: float) -> bool:
         """Put a piece in; say whether it is time to tell all of it again."""
@@ -85,7 +87,7 @@ class _Said:
 
     def _read(self, event: Event) -> dict[str, JSON]:
         if event.data is not None:
-            return {"output": event.data.decode(errors="replace")}
+            return {"output": self._decoder.decode(event.data)}
         return event.piece if isinstance(event.piece, dict) else {"output": event.piece}
 
 
