@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -184,6 +185,16 @@ async def test_output_is_shown_as_it_comes_and_never_as_html(url: str, watched: 
     await expect(page.get_by_text("onerror").first).to_be_visible()
     assert await page.locator("main img").count() == 0
     assert "stolen" not in await page.title()
+
+
+async def test_a_character_that_comes_in_two_pieces_is_shown_whole(url: str, watched: Watched) -> None:
+    page, cut = watched.page, [bytes([byte]) for byte in "für 世界".encode()]
+    events = [f'event: piece\ndata: {{"data": "{b64encode(data).decode()}"}}\n\n' for data in cut]
+    stream = "".join([*events, "event: end\ndata: {}\n\n"])
+    await page.route("**/events", lambda route: route.fulfill(body=stream, content_type="text/event-stream"))
+    await page.goto(f"{url}/#/new")
+    await fill_and_run(page, "sleep", '{"seconds": 600}', "hosted")
+    await expect(page.get_by_label("Output as it comes")).to_have_text("für 世界")
 
 
 async def test_a_failure_says_why(url: str, watched: Watched) -> None:

@@ -10,6 +10,7 @@ export async function showRun({ place, signal, words: [id], title }) {
   const pieces = make("pre", { tabindex: "0", hidden: true, "aria-label": "Output as it comes" });
   const box = make("div", {}, seen, pieces);
   place.append(box);
+  const decoder = new TextDecoder();
   let asking = null;
 
   async function look() {
@@ -23,7 +24,7 @@ export async function showRun({ place, signal, words: [id], title }) {
   follow(id, (event) => {
     if (event.kind === "piece") {
       pieces.hidden = false;
-      pieces.append(tellPiece(event.data));
+      pieces.append(tellPiece(event.data, decoder));
       return;
     }
     asking ??= setTimeout(() => {
@@ -33,8 +34,9 @@ export async function showRun({ place, signal, words: [id], title }) {
   }, signal).catch((error) => place.append(makeNotice(error.message)));
 }
 
-function tellPiece(event) {
-  if (event.data) return new TextDecoder().decode(Uint8Array.from(atob(event.data), (c) => c.charCodeAt(0)));
+// Bytes may be cut in the middle of a character: the decoder keeps what the next piece completes.
+function tellPiece(event, decoder) {
+  if (event.data) return decoder.decode(Uint8Array.from(atob(event.data), (c) => c.charCodeAt(0)), { stream: true });
   const piece = event.piece;
   if (typeof piece === "string") return piece;
   const texts = Object.values(piece ?? {}).filter((value) => typeof value === "string");
