@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,10 +17,12 @@ from gateway.engine.planner import Planner
 from gateway.errors import BackendError, InvalidInput, NotSupported
 from gateway.lifecycle import AttemptStatus, Status, can_follow
 from gateway.observe.observer import calling
+from gateway.policy.health import Operation
 from gateway.task import Attempt, Cost, Failure, FailureKind, Snapshot
 
 _log = logging.getLogger("gateway")
 _BROKEN_PAUSE_SECONDS = 1.0
+_LAST_LOOK_SECONDS = 10.0
 
 
 @dataclass(slots=True)
@@ -35,6 +38,7 @@ class Ending:
     clock: Clock
     drive_on: Callable[[Live], None]
     _reported: set[str] = field(default_factory=set)
+    _cancelling: set[str] = field(default_factory=set)
 
     async def end_attempt(self, live: Live, snapshot: Snapshot) -> None:
         """Write the end of a job down, and what follows from it, in one change."""
@@ -62,20 +66,33 @@ class Ending:
         attempt = get_attempt(live)
         message = f"the deadline passed; job {_get_job_id(attempt)} at {attempt.backend} {left}"
         end = AttemptStatus.CANCELLED if stopped else AttemptStatus.UNRESOLVED
-        await self._stop(live, end, Status.FAILED, _make_failure(FailureKind.DEADLINE, message, attempt))
+        last = await self._look_last(live, adapter) if stopped else None
+        failure = _make_failure(FailureKind.DEADLINE, message, attempt)
+        await self._stop(live, end, Status.FAILED, failure, last)
 
-    async def cancel(self, live: Live, adapter: Adapter[Any]) -> CancelOutcome | None:
-        """Carry out a wish to cancel a job that has landed; None if the backend could not be asked."""
+    async def cancel(self, live: Live, adapter: Adapter[Any]) -> None:
+        """Carry out a wish to cancel a job that has landed, as far as its backend can be asked now."""
+        if live.run.id in self._cancelling:
+            return
+        self._cancelling.add(live.run.id)
+        try:
+            await self._cancel(live, adapter)
+        finally:
+            self._cancelling.discard(live.run.id)
+
+    async def _cancel(self, live: Live, adapter: Adapter[Any]) -> None:
         outcome = await self._try_cancel(live, adapter)
-        attempt = get_attempt(live)
-        if outcome is CancelOutcome.REQUESTED:
+        last = await self._look_last(live, adapter) if outcome is CancelOutcome.CANCELLED else None
+        if last is not None and last.status.is_final:
+            await self.end_attempt(live, last)
+        elif outcome is CancelOutcome.REQUESTED or last is not None:
             async with live.changing:
                 if live.has_landed and can_follow(live.run.status, Status.CANCELLING):
                     await self.journal.save(live, status=Status.CANCELLING)
         elif outcome is CancelOutcome.CANCELLED:
+            attempt = get_attempt(live)
             failure = _make_failure(FailureKind.CANCELLED, f"cancelled at {attempt.backend}", attempt)
             await self._stop(live, AttemptStatus.CANCELLED, Status.CANCELLED, failure)
-        return outcome
 
     async def abandon(self, live: Live) -> None:
         """End a run as cancelled whose backend can't cancel: its job goes on there, unwatched."""
@@ -101,6 +118,21 @@ class Ending:
             with calling(self.journal.observer, handle.backend, "cancel", (live.run,)):
                 return await adapter.cancel(handle)
         except (BackendError, NotSupported):
+            return None
+
+    async def _look_last(self, live: Live, adapter: Adapter[Any]) -> Snapshot | None:
+        """Return a look at a job that was just cancelled, which tells its cost; None if it can't be had."""
+        handle = get_attempt(live).handle
+        if handle is None or not live.has_landed:
+            return None
+        try:
+            with calling(self.journal.observer, handle.backend, Operation.POLL, (live.run,)):
+                async with asyncio.timeout(_LAST_LOOK_SECONDS):
+                    return (await adapter.poll([handle])).get(handle)
+        except (BackendError, TimeoutError):
+            return None
+        except Exception as error:  # noqa: BLE001  a broken adapter has cancelled it all the same
+            self.report_broken(handle.backend, error)
             return None
 
     async def _complete(self, live: Live, snapshot: Snapshot, cost: Cost) -> None:
@@ -164,12 +196,23 @@ class Ending:
         if goes_on:
             self.drive_on(live)
 
-    async def _stop(self, live: Live, attempt: AttemptStatus, run: Status, failure: Failure) -> None:
-        """End a run whose job has not ended; does nothing if it has by now."""
+    async def _stop(
+        self,
+        live: Live,
+        attempt: AttemptStatus,
+        run: Status,
+        failure: Failure,
+        last: Snapshot | None = None,
+    ) -> None:
+        """End a run whose job has not ended by itself, as far as we know; `last` tells what it has cost."""
         async with live.changing:
             if live.has_landed:
-                ends = self.journal.make_end(run, failure=failure)
-                await self.journal.move_attempt(live, attempt, run_status=run, ends=ends, failure=failure)
+                ends, cost = self.journal.make_end(run, failure=failure), get_attempt(live).cost
+                if last is not None and last.status.is_final:
+                    cost = settle(cost, last)
+                await self.journal.move_attempt(
+                    live, attempt, run_status=run, ends=ends, failure=failure, cost=cost
+                )
 
 
 def _get_job_id(attempt: Attempt) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from engine_setup import make_task, run_to_end
 
-from gateway import AsyncGateway, CostOutcome, FailureKind, Limits, NoBackend, Run, Status, Task
+from gateway import AsyncGateway, CostOutcome, FailureKind, Limits, NoBackend, Run, RunFailed, Status, Task
 from gateway.errors import IdempotencyConflict, InvalidInput
 from gateway.policy.budget import Accounting, Budget
 from gateway.policy.rates import Rate, Rates
@@ -131,6 +131,37 @@ async def test_what_was_not_charged_is_given_back_and_what_is_unknown_is_not() -
         run = await run_to_end(gateway, make_task(doubt_wait=timedelta(seconds=5)))
         assert run.cost_outcome is CostOutcome.UNKNOWN
         assert set((await ledger.fetch_spent()).values()) == {USD("1 USD").amount}
+
+
+@pytest.mark.parametrize("by", ["cancel", "deadline"])
+async def test_what_a_cancelled_job_did_not_cost_is_given_back(by: str) -> None:
+    clock = FakeClock()
+    a = FakeAdapter("a", clock=clock, price=USD("1 USD"), steps=[(600.0, Status.COMPLETED)])
+    accounting = Accounting((Budget(limit=USD("1 USD"), per="total"),))
+    async with make_gateway(a, clock=clock, accounting=accounting) as gateway:
+        task = make_task(deadline=timedelta(seconds=60) if by == "deadline" else None)
+        run = await gateway.submit(task)
+        await clock.sleep(5)
+        if by == "cancel":
+            await gateway.cancel(run.id)
+        with pytest.raises(RunFailed):
+            await gateway.wait(run.id)
+        run = await gateway.get(run.id)
+        assert run.failure is not None
+        kind = FailureKind.CANCELLED if by == "cancel" else FailureKind.DEADLINE
+        assert (run.failure.kind, run.cost_outcome) == (kind, CostOutcome.NOT_CHARGED)
+        assert set((await gateway._engine.store.ledger.fetch_spent()).values()) == {0}
+
+
+async def test_what_a_cancelled_job_cost_stays_unknown_where_it_can_not_be_looked_at() -> None:
+    clock = FakeClock()
+    a = FakeAdapter("a", clock=clock, price=USD("1 USD"), steps=[(600.0, Status.COMPLETED)])
+    async with make_gateway(a, clock=clock) as gateway:
+        run = await gateway.submit(make_task())
+        await clock.sleep(5)
+        a.arm("poll_error")
+        ended = await gateway.cancel(run.id)
+    assert (ended.status, ended.cost_outcome) == (Status.CANCELLED, CostOutcome.UNKNOWN)
 
 
 async def test_a_refused_candidate_leaves_the_budget_to_the_next() -> None:
