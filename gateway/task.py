@@ -151,7 +151,7 @@ class Cost(Value):
         quoted: what it would cost, as quoted.
         reserved: what was set aside for it.
         settled: what it did cost, from evidence.
-        outcome: charged, not_charged or unknown.
+        outcome: charged, not_charged or unknown. What is not charged may have cost something on the way: gas.
         evidence: the receipt, usage record or transaction behind `settled` or `outcome`.
     """
 

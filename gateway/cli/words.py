@@ -78,10 +78,10 @@ def format_attempt_cost(attempt: Attempt) -> str:
 
 
 def _format_cost(cost: Cost, if_none: str) -> str:
-    if cost.outcome.value == "not_charged":
-        return if_none
     if cost.settled is not None:
         return str(cost.settled)
+    if cost.outcome.value == "not_charged":
+        return if_none
     if cost.outcome.value == "charged":
         return f"charged (quoted {cost.quoted})" if cost.quoted else "charged, amount unknown"
     return f"unknown (quoted {cost.quoted})" if cost.quoted else "unknown"

@@ -121,10 +121,9 @@ class Accounting:
 
         What is unknown stays reserved: a budget never opens on a guess.
         """
-        if attempt.cost.outcome is CostOutcome.NOT_CHARGED:
-            return [Spend(hold.scope, -hold.amount) for hold in attempt.holds]
         if attempt.cost.settled is None:
-            return []
+            is_free = attempt.cost.outcome is CostOutcome.NOT_CHARGED
+            return [Spend(hold.scope, -hold.amount) for hold in attempt.holds if is_free]
         try:
             settled = self.rates.convert(attempt.cost.settled, now.date()).amount
         except NoRate:

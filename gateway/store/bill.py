@@ -99,8 +99,8 @@ def add_lines(one: BillLine, other: BillLine) -> BillLine:
 
 
 def _sum_up(names: dict[By, str | date | None], entries: Sequence[Entry]) -> BillLine:
-    free = CostOutcome.NOT_CHARGED
-    costing = [e for e in entries if e.cost.outcome is not free]
+    free = CostOutcome.NOT_CHARGED  # of the price: what was paid on the way, as gas, is settled all the same
+    costing = [e for e in entries if e.cost.outcome is not free or e.cost.settled is not None]
     unsettled = [e for e in costing if e.cost.settled is None]
     quotes = [e.cost.quoted for e in entries if e.cost.quoted is not None or e.cost.outcome is not free]
     settled = [e.cost.settled for e in costing if e.ended or e.cost.settled is not None]

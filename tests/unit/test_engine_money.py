@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import pytest
 from engine_setup import make_task, run_to_end
 
 from gateway import AsyncGateway, CostOutcome, FailureKind, Limits, NoBackend, Run, RunFailed, Status, Task
+from gateway.cli.words import format_cost
 from gateway.errors import IdempotencyConflict, InvalidInput
 from gateway.policy.budget import Accounting, Budget
 from gateway.policy.rates import Rate, Rates
 from gateway.store import make_store
 from gateway.store.protocol import RunFilter
+from gateway.task import Cost, Handle, Snapshot
 from gateway.testing import FakeAdapter, FakeClock
 from gateway.types import Money
 
@@ -151,6 +154,27 @@ async def test_what_a_cancelled_job_did_not_cost_is_given_back(by: str) -> None:
         kind = FailureKind.CANCELLED if by == "cancel" else FailureKind.DEADLINE
         assert (run.failure.kind, run.cost_outcome) == (kind, CostOutcome.NOT_CHARGED)
         assert set((await gateway._engine.store.ledger.fetch_spent()).values()) == {0}
+
+
+async def test_what_was_paid_on_the_way_to_a_refund_is_spent(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = FakeClock()
+    a = FakeAdapter("a", clock=clock, price=USD("1 USD"))
+    look = a.backend.look
+
+    def look_at_a_refund(handle: Handle) -> Snapshot:
+        seen, gas = look(handle), Cost(settled=USD("0.1 USD"), outcome=CostOutcome.NOT_CHARGED)
+        return replace(seen, cost=gas) if seen.status.is_final else seen
+
+    monkeypatch.setattr(a.backend, "look", look_at_a_refund)
+    a.arm("fail_job")
+    accounting = Accounting((Budget(limit=USD("9 USD"), per="total"),))
+    async with make_gateway(a, clock=clock, accounting=accounting) as gateway:
+        run = await run_to_end(gateway, make_task())
+        assert format_cost(run) == "0.1 USD"
+        (line,) = await gateway.costs(clock.now() - timedelta(days=1), by=())
+        assert [str(money) for money in line.settled.known] == ["0.1 USD"]
+        spent = await gateway._engine.store.ledger.fetch_spent()
+    assert list(spent.values()) == [USD("0.1 USD").amount]
 
 
 async def test_what_a_cancelled_job_cost_stays_unknown_where_it_can_not_be_looked_at() -> None:

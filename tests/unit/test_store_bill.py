@@ -36,6 +36,7 @@ NOBODY_KNOWS = make_entry(quoted=usd("2"), reserved=usd("3"))
 NOT_EVEN_QUOTED = make_entry()
 CHARGED_SOMETHING = make_entry(quoted=usd("2"), reserved=usd("3"), outcome=CostOutcome.CHARGED)
 REFUSED = make_entry(quoted=usd("2"), outcome=CostOutcome.NOT_CHARGED)
+REFUNDED = make_entry(quoted=usd("2"), reserved=usd("3"), settled=usd("0.1"), outcome=CostOutcome.NOT_CHARGED)
 
 
 def tell(*entries: Entry) -> tuple[Total, Total, Total]:
@@ -56,6 +57,7 @@ NONE = Total()
         (NOT_EVEN_QUOTED, Total(unknown=1), Total(unknown=1), Total(unknown=1)),
         (CHARGED_SOMETHING, Total(known=(usd("2"),)), Total(known=(usd("3"),)), Total(unknown=1)),
         (REFUSED, Total(known=(usd("2"),)), NONE, NONE),
+        (REFUNDED, Total(known=(usd("2"),)), NONE, Total(known=(usd("0.1"),))),
     ],
 )
 def test_each_kind_of_attempt(entry: Entry, quoted: Total, reserved: Total, settled: Total) -> None:
