@@ -70,7 +70,8 @@ class Accepting:
     def _choose(self, live: Live, snapshot: Snapshot) -> Answer | None:
         if live.choose is not None and live.run.accept_answer is None:
             return live.choose(snapshot.answers)
-        return choose_answer(snapshot.answers, live.run.task.accept, live.run.accept_answer)
+        most = get_attempt(live).cost.reserved
+        return choose_answer(snapshot.answers, live.run.task.accept, live.run.accept_answer, most)
 
     async def _send(self, live: Live, adapter: Adapter[Any], envelope: Envelope) -> None:
         await self.journal.confirm(live)

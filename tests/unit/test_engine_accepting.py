@@ -58,6 +58,30 @@ def test_an_invalid_answer_is_never_chosen_by_rule(rows: list[tuple[int | None, 
         assert chosen is None or chosen.valid
 
 
+def test_what_asks_for_more_than_was_set_aside_is_chosen_by_hand_alone() -> None:
+    for how in ("first", "cheapest"):
+        chosen = choose_answer(ANSWERS, how, None, Money(2, "USD"))
+        assert chosen is not None
+        assert chosen.id == "cheap"
+    by_hand = choose_answer(ANSWERS, "first", "dear", Money(2, "USD"))
+    assert by_hand is not None
+    assert by_hand.id == "dear"
+
+
+async def test_an_answer_that_asks_for_more_than_the_quote_is_not_paid_for() -> None:
+    clock = FakeClock()
+    adapter = FakeAdapter("a", clock=clock, price=Money.parse("1 USD"), wants_accepting=True)
+    async with open_gateway(adapter, clock=clock) as gateway:
+        run = await gateway.submit(make_task(max_cost=Money.parse("1.5 USD")))
+        adapter.backend.price = Money.parse("9 USD")
+        await clock.sleep(60)
+        assert adapter.backend.confirmed == []
+        assert (await gateway.get(run.id)).status is Status.UPLOADING
+        adapter.backend.price = Money.parse("0.9 USD")
+        assert (await gateway.wait(run.id)).status is Status.COMPLETED
+    assert len(adapter.backend.confirmed) == 1
+
+
 class AcceptFaults(FakeAdapter):
     """Loses the answers of acceptances, not of submissions."""
 
