@@ -19,6 +19,7 @@ from gateway.types import DECIMALS, Money
 
 ILL = ("breaker", "unhealthy")
 """The rules that remove a candidate which may be well again later."""
+_MOST_UNITS = 10**60  # beyond any price: a float can't hold what an amount may be
 _FEATURES = frozenset(feature.value for feature in Feature)
 
 
@@ -211,7 +212,8 @@ def _tell_amount(money: Money | None, setting: Setting) -> float | None:
         converted = setting.rates.convert(money, setting.today)
     except NoRate:
         return None
-    return float(converted.amount / 10 ** DECIMALS.get(converted.asset, 0))
+    amount = max(-_MOST_UNITS, min(converted.amount, _MOST_UNITS))
+    return float(amount / 10 ** DECIMALS.get(converted.asset, 0))
 
 
 def ask_budgets(candidates: list[Candidate], setting: Setting) -> tuple[list[Candidate], list[Candidate]]:

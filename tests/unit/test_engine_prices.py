@@ -120,3 +120,16 @@ async def test_from_doubt_it_goes_where_max_cost_covers_both() -> None:
         task = make_task(on_doubt="resubmit", max_cost=USD("2 USD"))
         run = await gateway.run(task, ["a", "b", "c"])
     assert [(x.backend, x.status.value) for x in run.attempts] == [("a", "unresolved"), ("c", "succeeded")]
+
+
+@pytest.mark.parametrize("digits", [100, 308, 400])
+async def test_amounts_that_no_float_can_hold_are_planned_with(digits: int) -> None:
+    clock, huge = FakeClock(), USD(f"{'9' * digits} USD")
+    a = FakeAdapter("a", clock=clock, price=huge)
+    b = FakeAdapter("b", clock=clock, price=USD("1 USD"), steps=[(5.0, Status.COMPLETED)])
+    async with make_gateway(a, b, clock=clock) as gateway:
+        for _ in range(2):
+            run = await gateway.run(make_task(value_of_time=huge, max_cost=huge, explore="never"))
+            assert [attempt.backend for attempt in run.attempts] == ["b"]
+        plan = await gateway.plan(make_task(max_cost=USD("2 USD")))
+    assert [(c.backend, c.removed_by) for c in plan.candidates] == [("b", None), ("a", "max_cost")]
