@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TypeAlias
 
 from gateway.limits import Agree
@@ -64,7 +65,18 @@ def is_nearly(one: JSON, other: JSON) -> bool:
 def _is_close(one: float, other: float) -> bool:
     if one != one or other != other:  # noqa: PLR0124  NaN is NaN
         return one != one and other != other  # noqa: PLR0124
-    return math.isclose(one, other, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
+    try:
+        return math.isclose(one, other, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
+    except OverflowError:  # an integer that no float can hold
+        return _is_close_exactly(one, other)
+
+
+def _is_close_exactly(one: float, other: float) -> bool:
+    try:
+        first, second = Fraction(one), Fraction(other)
+    except OverflowError:  # infinity, which is close to itself alone
+        return False
+    return abs(first - second) <= Fraction(_TOLERANCE) * max(abs(first), abs(second))
 
 
 def _compare(one: JSON, other: JSON, same_number: Callable[[float, float], bool]) -> bool:

@@ -149,6 +149,20 @@ async def test_no_quorum_is_said_as_soon_as_it_is_known() -> None:
     assert len(run.evidence["groups"]) == 2
 
 
+async def test_a_number_that_no_float_can_hold_agrees_with_its_like_and_fails_no_quorum() -> None:
+    huge = 10**400
+    assert is_nearly(huge, huge + 1)
+    assert is_nearly({"x": -huge}, {"x": -huge - 1})
+    assert not is_nearly(huge, 2 * huge)
+    assert not is_nearly(huge, 1.0)
+    assert not is_nearly(huge, math.inf)
+    clock = FakeClock()
+    adapters = [make(clock, "a", 1.0, huge), make(clock, "b", 2.0, 1.0), make(clock, "c", 3.0, 1.0000001)]
+    async with open_gateway(*adapters, clock=clock) as gateway:
+        run = await gateway.run(make_task(quorum=(2, 3), agree="numeric"))
+    assert (run.status, run.output) == (Status.COMPLETED, 1.0)
+
+
 async def test_a_callable_says_what_agrees() -> None:
     clock = FakeClock()
     a, b = make(clock, "a", 1.0, "Yes"), make(clock, "b", 2.0, "yes")
