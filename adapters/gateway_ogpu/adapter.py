@@ -70,7 +70,8 @@ class OgpuAdapter(Adapter[OgpuConfig]):
         self.connection = Connection(name, config, self.clock, signer=signer, book=book, client=client)
         sending = Sending(self.connection)
         self._publishing = Publishing(self.connection, sending)
-        self._following = Following(self.connection, sending, Answers(self.connection))
+        self._answers = Answers(self.connection)
+        self._following = Following(self.connection, sending, self._answers)
         self._acts = Acts(self.connection, sending, self._following)
 
     def lend(self, notebook: Notebook) -> None:
@@ -177,6 +178,7 @@ class OgpuAdapter(Adapter[OgpuConfig]):
 
     async def aclose(self) -> None:
         """Close the connections."""
+        await self._answers.aclose()
         await self.connection.aclose()
 
     def _get_part(self, envelope: Envelope) -> Publishing | Acts:

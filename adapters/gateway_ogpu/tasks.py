@@ -38,8 +38,11 @@ class TaskActs(Acting):
 
     async def get_content(self, response: Response) -> Content:
         """Read what a response says, from the configured gateways, verified; its host is never asked."""
-        found = await Answers(self.connection).read_many([response.url])
-        return found[response.url]
+        answers = Answers(self.connection)
+        try:
+            return (await answers.read_many([response.url], wait_seconds=None))[response.url]
+        finally:
+            await answers.aclose()
 
     async def confirm_response(self, response: str) -> Receipt | None:
         """Accept a response, which pays its provider; None if it was confirmed already.
