@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from gateway.content.cid import Cid
@@ -109,7 +110,8 @@ class LocalStore:
         except OSError as error:
             raise StoreError(f"content can't be read from {path}: {error}") from error
         if find_profile(data, cid) is None:
-            path.replace(path.with_suffix(".damaged"))
+            with suppress(OSError):  # whoever read it at the same time was quicker, or the disk is read-only
+                path.replace(path.with_suffix(".damaged"))
             raise ContentTampered(f"the file of {cid} was damaged; it is set aside", backend=_NAME)
         return data
 

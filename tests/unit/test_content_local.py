@@ -149,6 +149,23 @@ async def test_a_damaged_cache_is_refilled(tmp_path: Path) -> None:
     assert origin.fetched == 1
 
 
+@pytest.mark.parametrize("error", [FileNotFoundError, PermissionError])
+async def test_a_damaged_file_that_cannot_be_set_aside_is_read_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[OSError]
+) -> None:
+    """Another process was quicker, or the disk is read-only."""
+
+    def refuse(*_: object) -> None:
+        raise error
+
+    store = Cached(LocalStore(tmp_path), Origin())
+    stored = await store.put(b"hello")
+    for path in list_files(tmp_path):
+        path.write_bytes(b"hellO")
+    monkeypatch.setattr(Path, "replace", refuse)
+    assert await store.fetch(stored.cid) == b"hello"
+
+
 async def test_a_cache_on_a_full_disk_only_costs_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
