@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gateway.chain import rpc
 from gateway.chain.rpc import Head, Log
+from gateway.chain.scan import NARROWEST, WIDEST, is_too_wide
 from gateway.errors import Misbehaved, Unavailable
 from gateway_infernet import contracts
 from gateway_infernet.answers import Form, parse_answer
@@ -43,6 +45,7 @@ class DeliveryReader:
     def __init__(self, web3: Web3 | Asks) -> None:
         self._web3 = web3
         self._kept: dict[tuple[str, int], Delivery] = {}
+        self._widest = WIDEST
 
     async def fetch(
         self, created: Mapping[Delegation, int], deployment: Deployment, head: Head
@@ -73,7 +76,7 @@ class DeliveryReader:
             [number.to_bytes(32, "big") for number in by_id],
         ]
         first = min(delegation.from_block for delegation in created)
-        logs = await rpc.fetch_logs(self._web3, deployment.coordinator, topics, first=first, last=head.number)
+        logs = await self._fetch_logs(deployment.coordinator, topics, first, head.number)
         events = []
         for log in logs:
             if len(log.topics) != 3 or int.from_bytes(log.topics[1], "big") not in by_id:
@@ -150,9 +153,30 @@ class DeliveryReader:
             sorted({event.log.topics[2] for event in events}),
         ]
         numbers = [event.log.block_number for event in events]
-        notes = await rpc.fetch_logs(self._web3, inbox, topics, first=min(numbers), last=max(numbers))
+        notes = await self._fetch_logs(inbox, topics, min(numbers), max(numbers))
         wanted = {event.log.transaction for event in events}
         return [note for note in notes if note.transaction in wanted]
+
+    async def _fetch_logs(
+        self, address: str, topics: Sequence[Sequence[bytes] | None], first: int, last: int
+    ) -> list[Log]:
+        """Fetch events in ranges of as many blocks as the RPC allows, which is learnt."""
+        while True:
+            asked = [
+                rpc.fetch_logs(
+                    self._web3, address, topics, first=start, last=min(last, start + self._widest - 1)
+                )
+                for start in range(first, last + 1, self._widest)
+            ]
+            found = await asyncio.gather(*asked, return_exceptions=True)
+            width = min(self._widest, last - first + 1)
+            if width > NARROWEST and any(is_too_wide(some) for some in found):
+                self._widest = max(NARROWEST, width // 2)
+                continue
+            for some in found:
+                if isinstance(some, BaseException):
+                    raise some
+            return [log for some in found if isinstance(some, list) for log in some]
 
     async def _fetch_transactions(self, hashes: Sequence[str]) -> list[Any]:
         questions = [("eth_getTransactionByHash", [transaction]) for transaction in hashes]

@@ -14,7 +14,7 @@ from gateway.chain.rpc import Asks, Log, Outcome, Question, RpcRefused, parse_lo
 from gateway.clock import Clock, SystemClock
 from gateway.errors import BackendError, Misbehaved
 
-_WIDEST, _NARROWEST = 10_000, 16  # blocks per eth_getLogs: to begin with, and where a limit is not believed
+WIDEST, NARROWEST = 10_000, 16  # blocks per eth_getLogs: to begin with, and where a limit is not believed
 _ANCHORS = 256
 _AGAIN_SECONDS = 1.0  # what one replica could not answer is asked again no sooner, without a new block
 _RANGE_WORDS = ("range", "limit", "too many", "more than", "too large", "exceed", "timeout", "timed out")
@@ -71,7 +71,7 @@ class LogScan:
         self._confirmations = max(1, confirmations)
         self._again_blocks = max(again_blocks, self._confirmations)
         self._clock = clock or SystemClock()
-        self._widest = _WIDEST
+        self._widest = WIDEST
         self._logs: dict[str, list[Log]] = {}  # by key
         self._since: dict[str, int] = {}  # keys that want older blocks than were scanned for them
         self._recent: dict[str, list[Log]] = {}  # everybody's, of the blocks that are scanned anew each time
@@ -168,8 +168,8 @@ class LogScan:
             outcomes = await self._rpc.ask(questions)
             found, blocks = outcomes[: len(starts)], outcomes[len(starts) :]
             width = min(self._widest, last - first + 1)
-            if width > _NARROWEST and any(_is_too_wide(outcome) for outcome in found):
-                self._widest = max(_NARROWEST, width // 2)
+            if width > NARROWEST and any(is_too_wide(outcome) for outcome in found):
+                self._widest = max(NARROWEST, width // 2)
                 continue
             for outcome in outcomes:
                 if isinstance(outcome, BackendError):
@@ -197,7 +197,8 @@ class LogScan:
         self._done = head
 
 
-def _is_too_wide(outcome: Outcome) -> bool:
+def is_too_wide(outcome: Outcome) -> bool:
+    """Say whether an RPC refused eth_getLogs for the number of its blocks, or of what it found in them."""
     refused = isinstance(outcome, RpcRefused | InternalError)
     return refused and any(word in outcome.message.lower() for word in _RANGE_WORDS)
 

@@ -6,7 +6,7 @@ Needs `npm install --prefix .ci/node @foundry-rs/anvil solc@0.8.28`; without it,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -15,6 +15,8 @@ import pytest
 from local_chain import Chain, echo, start_chain
 
 from gateway.chain import rpc
+from gateway.chain.pool import RpcPool
+from gateway.chain.rpc import Question, RpcRefused
 from gateway.devnet.chain.anvil import NODE, NODE_2, SIGNER
 from gateway.devnet.chain.chain_faults import ChainFault
 from gateway.devnet.chain.delegate import encode_output
@@ -332,6 +334,39 @@ async def test_an_rpc_without_batches_is_enough(chain: Chain) -> None:
         await adapter.aclose()
         await front.stop()
     assert [seen[handle].output for handle in handles] == ["x"] * 3
+
+
+class Narrow:
+    """An RPC that tells of twenty blocks at a time."""
+
+    def __init__(self, pool: RpcPool) -> None:
+        self._pool = pool
+        self.refused = 0
+
+    async def ask(self, questions: Sequence[Question]) -> list[Any]:
+        outcomes = await self._pool.ask(questions)
+        for place, (method, params) in enumerate(questions):
+            asked: Any = params[0] if method == "eth_getLogs" else None
+            if asked is not None and int(asked["toBlock"], 16) - int(asked["fromBlock"], 16) >= 20:
+                self.refused += 1
+                outcomes[place] = RpcRefused("up to a 20 block range is allowed", code="-32600")
+        return outcomes
+
+
+async def test_answers_are_found_in_narrow_ranges(chain: Chain) -> None:
+    many = [await chain.delegation(lazy=lazy) for lazy in (False, True)]
+    for one in many:
+        await chain.deliver(one, echo("x"))
+        for _ in range(30):
+            await chain.anvil.mine()
+    async with RpcPool([chain.anvil.url]) as pool:
+        narrow = Narrow(pool)
+        reader = CoordinatorReader(narrow, chain.addresses.registry)
+        progress = await reader.fetch_progress(many)
+        refused = narrow.refused
+        assert await reader.fetch_progress(many) == progress
+    assert [[d.output for d in progress[one].deliveries] for one in many] == [["x"], ["x"]]
+    assert narrow.refused == refused > 0  # the lesson is learnt
 
 
 async def test_confirmations(chain: Chain) -> None:
