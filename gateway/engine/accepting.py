@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from gateway.adapter import Adapter, Landed, NotLanded
+from gateway.adapter import Adapter, Landed, NotLanded, Recovery
 from gateway.clock import Clock
 from gateway.engine.journal import Journal, get_attempt
 from gateway.engine.live import Live
+from gateway.engine.seam import ask
 from gateway.engine.waits import keep_writing
 from gateway.errors import BackendError
 from gateway.observe.observer import calling
 from gateway.policy.choice import choose_answer
-from gateway.task import Answer, Envelope, Snapshot
+from gateway.task import Answer, Envelope, Handle, Snapshot
+
+_PREPARE_SECONDS, _SUBMIT_SECONDS, _LOOK_SECONDS = 600.0, 120.0, 60.0
 
 Chooser: TypeAlias = Callable[[Sequence[Answer]], Answer | None]
 
@@ -39,11 +43,14 @@ class Accepting:
             chosen = self._choose(live, snapshot)
             if chosen is None:
                 return
-            envelope = await adapter.accept(attempt.handle, replace(snapshot, answers=(chosen,)))
+            one = replace(snapshot, answers=(chosen,))
+            async with asyncio.timeout(_PREPARE_SECONDS):
+                envelope = await ask(Envelope, adapter.accept, attempt.handle, one)
             await self._store(live, envelope)
         elif not live.accepting:
             # Stored by a process that died, or sent with its answer lost: ask before anything is sent again.
-            found = await adapter.recover(envelope)
+            async with asyncio.timeout(_LOOK_SECONDS):
+                found = await ask(Recovery, adapter.recover, envelope)
             if isinstance(found, Landed):
                 live.accepted = True
                 return
@@ -63,9 +70,11 @@ class Accepting:
         attempt = get_attempt(live)
         if live.accepted or attempt.accept is None or attempt.handle is None:
             return snapshot
-        await adapter.recover(attempt.accept)
-        live.accepted = True
-        return (await adapter.poll([attempt.handle])).get(attempt.handle, snapshot)
+        async with asyncio.timeout(_LOOK_SECONDS):
+            await ask(Recovery, adapter.recover, attempt.accept)
+            live.accepted = True
+            seen = await ask(Mapping, adapter.poll, [attempt.handle])
+        return seen.get(attempt.handle, snapshot)
 
     def _choose(self, live: Live, snapshot: Snapshot) -> Answer | None:
         if live.choose is not None and live.run.accept_answer is None:
@@ -80,7 +89,8 @@ class Accepting:
         live.accepting = True
         try:
             with calling(self.journal.observer, envelope.backend, "accept", (live.run,)):
-                await adapter.submit(envelope)
+                async with asyncio.timeout(_SUBMIT_SECONDS):
+                    await ask(Handle, adapter.submit, envelope)
             live.accepted = True
         except BackendError as error:
             if error.landed is False and not error.here:

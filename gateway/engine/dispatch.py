@@ -17,6 +17,7 @@ from gateway.engine.live import Live
 from gateway.engine.parking import Lot, Place, Stay, Why
 from gateway.engine.planner import Planner
 from gateway.engine.prices import get_limits, renew_price
+from gateway.engine.seam import ask
 from gateway.engine.submission import Sender
 from gateway.engine.time_limit import TimeLimit
 from gateway.engine.waits import throw_retry_delay
@@ -237,7 +238,7 @@ class Dispatcher:
         try:
             with calling(observer, attempt.backend, "prepare", runs), self._limit():
                 words = target.reshape_task(task)
-                return await adapter.prepare(words, attempt.target, attempt_id=attempt.id)
+                envelope = await ask(Envelope, adapter.prepare, words, attempt.target, attempt_id=attempt.id)
         except (BackendError, StoreError):  # the store: of an adapter that writes in its notebook
             raise
         except TimeoutError:
@@ -250,6 +251,10 @@ class Dispatcher:
             raise Rejected(
                 f"its adapter broke while preparing: {type(error).__name__}: {error}", backend=attempt.backend
             ) from error
+        if (envelope.attempt_id, envelope.backend) != (attempt.id, attempt.backend):
+            whose = f"attempt {envelope.attempt_id} at {envelope.backend}"
+            raise Rejected(f"its adapter broke the seam: an envelope of {whose}", backend=attempt.backend)
+        return envelope
 
     async def _note_unprepared(self, live: Live, attempt: Attempt, error: BackendError) -> None:
         refused = attempt.replace(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from gateway.clock import Clock
 from gateway.engine.journal import Journal, get_attempt, get_attempt_end, settle
 from gateway.engine.live import Live
 from gateway.engine.planner import Planner
+from gateway.engine.seam import ask
 from gateway.errors import BackendError, InvalidInput, NotSupported
 from gateway.lifecycle import AttemptStatus, Status, can_follow
 from gateway.observe.observer import calling
@@ -23,6 +24,7 @@ from gateway.task import Attempt, Cost, Failure, FailureKind, Snapshot
 _log = logging.getLogger("gateway")
 _BROKEN_PAUSE_SECONDS = 1.0
 _LAST_LOOK_SECONDS = 10.0
+_CANCEL_SECONDS = 120.0
 
 
 @dataclass(slots=True)
@@ -115,9 +117,13 @@ class Ending:
         if handle is None:
             return None
         try:
-            with calling(self.journal.observer, handle.backend, "cancel", (live.run,)):
-                return await adapter.cancel(handle)
-        except (BackendError, NotSupported):
+            async with asyncio.timeout(_CANCEL_SECONDS):
+                with calling(self.journal.observer, handle.backend, "cancel", (live.run,)):
+                    return await ask(CancelOutcome, adapter.cancel, handle)
+        except (BackendError, NotSupported, TimeoutError):
+            return None
+        except Exception as error:  # noqa: BLE001  it must not keep the run from its end
+            self.report_broken(adapter.name, error)
             return None
 
     async def _look_last(self, live: Live, adapter: Adapter[Any]) -> Snapshot | None:
@@ -128,7 +134,7 @@ class Ending:
         try:
             with calling(self.journal.observer, handle.backend, Operation.POLL, (live.run,)):
                 async with asyncio.timeout(_LAST_LOOK_SECONDS):
-                    return (await adapter.poll([handle])).get(handle)
+                    return (await ask(Mapping, adapter.poll, [handle])).get(handle)
         except (BackendError, TimeoutError):
             return None
         except Exception as error:  # noqa: BLE001  a broken adapter has cancelled it all the same

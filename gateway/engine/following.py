@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from gateway.adapter import Adapter
@@ -12,9 +12,10 @@ from gateway.engine.accepting import Accepting
 from gateway.engine.ending import Ending
 from gateway.engine.journal import Journal
 from gateway.engine.live import Live
+from gateway.engine.seam import guarding
 from gateway.errors import BackendError, NotSupported, RunTakenOver, StoreError
 from gateway.observe.context import WORKING_ON
-from gateway.task import Snapshot
+from gateway.task import Event, Snapshot
 
 _MOST_FOLLOWED = 64
 
@@ -65,14 +66,8 @@ class Following:
         try:
             handle = live.run.attempt.handle if live.run.attempt else None
             if handle is not None:
-                async for event in self._adapter.events(handle):
-                    if not live.has_landed:
-                        break
-                    if event.kind == "piece":
-                        live.pieces_out = True
-                        live.pass_on(event)
-                    elif event.snapshot is not None and await self._take_snapshot(live, event.snapshot):
-                        break
+                with guarding("events"):
+                    await self._read(live, self._adapter.events(handle))
         except (BackendError, NotSupported, StoreError, RunTakenOver):
             live.failed_looks = 0  # the stream is gone, not the job: look at it now, if it is still ours
         except Exception as error:  # noqa: BLE001  as above: a broken stream is no news
@@ -80,6 +75,17 @@ class Following:
         finally:
             live.following = False
         self._look_now(live)
+
+    async def _read(self, live: Live, events: AsyncIterator[Event]) -> None:
+        """Take events in as they come, until there is nothing more to see."""
+        async for event in events:
+            if not live.has_landed:
+                return
+            if event.kind == "piece":
+                live.pieces_out = True
+                live.pass_on(event)
+            elif event.snapshot is not None and await self._take_snapshot(live, event.snapshot):
+                return
 
     async def _take_snapshot(self, live: Live, snapshot: Snapshot) -> bool:
         """Note a look at the job; says whether it was the last."""

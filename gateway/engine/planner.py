@@ -16,6 +16,7 @@ from gateway.engine.health import BackendHealth, Health
 from gateway.engine.learnt import Learnt
 from gateway.engine.purse import fetch_purse
 from gateway.engine.quotes import Quotes
+from gateway.engine.seam import ask
 from gateway.engine.waits import listen
 from gateway.errors import BackendError, GatewayError, InvalidInput
 from gateway.limits import Limits
@@ -223,7 +224,7 @@ class Planner:
 
     async def _ask(self, backend: str) -> Capabilities:
         try:
-            capabilities = await listen(self._adapters[backend].capabilities(), _ASK_SECONDS)
+            capabilities = await listen(ask(Capabilities, self._adapters[backend].capabilities), _ASK_SECONDS)
         except TimeoutError:
             capabilities = Capabilities(healthy=False, reason=f"it did not answer within {_ASK_SECONDS:g} s")
         except GatewayError as error:

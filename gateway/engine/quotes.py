@@ -12,6 +12,7 @@ from gateway.adapter import Adapter, Capabilities, Feature
 from gateway.catalogue import Target
 from gateway.clock import Clock
 from gateway.engine.health import Health
+from gateway.engine.seam import ask
 from gateway.errors import BackendError, GatewayError, Misbehaved, Unavailable
 from gateway.observe.observer import NOBODY, Observer, calling
 from gateway.policy.health import BreakerState, Operation
@@ -64,7 +65,7 @@ class Quotes:
         try:
             with calling(self.observer, name, Operation.QUOTE):
                 async with asyncio.timeout(QUOTE_SECONDS):
-                    quote = await self._adapters[name].quote(task, target.words)
+                    quote = await ask(Quote, self._adapters[name].quote, task, target.words)
         except TimeoutError:
             failure = Unavailable(f"no quote within {QUOTE_SECONDS:g} s", backend=name)
             return None, failure.message

@@ -15,9 +15,10 @@ from gateway.engine.journal import Journal, get_attempt, is_over
 from gateway.engine.live import Live
 from gateway.engine.parking import Lot, Why
 from gateway.engine.planner import Planner
+from gateway.engine.seam import ask
 from gateway.engine.time_limit import TimeLimit
 from gateway.engine.waits import throw_retry_delay
-from gateway.errors import BackendError, CostOutcome, InDoubt, Throttled, Unavailable
+from gateway.errors import BackendError, CostOutcome, InDoubt, Misbehaved, Throttled, Unavailable
 from gateway.lifecycle import AttemptStatus, Status
 from gateway.observe.observer import calling
 from gateway.policy.health import Operation
@@ -26,6 +27,7 @@ from gateway.task import Attempt, Cost, Envelope, Failure, FailureKind, Handle
 
 DEFAULT_DOUBT_WAIT = timedelta(minutes=2)
 _SUBMIT_SECONDS = 120.0
+_LOOK_SECONDS = 60.0
 
 
 @dataclass(slots=True)
@@ -40,6 +42,7 @@ class Sender:
     gates: Gates
     lot: Lot
     _limit: TimeLimit = field(default_factory=lambda: TimeLimit(_SUBMIT_SECONDS))
+    _look_limit: TimeLimit = field(default_factory=lambda: TimeLimit(_LOOK_SECONDS))
 
     async def send(self, live: Live, envelope: Envelope) -> BackendError | None:
         """Submit a stored envelope, once."""
@@ -64,7 +67,7 @@ class Sender:
     async def _submit(self, envelope: Envelope) -> Handle | BackendError:
         try:
             with self._limit():
-                return await self.adapters[envelope.backend].submit(envelope)
+                return await ask(Handle, self.adapters[envelope.backend].submit, envelope)
         except BackendError as error:
             return error
         except TimeoutError:
@@ -111,13 +114,28 @@ class Sender:
         return found.handle if isinstance(found, Landed) else None
 
     async def _look_for(self, live: Live, envelope: Envelope) -> Recovery:
-        """Ask whether a submission landed; what is found may be another attempt's job."""
-        with calling(self.journal.observer, envelope.backend, "recover", (live.run,)):
-            found = await self.adapters[envelope.backend].recover(envelope)
+        """Ask whether a submission landed; what is found may be another attempt's job.
+
+        Raises BackendError, whatever the adapter does.
+        """
+        found = await self._recover(live, envelope)
         if not isinstance(found, Landed) or found.handle.job_id == envelope.attempt_id:
             return found
         other = await self.journal.fetch_other_holder(live, found.handle)
         return found if other is None else Unknown(f"job {found.handle.job_id} is that of attempt {other}")
+
+    async def _recover(self, live: Live, envelope: Envelope) -> Recovery:
+        name = envelope.backend
+        try:
+            with calling(self.journal.observer, name, "recover", (live.run,)), self._look_limit():
+                return await ask(Recovery, self.adapters[name].recover, envelope)
+        except BackendError:
+            raise
+        except TimeoutError:
+            raise Unavailable(f"no answer within {_LOOK_SECONDS:g} s", backend=name) from None
+        except Exception as error:
+            why = f"its adapter broke while looking: {type(error).__name__}: {error}"
+            raise Misbehaved(why, backend=name) from error
 
     async def _note_refused(self, live: Live, error: BackendError) -> None:
         if isinstance(error, Unavailable) and not isinstance(error, Throttled):

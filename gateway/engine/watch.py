@@ -18,8 +18,9 @@ from gateway.engine.following import Following
 from gateway.engine.health import Health
 from gateway.engine.journal import Journal, get_attempt, is_over
 from gateway.engine.live import Live
+from gateway.engine.seam import ask
 from gateway.engine.waits import sleep_or_hear
-from gateway.errors import BackendError, Misbehaved, RunTakenOver, StoreError, Unavailable
+from gateway.errors import AdapterBroken, BackendError, Misbehaved, RunTakenOver, StoreError, Unavailable
 from gateway.lifecycle import Status
 from gateway.observe.context import WORKING_ON
 from gateway.policy.health import Operation
@@ -185,7 +186,10 @@ class Watcher:
         failure: BackendError | None = None
         try:
             async with asyncio.timeout(_POLL_SECONDS):
-                seen = dict(await self._adapter.poll(handles))
+                told = await ask(Mapping, self._adapter.poll, handles)
+            seen = {handle: look for handle, look in told.items() if isinstance(look, Snapshot)}
+            if len(seen) < len(told):
+                self._ending.report_broken(self._adapter.name, AdapterBroken("poll returned no snapshots"))
             self._health.note(self._adapter.name, Operation.POLL)
         except BackendError as error:
             failure = error

@@ -1,0 +1,52 @@
+"""Calls to adapters: whatever a stranger's code does there, it ends that call and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from types import UnionType
+from typing import ParamSpec, TypeVar
+
+from gateway.errors import AdapterBroken, BackendError
+
+P = ParamSpec("P")
+ResultT = TypeVar("ResultT")
+_OF_THE_PROCESS = (KeyboardInterrupt, SystemExit, GeneratorExit)
+
+
+@contextmanager
+def guarding(what: str) -> Iterator[None]:
+    """Let what is no Exception end the call as AdapterBroken: a task would die of it, and nobody hear.
+
+    A CancelledError is our own if somebody cancelled this task. An adapter brings others: of a task of its
+    own that it has cancelled, for instance.
+    """
+    task = asyncio.current_task()
+    cancels = 0 if task is None else task.cancelling()
+    try:
+        yield
+    except BackendError as error:
+        if not isinstance(getattr(error, "retry_after", None), timedelta | None):
+            error.retry_after = None  # a bare number, of who knows what
+        raise
+    except Exception:
+        raise
+    except BaseException as error:
+        is_stopped = task is not None and task.cancelling() > cancels
+        if isinstance(error, _OF_THE_PROCESS) or (is_stopped and isinstance(error, asyncio.CancelledError)):
+            raise
+        raise AdapterBroken(f"its adapter broke in {what}: {type(error).__name__}: {error}") from error
+
+
+async def ask(
+    kind: type[object] | UnionType, call: Callable[P, Awaitable[ResultT]], *args: P.args, **kwargs: P.kwargs
+) -> ResultT:
+    """Call an adapter's method. Raises AdapterBroken if what it answers is not of that kind."""
+    what = getattr(call, "__name__", "a call")
+    with guarding(what):
+        found = await call(*args, **kwargs)
+    if not isinstance(found, kind):
+        raise AdapterBroken(f"its adapter broke the seam: {what} returned a {type(found).__name__}")
+    return found

@@ -1,0 +1,175 @@
+"""Whatever an adapter does, it ends that call: its runs come to their end, and nobody else's notice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from engine_setup import make_task, open_gateway, run_to_end
+
+from gateway import FailureKind, Status
+from gateway.errors import Throttled
+from gateway.lifecycle import AttemptStatus
+from gateway.task import Envelope, Handle, Snapshot
+from gateway.testing import FakeAdapter, FakeClock
+from gateway.types import Money
+
+pytestmark = pytest.mark.anyio
+
+
+class Panic(BaseException):
+    """What a library in Rust raises, for one: no Exception, and no end of the process either."""
+
+
+GROUP = ExceptionGroup("several", [OSError()])
+BREAKAGES = [KeyError("x"), asyncio.CancelledError(), Panic(), TimeoutError(), GROUP]
+
+
+def break_method(adapter: FakeAdapter, name: str, error: BaseException) -> None:
+    async def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    setattr(adapter, name, fail)
+
+
+def answer_with(adapter: FakeAdapter, name: str, found: object) -> None:
+    async def answer(*_: Any, **__: Any) -> Any:
+        return found
+
+    setattr(adapter, name, answer)
+
+
+@pytest.mark.parametrize("error", BREAKAGES, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("name", ["capabilities", "quote", "prepare"])
+async def test_another_backend_is_taken_where_one_breaks_before_anything_is_sent(
+    name: str, error: BaseException
+) -> None:
+    clock = FakeClock()
+    broken, good = FakeAdapter("broken", clock=clock, price=Money(5, "USD")), FakeAdapter("good", clock=clock)
+    break_method(broken, name, error)
+    async with open_gateway(broken, good, clock=clock) as gateway:
+        run = await gateway.run(make_task(order=("broken", "good"), max_cost=Money(9, "USD")))
+    assert run.attempts[-1].backend == "good"
+
+
+@pytest.mark.parametrize("error", BREAKAGES, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("name", ["submit", "recover", "poll", "cancel"])
+async def test_a_run_has_its_deadline_whatever_its_adapter_raises(name: str, error: BaseException) -> None:
+    clock = FakeClock()
+    broken = FakeAdapter("broken", clock=clock, steps=[(1e5, Status.COMPLETED)])
+    if name == "recover":
+        broken.arm("lose_answer")
+    break_method(broken, name, error)
+    async with open_gateway(broken, clock=clock) as gateway:
+        run = await run_to_end(gateway, make_task(deadline=timedelta(minutes=1)))
+    kind = FailureKind.DEADLINE if name in ("poll", "cancel") else FailureKind.UNRESOLVED
+    assert run.failure is not None
+    assert (run.failure.kind, len(run.attempts)) == (kind, 1)
+
+
+@pytest.mark.parametrize("name", ["capabilities", "quote", "prepare"])
+async def test_an_answer_of_the_wrong_kind_is_no_answer(name: str) -> None:
+    clock = FakeClock()
+    broken, good = FakeAdapter("broken", clock=clock, price=Money(5, "USD")), FakeAdapter("good", clock=clock)
+    answer_with(broken, name, {"what": "a dict"})
+    async with open_gateway(broken, good, clock=clock) as gateway:
+        run = await gateway.run(make_task(order=("broken", "good"), max_cost=Money(9, "USD")))
+    assert run.attempts[-1].backend == "good"
+
+
+@pytest.mark.parametrize("name", ["submit", "recover"])
+async def test_what_is_no_handle_and_no_word_of_recovery_leaves_it_in_doubt(name: str) -> None:
+    clock = FakeClock()
+    broken = FakeAdapter("broken", clock=clock)
+    if name == "recover":
+        broken.arm("lose_answer")
+    answer_with(broken, name, None)
+    async with open_gateway(broken, clock=clock) as gateway:
+        run = await run_to_end(gateway, make_task(doubt_wait=timedelta(minutes=1)))
+    assert run.failure is not None
+    assert run.failure.kind is FailureKind.UNRESOLVED
+    assert run.attempts[0].status is AttemptStatus.UNRESOLVED
+
+
+async def test_an_envelope_for_another_backend_is_not_sent_there() -> None:
+    class Confused(FakeAdapter):
+        async def prepare(self, *args: Any, **kwargs: Any) -> Envelope:
+            return (await super().prepare(*args, **kwargs)).replace(backend="other")
+
+    clock = FakeClock()
+    confused, other = Confused("confused", clock=clock), FakeAdapter("other", clock=clock)
+    async with open_gateway(confused, other, clock=clock) as gateway:
+        run = await run_to_end(gateway, make_task(), "confused")
+    assert run.failure is not None
+    assert "an envelope of attempt" in run.failure.message
+    assert (confused.accepted, other.accepted) == ([], [])
+
+
+async def test_a_look_that_is_no_snapshot_is_no_news_of_that_job_alone() -> None:
+    class Confused(FakeAdapter):
+        async def poll(self, handles: Sequence[Handle]) -> Mapping[Handle, Snapshot]:
+            seen: dict[Any, Any] = dict(await super().poll(handles))
+            return {handle: "done" if handle.job_id == "job-1" else look for handle, look in seen.items()}
+
+    clock = FakeClock()
+    confused = Confused("confused", clock=clock)
+    async with open_gateway(confused, clock=clock) as gateway:
+        first, second = await asyncio.gather(
+            run_to_end(gateway, make_task("first", deadline=timedelta(minutes=1))),
+            run_to_end(gateway, make_task("second", deadline=timedelta(minutes=1))),
+        )
+    assert {first.status, second.status} == {Status.COMPLETED, Status.FAILED}
+
+
+async def test_a_wait_that_is_a_bare_number_is_a_refusal_like_others() -> None:
+    class Confused(FakeAdapter):
+        async def submit(self, envelope: Envelope) -> Handle:
+            self.calls["submit"] += 1
+            wait: Any = 5
+            raise Throttled("later", backend=self.name, retry_after=wait)
+
+    clock = FakeClock()
+    confused, good = Confused("confused", clock=clock), FakeAdapter("good", clock=clock)
+    async with open_gateway(confused, good, clock=clock) as gateway:
+        run = await gateway.run(make_task(order=("confused", "good")))
+    assert [attempt.backend for attempt in run.attempts] == ["confused", "good"]
+
+
+async def test_a_cancel_from_outside_is_still_a_cancel() -> None:
+    started = asyncio.Event()
+
+    class Slow(FakeAdapter):
+        async def quote(self, *_: Any, **__: Any) -> Any:
+            started.set()
+            await asyncio.Event().wait()
+
+    clock = FakeClock()
+    slow = Slow("slow", clock=clock, price=Money(5, "USD"))
+    async with open_gateway(slow, clock=clock) as gateway:
+        asking = asyncio.create_task(gateway.submit(make_task(max_cost=Money(9, "USD"))))
+        await started.wait()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+
+@pytest.mark.parametrize("name", ["recover", "cancel"])
+async def test_a_question_without_an_answer_ends(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.engine.submission._LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("gateway.engine.ending._CANCEL_SECONDS", 0.02)
+
+    async def hang(*_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    clock = FakeClock()
+    silent = FakeAdapter("silent", clock=clock, steps=[(1e5, Status.COMPLETED)])
+    if name == "recover":
+        silent.arm("lose_answer")
+    setattr(silent, name, hang)
+    async with open_gateway(silent, clock=clock) as gateway:
+        run = await run_to_end(gateway, make_task(deadline=timedelta(seconds=1)))
+    assert run.failure is not None
+    assert run.failure.kind in (FailureKind.DEADLINE, FailureKind.UNRESOLVED)
