@@ -27,6 +27,7 @@ from gateway.engine.owner import make_owner
 from gateway.engine.planner import Planner
 from gateway.engine.reception import Reception
 from gateway.engine.recovery import Recovered
+from gateway.engine.seam import guarding
 from gateway.engine.waits import try_for
 from gateway.engine.worker import Worker
 from gateway.errors import InvalidInput, RunNotFound, StoreError
@@ -42,6 +43,7 @@ from gateway.task import Event, Failure, FailureKind, Run
 
 _log = logging.getLogger("gateway")
 _CLAIM_AT_ONCE = 500
+_CLOSE_SECONDS = 10.0
 _LEARN_FROM = timedelta(days=1)
 _CALL_OFF_SECONDS = 2.0
 _PATIENCE = timedelta(minutes=10)  # a machine that starts anew may start its backends after the gateway
@@ -194,8 +196,7 @@ class Engine:
         self.lifetime.end()
         for live in [*self._worker.live.values()]:
             live.drop()  # whoever waits for it hears of the close
-        for adapter in self.adapters.values():
-            await adapter.aclose()
+        await asyncio.gather(*(_close(adapter) for adapter in self.adapters.values()))
         try:
             if has_worked:
                 await self.store.release(self._owner)
@@ -238,6 +239,18 @@ class Engine:
         live.run = replace(live.run, accept_answer=wish.accept_answer)
         if wish.cancel_at is not None:
             await self.cancel(wish.run_id)
+
+
+async def _close(adapter: Adapter[Any]) -> None:
+    """Close an adapter; one that can't be closed must not keep the store open, and the runs ours."""
+    try:
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            with guarding("aclose"):
+                await adapter.aclose()
+    except Exception as error:  # noqa: BLE001  a stranger's adapter may raise anything
+        _log.warning(
+            "the adapter of %s could not be closed: %s: %s", adapter.name, type(error).__name__, error
+        )
 
 
 async def _wait_for(engine: Engine, run_id: str) -> Run:

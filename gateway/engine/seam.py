@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from types import UnionType
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
+from gateway.adapter import Adapter
 from gateway.errors import AdapterBroken, BackendError
+from gateway.types import RateLimit
 
 P = ParamSpec("P")
 ResultT = TypeVar("ResultT")
+_log = logging.getLogger("gateway")
 _OF_THE_PROCESS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
@@ -50,3 +54,15 @@ async def ask(
     if not isinstance(found, kind):
         raise AdapterBroken(f"its adapter broke the seam: {what} returned a {type(found).__name__}")
     return found
+
+
+def tell_rate_limit(adapter: Adapter[Any]) -> RateLimit | None:
+    """Return what an adapter has heard of a rate limit; None if that can't be read, for it is advice."""
+    try:
+        told = adapter.rate_limit
+    except Exception as error:  # noqa: BLE001  the submission that was answered must not be lost over it
+        _log.warning("the rate limit of %s can't be read: %s: %s", adapter.name, type(error).__name__, error)
+        return None
+    if not isinstance(told, RateLimit) or not isinstance(told.remaining, int):
+        return None
+    return told if isinstance(told.reset_in, timedelta | None) else None

@@ -15,7 +15,7 @@ from gateway.engine.journal import Journal, get_attempt, is_over
 from gateway.engine.live import Live
 from gateway.engine.parking import Lot, Why
 from gateway.engine.planner import Planner
-from gateway.engine.seam import ask
+from gateway.engine.seam import ask, tell_rate_limit
 from gateway.engine.time_limit import TimeLimit
 from gateway.engine.waits import throw_retry_delay
 from gateway.errors import BackendError, CostOutcome, InDoubt, Misbehaved, Throttled, Unavailable
@@ -54,7 +54,7 @@ class Sender:
         error = found if isinstance(found, BackendError) else None
         end_call(error)
         self.health.note(envelope.backend, Operation.SUBMIT, error)
-        told = self.adapters[envelope.backend].rate_limit
+        told = tell_rate_limit(self.adapters[envelope.backend])
         self.gates.get(envelope.backend).hear(envelope.attempt_id, error, told)
         if live.resends and (error is None or error.landed is False):
             live.end_doubt()

@@ -122,6 +122,9 @@ class Watcher:
             self._hold(landed, held_seconds)
             return
         self._in_hand |= dict.fromkeys(landed)
+        if self._clock.monotonic() < self._not_before:
+            self._hold_back(landed)
+            return
         groups = [landed[start : start + self._many] for start in range(0, len(landed), self._many)]
         looks = [self._begin(self._look(group)) for group in groups]
         # What is found is written down beside the next looks; a look that hangs is overtaken.
@@ -136,6 +139,16 @@ class Watcher:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _hold_back(self, lives: Sequence[Live]) -> None:
+        """Let jobs be while their backend wants no looks; a deadline that has passed ends its run unseen."""
+        now = self._clock.now()
+        for live in lives:
+            if is_over(live.run, now):
+                self._begin(self._apply(live, None, now))
+            else:
+                self._in_hand.pop(live)
+                self.look_soon(live, self._not_before - self._clock.monotonic())
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

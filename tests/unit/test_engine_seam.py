@@ -11,11 +11,12 @@ import pytest
 from engine_setup import make_task, open_gateway, run_to_end
 
 from gateway import FailureKind, Status
-from gateway.errors import Throttled
+from gateway.errors import Throttled, Unavailable
 from gateway.lifecycle import AttemptStatus
+from gateway.store.memory import MemoryStore
 from gateway.task import Envelope, Handle, Snapshot
 from gateway.testing import FakeAdapter, FakeClock
-from gateway.types import Money
+from gateway.types import Money, RateLimit
 
 pytestmark = pytest.mark.anyio
 
@@ -173,3 +174,66 @@ async def test_a_question_without_an_answer_ends(name: str, monkeypatch: pytest.
         run = await run_to_end(gateway, make_task(deadline=timedelta(seconds=1)))
     assert run.failure is not None
     assert run.failure.kind in (FailureKind.DEADLINE, FailureKind.UNRESOLVED)
+
+
+class RaisingLimit(FakeAdapter):
+    @property
+    def rate_limit(self) -> RateLimit | None:
+        raise KeyError("x-ratelimit-remaining")
+
+
+class WordyLimit(FakeAdapter):
+    @property
+    def rate_limit(self) -> RateLimit | None:
+        remaining: Any = "5"
+        return RateLimit(remaining)
+
+
+@pytest.mark.parametrize("cls", [RaisingLimit, WordyLimit])
+async def test_a_job_that_landed_is_not_lost_over_a_rate_limit_that_can_not_be_read(cls: type) -> None:
+    clock = FakeClock()
+    adapter = cls("a", clock=clock)
+    async with open_gateway(adapter, clock=clock) as gateway:
+        run = await gateway.run(make_task())
+    assert (adapter.accepted, run.status) == ([run.attempts[0].id], Status.COMPLETED)
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), asyncio.CancelledError(), None], ids=repr)
+async def test_an_adapter_that_can_not_be_closed_keeps_neither_the_store_nor_the_others_open(
+    error: BaseException | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("gateway.engine.engine._CLOSE_SECONDS", 0.02)
+
+    class Stuck(FakeAdapter):
+        async def aclose(self) -> None:
+            if error is not None:
+                raise error
+            await asyncio.Event().wait()
+
+    class Seen(MemoryStore):
+        is_closed = False
+
+        async def aclose(self) -> None:
+            self.is_closed = True
+            await super().aclose()
+
+    clock, store = FakeClock(), Seen()
+    stuck, good = Stuck("stuck", clock=clock), FakeAdapter("good", clock=clock)
+    async with open_gateway(stuck, good, clock=clock, store=store) as gateway:
+        await gateway.run(make_task())
+    assert (good.closed, store.is_closed) == (1, True)
+    assert "the adapter of stuck could not be closed" in caplog.text
+
+
+async def test_a_deadline_is_kept_while_a_backend_wants_no_looks() -> None:
+    class Busy(FakeAdapter):
+        async def poll(self, handles: Sequence[Handle]) -> Mapping[Handle, Snapshot]:
+            self.calls["poll"] += 1
+            raise Unavailable("later", backend=self.name, retry_after=timedelta(hours=3))
+
+    clock = FakeClock()
+    busy = Busy("busy", clock=clock)
+    async with open_gateway(busy, clock=clock) as gateway:
+        run = await run_to_end(gateway, make_task(deadline=timedelta(minutes=1)))
+    assert run.updated_at - run.created_at < timedelta(minutes=2)
+    assert busy.calls["poll"] == 1
