@@ -90,7 +90,8 @@ class Watcher:
             wait = in_seconds
         if live.run.deadline_at is not None:
             left = (live.run.deadline_at - self._clock.now()).total_seconds()
-            wait = max(0.0, left if live.following else min(wait, left))
+            if left > 0 or not live.failed_looks:  # else its end could not be written down just now
+                wait = max(0.0, left if live.following else min(wait, left))
         elif live.following:
             return
         now, first = self._clock.monotonic(), self._due.get_first()
@@ -236,6 +237,7 @@ class Watcher:
         except RunTakenOver:
             live.drop()
         except BackendError as error:
+            live.failed_looks += 1
             self._wait_for(error)  # an answer could not be accepted now
         except StoreError:
             live.failed_looks += 1  # it will be seen again: looking is read-only

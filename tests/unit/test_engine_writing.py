@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -184,3 +185,22 @@ async def test_a_job_whose_last_words_no_store_can_keep_ends_all_the_same(
 
 async def _list_messages(gateway: Any, run_id: str) -> list[str]:
     return [event.message async for event in gateway.events(run_id) if event.kind == "attempt"]
+
+
+async def test_a_run_whose_late_end_can_not_be_written_down_is_not_looked_at_without_a_pause() -> None:
+    clock = FakeClock()
+
+    class FullStore(MemoryStore):
+        refusals = 0
+
+        def save(self, run: Run, **words: Any) -> Awaitable[None]:
+            if run.status.is_final and clock.monotonic() < 90 and self.refusals < 1_000:
+                self.refusals += 1
+                return _refuse()
+            return super().save(run, **words)
+
+    store, a = FullStore(), FakeAdapter("a", clock=clock, steps=[(1e4, Status.COMPLETED)])
+    async with open_gateway(a, clock=clock, store=store) as gateway:
+        with pytest.raises(RunFailed):
+            await gateway.run(make_task(deadline=timedelta(seconds=30)))
+    assert 0 < store.refusals < 30
