@@ -40,8 +40,9 @@ class Offer:
     expires_at: datetime
 
     def make_task(self) -> Task:
-        """Return the task with its bounds: one attempt, for at most the price."""
-        limits = Limits(max_cost=self.upper, max_attempts=1, on_failed="stop", on_doubt="wait", hedge=1)
+        """Return the task with its bounds: one attempt, for at most the price, which is nothing if free."""
+        most = Money(0, "USD") if self.upper is None else self.upper
+        limits = Limits(max_cost=most, max_attempts=1, on_failed="stop", on_doubt="wait", hedge=1)
         return Task(model=self.model, input=self.input, limits=limits, labels={"quote": self.id})
 
     @property

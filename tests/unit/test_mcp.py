@@ -9,7 +9,7 @@ import pytest
 
 from gateway.adapter import Feature
 from gateway.client import AsyncGateway
-from gateway.errors import InvalidInput, Misbehaved, RunNotFound
+from gateway.errors import InvalidInput, Misbehaved, NoBackend, RunNotFound
 from gateway.mcp.quotes import LASTS
 from gateway.mcp.tools import Tools
 from gateway.store.memory import MemoryStore
@@ -117,3 +117,12 @@ async def test_models_are_listed(place: Place) -> None:
     assert await place.tools.list_models() == [
         {"model": "m", "description": None, "backends": ["paid", "free"]}
     ]
+
+
+async def test_what_was_approved_as_free_is_not_paid_for(place: Place) -> None:
+    offer = await place.get_offer("free")
+    place.free.backend.price = Money.parse("5 USD")
+    await place.clock.sleep(60)
+    with pytest.raises(NoBackend, match="free"):
+        await place.tools.run(offer["quote_id"])
+    assert not place.free.accepted
