@@ -14,7 +14,7 @@ from gateway.clock import Clock
 from gateway.engine.journal import Journal, get_attempt, get_attempt_end, settle
 from gateway.engine.live import Live
 from gateway.engine.planner import Planner
-from gateway.engine.seam import ask
+from gateway.engine.seam import ask, drop_unreadable_cost
 from gateway.errors import BackendError, InvalidInput, NotSupported
 from gateway.lifecycle import AttemptStatus, Status, can_follow
 from gateway.observe.observer import calling
@@ -48,7 +48,7 @@ class Ending:
             if not live.has_landed:
                 return  # somebody else saw its end before
             live.watch.come_back()
-            attempt = get_attempt(live)
+            attempt, snapshot = get_attempt(live), drop_unreadable_cost(snapshot)
             status = get_attempt_end(snapshot)
             cost = settle(attempt.cost, snapshot)
             try:

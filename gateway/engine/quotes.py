@@ -12,7 +12,7 @@ from gateway.adapter import Adapter, Capabilities, Feature
 from gateway.catalogue import Target
 from gateway.clock import Clock
 from gateway.engine.health import Health
-from gateway.engine.seam import ask
+from gateway.engine.seam import ask, check_quote
 from gateway.errors import BackendError, GatewayError, Misbehaved, Unavailable
 from gateway.observe.observer import NOBODY, Observer, calling
 from gateway.policy.health import BreakerState, Operation
@@ -66,6 +66,7 @@ class Quotes:
             with calling(self.observer, name, Operation.QUOTE):
                 async with asyncio.timeout(QUOTE_SECONDS):
                     quote = await ask(Quote, self._adapters[name].quote, task, target.words)
+                    check_quote(quote)
         except TimeoutError:
             failure = Unavailable(f"no quote within {QUOTE_SECONDS:g} s", backend=name)
             return None, failure.message

@@ -12,10 +12,12 @@ from typing import Any, ParamSpec, TypeVar
 
 from gateway.adapter import Adapter
 from gateway.errors import AdapterBroken, BackendError
-from gateway.types import RateLimit
+from gateway.task import Cost, Quote, Snapshot
+from gateway.types import Money, RateLimit
 
 P = ParamSpec("P")
 ResultT = TypeVar("ResultT")
+_MOST_BITS = 256
 _log = logging.getLogger("gateway")
 _OF_THE_PROCESS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
@@ -66,3 +68,40 @@ def tell_rate_limit(adapter: Adapter[Any]) -> RateLimit | None:
     if not isinstance(told, RateLimit) or not isinstance(told.remaining, int):
         return None
     return told if isinstance(told.reset_in, timedelta | None) else None
+
+
+def check_quote(quote: Quote) -> None:
+    """Raise AdapterBroken for a price that no budget could reserve."""
+    for money in (quote.expected, quote.upper):
+        if money is not None and not _is_amount(money):
+            raise AdapterBroken(
+                f"its adapter broke the seam: its quote says {_tell(money)}, which is no price"
+            )
+
+
+def drop_unreadable_cost(snapshot: Snapshot) -> Snapshot:
+    """Return a snapshot whose cost can be booked: what can't be read is unknown, and never 0 or less."""
+    told = snapshot.cost
+    if told is None or (isinstance(told, Cost) and (told.settled is None or _is_amount(told.settled))):
+        return snapshot
+    said = told.settled if isinstance(told, Cost) else told
+    evidence = {"from": "the adapter told a cost that is no amount of money", "told": _tell(said)}
+    return snapshot.replace(cost=Cost(evidence=evidence))
+
+
+def _is_amount(money: object) -> bool:
+    if not isinstance(money, Money) or type(money.amount) is not int or not isinstance(money.asset, str):
+        return False
+    if money.amount < 0 or money.amount.bit_length() > _MOST_BITS:
+        return False
+    try:
+        str(money)
+    except ValueError:  # of an asset that nobody knows the decimals of
+        return False
+    return True
+
+
+def _tell(said: object) -> str:
+    if isinstance(said, Money) and isinstance(said.amount, int) and said.amount.bit_length() > _MOST_BITS:
+        return "an integer of thousands of digits"
+    return repr(said)[:200]

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 from engine_setup import make_task, open_gateway, run_to_end
 
-from gateway import FailureKind, Status
+from gateway import AsyncGateway, CostOutcome, FailureKind, NoBackend, Status
 from gateway.errors import Throttled, Unavailable
 from gateway.lifecycle import AttemptStatus
+from gateway.observe.metrics import Metrics
+from gateway.observe.registry import Registry
+from gateway.policy.budget import Accounting, Budget
 from gateway.store.memory import MemoryStore
-from gateway.task import Envelope, Handle, Snapshot
+from gateway.task import Cost, Envelope, Handle, Quote, Snapshot
 from gateway.testing import FakeAdapter, FakeClock
 from gateway.types import Money, RateLimit
 
@@ -237,3 +240,49 @@ async def test_a_deadline_is_kept_while_a_backend_wants_no_looks() -> None:
         run = await run_to_end(gateway, make_task(deadline=timedelta(minutes=1)))
     assert run.updated_at - run.created_at < timedelta(minutes=2)
     assert busy.calls["poll"] == 1
+
+
+NO_AMOUNTS = [Money(-5, "USD"), Money(5, "GBP"), Money(0.5, "USD"), Money(10**5000, "USD"), "0.5 USD"]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("price", NO_AMOUNTS, ids=range(len(NO_AMOUNTS)))
+async def test_a_quote_that_is_no_price_is_none(price: Any) -> None:
+    class Confused(FakeAdapter):
+        async def quote(self, *_: Any) -> Quote:
+            return Quote(expected=price, upper=price, confidence="exact")
+
+    clock = FakeClock()
+    confused, good = (
+        Confused("confused", clock=clock, price=Money(5, "USD")),
+        FakeAdapter("good", clock=clock),
+    )
+    async with open_gateway(confused, good, clock=clock) as gateway:
+        run = await gateway.run(make_task(max_cost=Money(9, "USD"), order=("confused", "good")))
+        plan = await gateway.plan(make_task(max_cost=Money(9, "USD")), "confused")
+    assert (run.attempts[-1].backend, confused.accepted) == ("good", [])
+    assert "which is no price" in (plan.removed[0].reason or "")
+
+
+@pytest.mark.parametrize("told", NO_AMOUNTS, ids=range(len(NO_AMOUNTS)))
+async def test_a_cost_that_is_no_amount_is_unknown_and_stays_reserved(told: Any) -> None:
+    class Confused(FakeAdapter):
+        async def poll(self, handles: Sequence[Handle]) -> Mapping[Handle, Snapshot]:
+            cost = Cost(settled=told, outcome=CostOutcome.CHARGED)
+            return {handle: look.replace(cost=cost) for handle, look in (await super().poll(handles)).items()}
+
+    clock = FakeClock()
+    confused = Confused("confused", clock=clock, price=Money.parse("3 USD"))
+    accounting = Accounting((Budget(limit=Money.parse("5 USD"), per="total"),))
+    gateway = AsyncGateway(
+        [confused],
+        {"m": {"targets": {"confused": {"app": "echo"}}}},
+        store=MemoryStore(),
+        clock=clock,
+        accounting=accounting,
+    )
+    async with gateway:
+        gateway.hosting.observe(Metrics(Registry()))
+        run = await gateway.run(make_task())
+        assert run.cost_outcome is CostOutcome.UNKNOWN
+        with pytest.raises(NoBackend, match="3 USD of 5 USD is used"):
+            await gateway.run(make_task())
