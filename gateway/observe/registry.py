@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from io import StringIO
 from typing import Generic, Protocol, TypeVar
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
@@ -127,7 +128,9 @@ def merge(texts: Mapping[str, str], label: str) -> str:
     for value, text in texts.items():
         whose = write_labels((label,), (value,))
         family: list[str] = []
-        for line in text.splitlines(keepends=True):
+        for line in StringIO(
+            text, newline="\n"
+        ):  # names may have what else `splitlines` takes for a line's end
             if line.startswith("# HELP "):
                 family = families.setdefault(line, [])
             elif not line.startswith("#"):

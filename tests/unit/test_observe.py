@@ -75,6 +75,13 @@ def test_texts_of_several_are_one_with_whose_each_line_is() -> None:
     assert merge({}, "worker") == ""
 
 
+def test_a_name_with_odd_spaces_stays_in_its_line() -> None:
+    registry = Registry()
+    registry.make_counter("c_total", "told", "model").get("a\rb\x0cc\x85d\u2028e").add()
+    merged = merge({"1": registry.write()}, "worker")
+    assert merged.split("\n")[2:] == ['c_total{worker="1",model="a\rb\x0cc\x85d\u2028e"} 1', ""]
+
+
 async def test_doubt_failover_and_money_are_counted() -> None:
     registry = Registry()
     doubtful, good = FakeAdapter("doubtful"), FakeAdapter("good")
