@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 import signal
 import socket
@@ -18,6 +19,7 @@ from gateway.server.keys import list_keys
 from gateway.server.serving import bind, check_reach, get_url
 from gateway.store import make_store
 
+_log = logging.getLogger("gateway.server")
 _AGAIN_SECONDS = (0.5, 10.0)
 _KILL_AFTER_SECONDS = 15.0
 
@@ -59,7 +61,7 @@ async def serve_many(
     loop.add_signal_handler(signal.SIGHUP, family.tell, signal.SIGHUP)
     say(f"the gateway listens on {get_url(listening)} with {workers} workers; Ctrl-C ends it")
     try:
-        await asyncio.gather(*(family.keep_one(number + 1, say) for number in range(workers)))
+        await asyncio.gather(*(family.keep_one(number + 1) for number in range(workers)))
     finally:
         listening.close()
         shutil.rmtree(folder, ignore_errors=True)
@@ -95,17 +97,20 @@ class Family:
         self._stopping.set()
         self.tell(signal.SIGTERM)
 
-    async def keep_one(self, number: int, say: Callable[[str], None]) -> None:
+    async def keep_one(self, number: int) -> None:
         """Keep the worker of a number running, with another in its place if it dies, until all shall end."""
         wait = _AGAIN_SECONDS[0]
         while not self._stopping.is_set():
             began = asyncio.get_running_loop().time()
-            status = await self._run_one(number)
+            try:
+                told = f"a worker has ended with status {await self._run_one(number)}"
+            except OSError as error:  # the machine has no memory, process or file left just now
+                told = f"a worker can't be started ({error})"
             if self._stopping.is_set():
                 return
             lived = asyncio.get_running_loop().time() - began
             wait = _AGAIN_SECONDS[0] if lived > 60 else min(wait * 2, _AGAIN_SECONDS[1])
-            say(f"a worker has ended with status {status}; another one starts in {wait:g} s")
+            _log.warning("%s; another one starts in %g s", told, wait)
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._stopping.wait()

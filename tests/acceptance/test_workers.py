@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,6 +20,8 @@ import httpx2
 import pytest
 from served import get, give, is_sent, list_children, make_client, serving
 from terminal import Terminal, wait_until
+
+from gateway.server.workers import Family
 
 TEXT = " ".join(f"word{number}" for number in range(40))
 
@@ -121,3 +127,35 @@ def test_nothing_is_left_of_what_the_workers_shared(terminal: Terminal, tmp_path
         assert folder.stat().st_mode & 0o777 == 0o700
         wait_until(lambda: len(list(folder.iterdir())) == 2, "both workers listen")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_dead_worker_is_replaced_where_nobody_reads_what_the_server_says(terminal: Terminal) -> None:
+    with two_workers(terminal) as (process, workers, _):
+        for stream in (process.stdout, process.stderr):
+            assert stream is not None
+            stream.close()
+        os.kill(workers[0], signal.SIGKILL)
+        wait_until(lambda: workers[0] not in list_children(process.pid), "it is gone")
+        wait_until(lambda: len(list_children(process.pid)) == 2, "another worker takes its place")
+
+
+@pytest.mark.anyio
+async def test_a_worker_that_can_not_be_started_ends_no_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, refused = asyncio.create_subprocess_exec, asyncio.Event()
+
+    async def refuse_once(*words: str, **options: Any) -> asyncio.subprocess.Process:
+        if not refused.is_set():
+            refused.set()
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        return await start(sys.executable, "-c", "import time; time.sleep(60)")
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", refuse_once)
+    with socket.socket() as listening:
+        family = Family([], listening, tmp_path, seconds=10)
+        keeping = asyncio.create_task(family.keep_one(1))
+        while not family._workers and not keeping.done():  # noqa: ASYNC110  nobody tells of it
+            await asyncio.sleep(0.01)
+        family.stop()
+        await keeping
