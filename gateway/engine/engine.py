@@ -120,9 +120,10 @@ class Engine:
         """Tell somebody what happens from now on."""
         self._journal.observer = self.planner.quotes.observer = observer
 
-    def stop_claiming(self) -> None:
-        """Take over no more runs of other processes."""
+    async def stop_claiming(self) -> None:
+        """Take over no more runs of other processes, and forget none that have ended."""
         self._keeper.claims = False
+        await self.cleaner.stop()
 
     def count_live(self) -> int:
         """Return how many runs this process works on."""

@@ -59,6 +59,6 @@ class Hosting:
         """Read the budgets of API keys at once: there are new keys. Raises StoreError."""
         await self._engine.key_budgets.learn()
 
-    def stop_claiming(self) -> None:
-        """Take over no more runs of other processes: another gateway of this one does."""
-        self._engine.stop_claiming()
+    async def stop_claiming(self) -> None:
+        """Take over no more runs of other processes, and forget none: another gateway of this one does."""
+        await self._engine.stop_claiming()

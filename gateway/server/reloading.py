@@ -53,7 +53,7 @@ class Reloader:
                     await gateway.aclose()
                 return False
             gateway.hosting.observe(get_observer(observing))
-            self._swap(config, gateway, observing)
+            await self._swap(config, gateway, observing)
             _log.warning("the configuration is taken; runs that are under way keep theirs")
             return True
 
@@ -75,12 +75,14 @@ class Reloader:
             return observing
         return (observing or Observing()).change(make_observer(config.observability))
 
-    def _swap(self, config: Config, gateway: AsyncGateway, observing: Observing | None) -> None:
+    async def _swap(self, config: Config, gateway: AsyncGateway, observing: Observing | None) -> None:
         service, old, otel = self._service, self._service.gateway, get_otel(self._service.observing)
         service.gateway, service.settings, self.config = gateway, config.server, config
         service.observing = observing
         service.retired.append(old)
-        old.hosting.stop_claiming()  # what others left behind is for the new one
+        await (
+            old.hosting.stop_claiming()
+        )  # what others left behind, and what is forgotten, is for the new one
         service.begin(self._close_when_idle(old))
         if otel is not None and otel is not get_otel(observing):
             service.begin(self._close_when_unused(otel))

@@ -6,6 +6,7 @@ import asyncio
 import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from gateway.server.reloading import Reloader
 from gateway.server.service import Service
 from gateway.store.protocol import RunFilter
 from gateway.task import Run
+from gateway.testing import FakeClock
+from gateway.testing.store_promises.samples import make_end, make_run
 
 pytestmark = pytest.mark.anyio
 
@@ -153,3 +156,20 @@ async def test_the_gateways_of_a_server_forget_what_the_configuration_says() -> 
         assert await reload(read(COUNTED))
         for gateway in (service.gateway, *service.retired):
             assert gateway._engine.cleaner.retention == timedelta(days=30)
+
+
+async def test_nothing_is_forgotten_any_more_by_a_retention_of_before() -> None:
+    clock, first = FakeClock(), read("")
+    service = make_service(first, clock)
+    await service.start()
+    long_ago = clock.now() - timedelta(days=40)
+    run = make_run(created_at=long_ago)
+    await service.store.create(run, owner="me")
+    await service.store.save(replace(make_end(run), ended_at=long_ago), fence=1)
+    service.gateway.hosting.callers += 1  # it stays, as it does while it has runs
+    for_ever = Config.model_validate(tomllib.loads('[gateway]\nstore = "memory:"\n'))
+    assert await Reloader(service, first, lambda: for_ever).reload()
+    await clock.sleep(120)  # it is looked for after a minute
+    assert len(service.retired) == 1
+    assert (await service.gateway.get(run.id)).id == run.id
+    await service.aclose()
