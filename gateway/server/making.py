@@ -10,6 +10,7 @@ from gateway.server.keys import KeyBook
 from gateway.server.observing import get_observer, make_observing
 from gateway.server.service import Service
 from gateway.store import make_store
+from gateway.store.doors import Doors
 
 if TYPE_CHECKING:
     from gateway.clock import Clock
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
 
 def make_service(config: Config, clock: Clock) -> Service:
     """Make what the server's handlers work with. Raises ConfigError."""
-    url = make_store_url(config)
     observing = make_observing(config)
-    gateway = AsyncGateway.from_settings(config, store=make_store(url), clock=clock)
+    doors = Doors(make_store(make_store_url(config)))
+    gateway = AsyncGateway.from_settings(config, store=doors.make(), clock=clock)
     gateway.hosting.observe(get_observer(observing))
     service = Service(gateway, config.server, clock, KeyBook(clock, workers=config.server.workers))
     service.observing = observing
-    service.make_store = lambda: gateway.store if url == "memory:" else make_store(url)
+    service.make_store = doors.make
     return service

@@ -46,7 +46,7 @@ class Service:
         learning: keeps them as the store has them.
         webhooks: tells of runs' ends.
         tapes: recordings of runs that stream.
-        make_store: opens another door to the same data, for the gateway of a changed configuration.
+        make_store: returns another door to the same store, for the gateway of a changed configuration.
         observing: what is told of the server; None where nothing is configured.
         siblings: the other workers of this server; None if there are none.
         in_flight: (key, idempotency key) of requests under way.
