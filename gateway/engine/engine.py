@@ -125,6 +125,11 @@ class Engine:
         self._keeper.claims = False
         await self.cleaner.stop()
 
+    @property
+    def is_believed(self) -> bool:
+        """Say whether the store took the last sign of life of this process not too long ago."""
+        return self._keeper.is_believed
+
     def count_live(self) -> int:
         """Return how many runs this process works on."""
         return len(self._worker.live)

@@ -24,6 +24,11 @@ class Hosting:
         self._engine = engine
         self.callers = 0
 
+    @property
+    def is_believed(self) -> bool:
+        """Say whether the store took its last sign of life not too long ago."""
+        return self._engine.is_believed
+
     def works_on(self, run_id: str) -> bool:
         """Say whether this process works on a run."""
         return self._engine.get_live(run_id) is not None

@@ -12,11 +12,15 @@ async def tell_alive(_: Request) -> Answer:
 
 
 async def tell_ready(request: Request) -> Answer:
-    """Say whether new runs are taken: the store answers, and the server is not shutting down."""
+    """Say whether new runs are taken: the store reads and writes, and the server is not shutting down."""
+    from gateway.errors import StoreError
     from gateway.store.protocol import RunFilter
 
-    request.service.require_open()
-    await request.service.gateway.list_runs(RunFilter(limit=1))
+    service = request.service
+    service.require_open()
+    await service.gateway.list_runs(RunFilter(limit=1))
+    if not service.gateway.hosting.is_believed:
+        raise StoreError("the store has not taken a sign of life for too long")
     return answer_json({"status": "ready"})
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from datetime import datetime
 from pathlib import Path
 
 import httpx2
@@ -10,11 +11,12 @@ import pytest
 from gateway.client import AsyncGateway
 from gateway.clock import SystemClock
 from gateway.config import ServerSettings, parse_duration
+from gateway.errors import StoreError
 from gateway.lifecycle import Status
 from gateway.server import runs
 from gateway.server.app import App
 from gateway.server.service import Service
-from gateway.testing import FakeAdapter
+from gateway.testing import FakeAdapter, FakeClock
 
 pytestmark = pytest.mark.anyio
 ECHO = {"model": "echo", "input": {"text": "hello"}}
@@ -256,3 +258,22 @@ async def test_a_time_is_shown_as_it_is_read(client: httpx2.AsyncClient, deadlin
 async def test_a_time_beyond_the_calendar_is_refused(client: httpx2.AsyncClient, limit: str) -> None:
     refused = await client.post("/v1/runs", json={**ECHO, "limits": {limit: "4000000d"}})
     assert (refused.status_code, limit in refused.json()["detail"]) == (422, True)
+
+
+async def test_who_can_not_write_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(_owner: str, *, until: datetime) -> None:
+        raise StoreError(f"database or disk is full; nobody is believed until {until}")
+
+    clock = FakeClock()
+    service = Service(AsyncGateway([FakeAdapter("fake")], {}, clock=clock), ServerSettings(), clock)
+    await service.start()
+    transport = httpx2.ASGITransport(App(service))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        assert (await client.get("/readyz")).status_code == 200
+        with monkeypatch.context() as full:
+            full.setattr(service.store, "beat", refuse)
+            await clock.sleep(20)
+            assert (await client.get("/readyz")).status_code == 503
+        await clock.sleep(10)
+        assert (await client.get("/readyz")).status_code == 200
+    await service.aclose()
