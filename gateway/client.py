@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from gateway.adapter import Adapter
 from gateway.clock import Clock, SystemClock
-from gateway.errors import RunFailed
+from gateway.errors import InvalidInput, RunFailed
 from gateway.lifecycle import Status
 from gateway.limits import Limits
 from gateway.reading import Reading, Selected
@@ -165,8 +165,9 @@ class AsyncGateway(Reading):
             IdempotencyConflict: the key belongs to another task's run, or to another caller's.
             WaitTimeout: the waiting ended, the run goes on.
         """
-        from gateway.engine.waiting import wait_for_end
+        from gateway.engine.waiting import check_timeout, wait_for_end
 
+        check_timeout(timeout)
         await self._engine.start()
         run = await self._engine.reception.submit(task, backend, accept, idempotency_key, agree, api_key)
         return _require_success(await wait_for_end(self._engine, run.id, timeout))
@@ -225,6 +226,8 @@ class AsyncGateway(Reading):
 
         A task that could not be taken in at all (TaskError, NoBackend) raises, after the others have ended.
         """
+        if not isinstance(concurrency, int) or concurrency < 1:
+            raise InvalidInput(f"concurrency={concurrency!r}: at least one task has to run at a time")
         limit = asyncio.Semaphore(concurrency)
 
         async def run_one(task: Task) -> Run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import get_args
 
 from gateway.catalogue import Catalogue
 from gateway.clock import Clock
@@ -22,10 +23,10 @@ from gateway.observe.stopwatch import Stopwatch
 from gateway.policy.budget import Spender
 from gateway.policy.quorum import Agreement
 from gateway.policy.routing import Plan, Selector
-from gateway.policy.settings import check_names, merge_limits
+from gateway.policy.settings import check_names, merge_limits, read_limits
 from gateway.policy.stages import is_worth_waiting
 from gateway.store.protocol import FIRST_FENCE, RunFilter, Store
-from gateway.task import Run, Task
+from gateway.task import Accept, Run, Task
 from gateway.types import JSON
 
 
@@ -70,8 +71,9 @@ class Reception:
             TaskError, NoBackend: nothing could run it, or no budget lets it; nothing was stored.
             StoreError: it could not be written down; nothing was submitted.
         """
-        if key is not None and not key.strip():
-            raise InvalidInput("an idempotency key has to say something: this one is empty")
+        if key is not None and not (isinstance(key, str) and key.strip()):
+            what = "this one is empty" if isinstance(key, str) else f"{key!r} is no text"
+            raise InvalidInput(f"an idempotency key has to say something: {what}")
         task = _read_task(task)
         selector, limits = Selector.parse(backend), self.lay_limits(task)
         watch = Stopwatch()
@@ -134,15 +136,15 @@ class Reception:
         """Lay a task's limits over its model's and the gateway's.
 
         Raises:
-            InvalidInput: they contradict each other.
+            InvalidInput: they contradict each other, or one is of a wrong type.
             UnknownBackend: a new task's name a backend that there is none of; an old run's may be gone since.
         """
         model = self._catalogue.models.get(task.model) if task.model is not None else None
-        layers = (task.limits, model.limits, self._limits) if model else (task.limits, self._limits)
         known = self._laid.get(task.model)  # most tasks of a model set the same limits, or none
         if known is not None and is_new and (known[0] is task.limits or known[0] == task.limits):
             return known[1]
-        limits = merge_limits(*layers)
+        own = read_limits(task.limits) if is_new else task.limits
+        limits = merge_limits(own, model.limits, self._limits) if model else merge_limits(own, self._limits)
         if is_new:
             check_names(limits, self._catalogue.backends)
             if model is not None or task.model is None:  # others are as many as callers think of
@@ -154,6 +156,14 @@ def _read_task(task: Task) -> Task:
     """Return a task as it is stored. Raises InvalidInput."""
     if not isinstance(task, Task):
         raise InvalidInput(f"a task is a gateway.Task, this is of type {type(task).__name__}")
+    named = task.model is None or isinstance(task.model, str)
+    if not named or task.accept not in get_args(Accept) or not isinstance(task.stream, bool):
+        raise InvalidInput(
+            f"model={task.model!r}, accept={task.accept!r}, stream={task.stream!r}: a model is a text,"
+            f" accept is one of {', '.join(get_args(Accept))}, and stream is true or false"
+        )
+    if not all(isinstance(word, str) for label in task.labels.items() for word in label):
+        raise InvalidInput(f"labels={task.labels!r}: names and values are texts")
     return task.replace(input=encode_files(task.input))
 
 

@@ -20,10 +20,15 @@ _LOOK_SECONDS = (0.02, 0.5)  # how often another process's run is looked at in t
 _LOOK_ALL_THE_SAME_SECONDS = 5.0  # where the store tells what happens: news may be lost
 
 
+def check_timeout(timeout: float | None) -> None:
+    """Refuse what is no number of seconds, before anything is submitted. Raises InvalidInput."""
+    if timeout is not None and (not isinstance(timeout, int | float) or math.isnan(timeout)):
+        raise InvalidInput(f"timeout={timeout!r} is not a number of seconds")
+
+
 async def wait_for_end(engine: Engine, run_id: str, timeout: float | None) -> Run:
     """Return a run once it has ended. Raises RunNotFound, WaitTimeout, Unusable, InvalidInput."""
-    if timeout is not None and math.isnan(timeout):
-        raise InvalidInput("timeout is not a number of seconds")
+    check_timeout(timeout)
     here = engine.get_live(run_id)
     if here is not None:  # as it nearly always is: nobody need be listened to
         return await wait_for_live(engine, here, timeout)

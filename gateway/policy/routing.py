@@ -30,6 +30,8 @@ class Selector:
     def parse(cls, backend: str | Sequence[str]) -> Selector:
         """Read "auto", "auto:cheapest", a name, or names in the order to try. Raises InvalidInput."""
         if not isinstance(backend, str):
+            if not isinstance(backend, Sequence) or not all(isinstance(name, str) for name in backend):
+                raise InvalidInput(f"backend={backend!r}: it has to be a name, several, or a way to sort")
             if not backend:
                 raise InvalidInput("backend=[] names no backend")
             return cls(tuple(backend))

@@ -14,6 +14,12 @@ from gateway.limits import Limits
 _ADD_UP = ("ignore", "require")  # what one layer forbids or demands, another can't take back
 _LISTS = ("only", "ignore", "order")
 _LONGEST = timedelta(days=100 * 365)
+_HINTS = {
+    "max_cost": 'it has to be Money, as in Money.parse("0.01 USD")',
+    "value_of_time": 'it has to be Money, as in Money.parse("1 USD")',
+    "deadline": "it has to be a timedelta",
+    "doubt_wait": "it has to be a timedelta",
+}
 
 
 def merge_limits(*layers: Limits) -> Limits:
@@ -34,6 +40,25 @@ def merge_limits(*layers: Limits) -> Limits:
     limits = Limits(**merged)
     check_limits(limits)
     return limits
+
+
+def read_limits(limits: Limits) -> Limits:
+    """Return a caller's limits as the store will give them back. Raises InvalidInput for what can't be meant.
+
+    Nobody else looks: a price written as text would fail in the middle of a plan, and a word that there is
+    none of would be stored and hide all that is read with it.
+    """
+    from pydantic import ValidationError
+
+    if not isinstance(limits, Limits):
+        raise InvalidInput(f"limits are a gateway.Limits, these are of type {type(limits).__name__}")
+    try:
+        return Limits.model_validate({field.name: getattr(limits, field.name) for field in fields(Limits)})
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_context=False)[0]
+        name, value = wrong["loc"][0], wrong["input"]
+        hint = _HINTS.get(str(name), str(wrong["msg"]))
+        raise InvalidInput(f"{name}={value!r}: {hint[:1].lower()}{hint[1:]}") from None
 
 
 def check_limits(limits: Limits) -> None:
