@@ -8,8 +8,9 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import TextIO
 
-from gateway.cli.exits import INTERRUPTED, UNREAD, choose_exit, describe_error
+from gateway.cli.exits import INTERRUPTED, UNREAD, UNWRITTEN, choose_exit, describe_error
 from gateway.cli.parser import Parser, add_global_options
 
 COMMANDS = {
@@ -52,9 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status; prints, and raises nothing."""
     words = sys.argv[1:] if argv is None else list(argv)
     debug = "--debug" in words
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # an answer may hold what the terminal can't show
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="strict")  # JSON is, whatever the terminal's words are
     try:
         args = _make_parser(words).parse_args(words)
         return _call(args)
@@ -63,15 +67,43 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: say no more
+        _let_go(sys.stdout)
         return UNREAD
     except Exception as error:  # noqa: BLE001  the last resort: a sentence and a status, never a traceback
         if debug:
             import traceback
 
             traceback.print_exception(error)
-        print(f"gateway: {describe_error(error)}", file=sys.stderr)
-        return choose_exit(error)
+        status = choose_exit(error)
+        if status == UNWRITTEN:
+            _let_go(sys.stdout)
+        _tell(f"gateway: {describe_error(error)}\n")
+        return status
+    finally:
+        _tell("")  # what is left of the progress
+
+
+def _open_closed_streams() -> None:
+    """Give the process the standard streams that it was started without, as by `>&-`: they lead nowhere."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+
+
+def _let_go(stream: TextIO) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # nobody reads on: say no more
+
+
+def _tell(text: str) -> None:
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:
+        _let_go(sys.stderr)  # the exit status says it all the same
 
 
 def _call(args: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 import sys
 import time
@@ -13,6 +14,7 @@ from typing import Protocol
 from gateway.cli.words import clean, format_seconds, format_summary
 from gateway.task import Event, Run
 
+_log = logging.getLogger(__name__)
 _REDRAW_SECONDS = 0.1
 _ERASE = "\r\x1b[K"
 
@@ -73,7 +75,12 @@ class PlainLines:
         self._say(format_summary(run))
 
     def _say(self, text: str) -> None:
-        print(f"[{time.monotonic() - self._begun:6.2f} s] {clean(text)}", file=sys.stderr, flush=True)
+        try:
+            print(f"[{time.monotonic() - self._begun:6.2f} s] {clean(text)}", file=sys.stderr, flush=True)
+        except BrokenPipeError:
+            raise
+        except OSError as error:  # a full disk under the log ends no waiting
+            _log.debug("progress can't be written: %s", error)
 
 
 class LiveLine:

@@ -25,8 +25,10 @@ async def find_run(
     """Return the run of an id, or of a beginning that only one of the newer runs has.
 
     Raises:
-        RunNotFound: none, or more than one.
+        RunNotFound: none, or more than one, or it is empty, as an unset variable of the shell is.
     """
+    if not text.strip():
+        raise RunNotFound("the id of the run is empty; `gateway runs` lists them", run_id=text)
     if len(text) >= _FULL_ID:
         return await get_run(text)
     with suppress(RunNotFound):

@@ -77,7 +77,10 @@ def _load_input(args: argparse.Namespace) -> JSON:
         if args.file:
             return {}
         raise UsageError("give --input, --text or --input-file, or pipe JSON into it")
-    text = sys.stdin.read()
+    try:
+        text = sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"standard input is not JSON: {_get_reason(error)}") from error
     if not text.strip():
         raise UsageError("there is no input: standard input is empty, and no --input, --text or --input-file")
     return _parse_json(text, "standard input")

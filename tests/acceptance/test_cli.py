@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -260,6 +261,60 @@ def test_output_may_be_cut_off(terminal: Terminal) -> None:
     process.stderr.close()
     process.wait(PATIENCE_SECONDS)
     assert (process.returncode, errors) == (141, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_under_the_output_is_said_and_one_under_the_progress_ends_no_waiting(
+    terminal: Terminal,
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        for words in (
+            ["models"],
+            ["run", "upper", "--text", "x"],
+            ["run", "words", "--text", "x", "--stream"],
+        ):
+            process = terminal.start(*words, stdout=full)
+            _, errors = process.communicate(timeout=PATIENCE_SECONDS)
+            assert process.returncode == 74, errors
+            assert "its output can't be written" in errors
+            assert "defect" not in errors
+        process = terminal.start("run", "upper", "--text", "go on", stderr=full)
+        answer, _ = process.communicate(timeout=PATIENCE_SECONDS)
+    assert (process.returncode, answer) == (0, "GO ON\n")
+
+
+def test_closed_standard_streams_are_no_defect(terminal: Terminal) -> None:
+    command = shlex.join([sys.executable, "-m", "gateway", "run", "upper", "--text", "closed"])
+    for closed, answer in (("<&-", "CLOSED\n"), (">&-", ""), ("2>&-", "CLOSED\n"), ("<&- >&- 2>&-", "")):
+        done = subprocess.run(
+            ["/bin/sh", "-c", f"{command} {closed}"],
+            cwd=terminal.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_SECONDS,
+        )
+        assert (done.returncode, done.stdout) == (0, answer), done.stderr
+
+
+def test_json_on_standard_input_is_utf_8_whatever_the_locale(terminal: Terminal) -> None:
+    for encoding, given, status in (
+        ("latin-1", '{"text": "grüße ☃"}'.encode(), 0),
+        ("ascii", '{"text": "grüße ☃"}'.encode(), 0),
+        ("utf-8", b'{"text": "\xff"}', 2),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "gateway", "run", "upper", "--quiet"],
+            cwd=terminal.folder,
+            input=given,
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+            capture_output=True,
+            check=False,
+            timeout=PATIENCE_SECONDS,
+        )
+        assert done.returncode == status, done.stderr
+    runs = terminal.ask("runs", "--limit", "2")
+    assert [run["task"]["input"] for run in runs] == [{"text": "grüße ☃"}] * 2
 
 
 def test_the_command_is_installed(terminal: Terminal) -> None:

@@ -155,6 +155,7 @@ def test_a_choice_names_what_there_is(capsys: pytest.CaptureFixture[str]) -> Non
         (["run", "--target", "{}", "--backend", "node1", "--text", "x"], "containers is missing"),
         (["run", "--target", '{"containers": ["a"]}', "--text", "x"], "needs a named backend"),
         (["get", "run_unknown"], "there is no run run_unknown"),
+        (["cancel", ""], "the id of the run is empty"),
         (["watch", "run_unknown"], "there is no run run_unknown"),
         (["cancel", "run_unknown"], "there is no run run_unknown"),
         (["runs", "--limit", "0"], "--limit"),
