@@ -60,12 +60,13 @@ def parse_rate(value: object) -> tuple[int, float]:
 
 
 def parse_money(value: object) -> Money:
-    """Read "0.002 USD". Raises ValueError."""
-    if isinstance(value, Money):
-        return value
-    if not isinstance(value, str):
+    """Read "0.002 USD". Raises ValueError, also for less than nothing: a budget would grow by being spent."""
+    if not isinstance(value, Money | str):
         raise ValueError(f'{value!r} is not an amount of money; write it as "0.002 USD"')  # noqa: TRY004  pydantic wants it
-    return Money.parse(value)
+    money = Money.parse(value) if isinstance(value, str) else value
+    if money.amount < 0:
+        raise ValueError(f"{money} is less than nothing")
+    return money
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]

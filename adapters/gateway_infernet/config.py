@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StrictBool, field_validator, model_validator
 
+from gateway.config import parse_money
 from gateway.types import Money
 
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
@@ -90,7 +91,7 @@ class InfernetConfig(BaseModel):
     @field_validator("price", mode="before")
     @classmethod
     def _parse_price(cls, price: object) -> object:
-        return Money.parse(price) if isinstance(price, str) else price
+        return None if price is None else parse_money(price)
 
 
 Uint32 = Annotated[int, Field(ge=0, lt=2**32, strict=True)]

@@ -20,10 +20,8 @@ def add_arguments(_name: str, parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", metavar="N", type=make_count(1), help="so many processes (server.workers: 1)"
     )
-    parser.add_argument(
-        "--fd", metavar="N", type=make_count(0), help="a listening socket that the parent process has opened"
-    )
-    parser.add_argument("--door", metavar="PATH", help="a socket, for the other workers of that process")
+    parser.add_argument("--fd", type=make_count(0), help=argparse.SUPPRESS)  # of --workers, for each of them:
+    parser.add_argument("--door", help=argparse.SUPPRESS)  # the socket to listen on, and that of the others
     add_log_format(parser)
     parser.set_defaults(call=serve, loop_factory=make_loop)
 

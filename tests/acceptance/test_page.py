@@ -129,6 +129,8 @@ async def test_every_view_is_readable_named_and_asks_nobody_else(
             "aria-current", "page"
         )
         await page.wait_for_load_state("networkidle")
+        if place == "":
+            await expect(page.get_by_label("Backend node1")).to_contain_text("free")
         if place == "plan":
             await page.get_by_role("button", name="Plan").click()
             await expect(page.get_by_role("heading", level=2)).to_have_count(1)

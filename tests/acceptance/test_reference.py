@@ -230,7 +230,9 @@ def describe_action(action: argparse.Action) -> str:
 
 
 def list_actions(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    return [action for action in parser._actions if not isinstance(action, argparse._SubParsersAction)]
+    """Return what a command takes from a person; its own processes tell each other more."""
+    shown = [action for action in parser._actions if action.help != argparse.SUPPRESS]
+    return [action for action in shown if not isinstance(action, argparse._SubParsersAction)]
 
 
 def list_options(parser: argparse.ArgumentParser) -> set[str]:

@@ -132,6 +132,7 @@ def test_an_unknown_backend_names_the_nearest() -> None:
         ({"containers": ["c"], "container": 1}, ": container is not a known key; did you mean 'containers'?"),
         ({"containers": ["c"], "cost": "much"}, '.cost: "much" is not an amount'),
         ({"containers": ["c"], "cost": 0.5}, ".cost: 0.5 is not an amount"),
+        ({"containers": ["c"], "cost": "-1 USD"}, ".cost: -1 USD is less than nothing"),
         ({"containers": ["c"], "input": "$["}, ".input: '$[' is not a JSONPath: "),
         (
             {"containers": ["c"], "output": {"a": ["$.b", {"c": "$.a["}]}},

@@ -134,6 +134,11 @@ def test_an_unknown_key_names_the_nearest_right_one(write: Write, text: str, mes
         ("[gateway]\nmax_cost = '1 DOGE'", "gateway.max_cost: unknown asset 'DOGE'; known: USD, EUR"),
         ("[gateway]\nmax_cost = '0.000000001 USD'", "has more digits than USD can hold (8)"),
         ("[gateway]\nmax_cost = '5'", 'gateway.max_cost: "5" is not an amount of money'),
+        (
+            "[rates.EUR]\nprice = '-1 USD'\non = 2026-11-01",
+            "rates.EUR.price: -1 USD is less than nothing",
+        ),
+        ("[[budgets]]\nlimit = '-5 USD'", "budgets.0.limit: -5 USD is less than nothing"),
     ],
 )
 def test_a_wrong_value_names_its_place_and_what_to_write(write: Write, text: str, message: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import httpx  # respx's name for what is httpx2 here: see conftest.py
 import pytest
 import respx
+from pydantic import ValidationError
 
 from gateway.adapter import Feature, Unknown
 from gateway.errors import (
@@ -240,6 +241,8 @@ async def test_quotes(make: Callable[..., InfernetAdapter]) -> None:
     price = Money.parse("0.001 USD")
     priced = await make(price="0.001 USD").quote(Task(input={}), ECHO)
     assert (priced.expected, priced.upper, priced.confidence) == (price, price, "configured")
+    with pytest.raises(ValidationError, match="-1 USD is less than nothing"):
+        make(price="-1 USD")
 
 
 async def test_a_target_may_have_a_code_of_its_own(adapter: InfernetAdapter, node: respx.MockRouter) -> None:

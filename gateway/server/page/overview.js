@@ -22,7 +22,7 @@ function makeCard(name, told, health) {
     version: told.version,
     breakers: open.length ? open.map(([operation, state]) => `${operation} ${state.replace("_", " ")}`).join(", ") : "closed",
     "runs there now": health.running || null,
-    costs: told.free ? "nothing" : null,
+    costs: told.free ? "free" : null,
     why: told.reason,
   };
   for (const [model, learnt] of Object.entries(health.models)) {
