@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from gateway.clock import Clock
 from gateway.engine.live import NOBODYS, Live
-from gateway.errors import CostOutcome, RunTakenOver, StoreError
+from gateway.errors import CostOutcome, InvalidInput, RunTakenOver, StoreError
 from gateway.lifecycle import AttemptStatus, Status, advance_attempt, advance_run, can_follow
 from gateway.observe.observer import NOBODY, Observer
 from gateway.policy.budget import Accounting, Spend
@@ -226,7 +226,14 @@ class Journal:
                 return False
             status = snapshot.status if can_follow(live.run.status, snapshot.status) else None
             seen = attempt.replace(snapshot=snapshot)
-            await self.save(live, status=status, attempt=seen, snapshot=snapshot)
+            try:
+                await self.save(live, status=status, attempt=seen, snapshot=snapshot)
+            except InvalidInput:  # no store can keep what it has said so far; that it goes on, any can
+                bare = Snapshot(status=snapshot.status)
+                if attempt.snapshot == bare:
+                    return False
+                seen = attempt.replace(snapshot=bare)
+                await self.save(live, status=status, attempt=seen, snapshot=bare)
             return True
 
     async def end(self, live: Live, status: Status, failure: Failure | None = None) -> Run:

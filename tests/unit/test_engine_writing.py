@@ -183,6 +183,31 @@ async def test_a_job_whose_last_words_no_store_can_keep_ends_all_the_same(
     assert (stored.status, stored.failure.kind) == (Status.FAILED, FailureKind.OUTPUT_ERROR)
 
 
+@pytest.mark.parametrize("levels", [220, 400])
+async def test_a_look_that_no_store_can_keep_leaves_its_run_and_all_others_going(
+    levels: int, tmp_path: Path
+) -> None:
+    deep: Any = "so far"
+    for _ in range(levels):
+        deep = [deep]
+    looks = [Snapshot(status=Status.RUNNING, output=deep, message=str(n)) for n in range(3)]
+    looks.append(Snapshot(status=Status.COMPLETED, output="done"))
+
+    class DeepAdapter(FakeAdapter):
+        async def poll(self, handles: Sequence[Handle]) -> Mapping[Handle, Snapshot]:
+            return dict.fromkeys(handles, looks.pop(0) if len(looks) > 1 else looks[0])
+
+    clock = FakeClock(settle_seconds=0.02)
+    store = make_store(f"sqlite:///{tmp_path / 'runs.db'}")
+    a, b = DeepAdapter("a", clock=clock), FakeAdapter("b", clock=clock)
+    async with open_gateway(a, b, clock=clock, store=store) as gateway:
+        other = await gateway.submit(make_task(), "b")
+        run = await gateway.run(make_task(), "a")
+        assert (run.status, run.output, len(run.attempts)) == (Status.COMPLETED, "done", 1)
+        assert (await gateway.wait(other.id)).status is Status.COMPLETED
+        assert await gateway.get(run.id) == run
+
+
 async def _list_messages(gateway: Any, run_id: str) -> list[str]:
     return [event.message async for event in gateway.events(run_id) if event.kind == "attempt"]
 
