@@ -28,7 +28,7 @@ _APP = re.compile(r"(?:app/)?([\w.-]+)/([\w.-]+)(?:@([\w.-]+))?(?::([\w.-]+))?")
 
 def _check_web_address(url: str) -> str:
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
         raise ValueError(f'"{url}" is not an address that begins with http:// or https://')
     return url
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StrictBool, field_validator, model_validator
 
@@ -19,6 +20,15 @@ def _check_address(text: str) -> str:
     if not _ADDRESS.fullmatch(text):
         raise ValueError(f"{text!r} is not an address: 0x and 40 hexadecimal digits")
     return text
+
+
+def _has_place(url: str) -> bool:
+    """Say whether a host and a port that there can be stand in a URL: sockets know no port 99999."""
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 class ChainConfig(BaseModel):
@@ -84,7 +94,7 @@ class InfernetConfig(BaseModel):
     @field_validator("url")
     @classmethod
     def _is_http(cls, url: str) -> str:
-        if not re.match(r"https?://[^/]", url):
+        if not re.match(r"https?://[^/]", url) or not _has_place(url):
             raise ValueError(f'{url!r} is not a URL; write it as "http://127.0.0.1:4000"')
         return url.rstrip("/")
 

@@ -245,6 +245,12 @@ async def test_quotes(make: Callable[..., InfernetAdapter]) -> None:
         make(price="-1 USD")
 
 
+@pytest.mark.parametrize("url", ["127.0.0.1:4000", "http://", "http://a:99999", "http://[::1", "http://a:x"])
+def test_what_is_no_url_is_refused_when_it_is_read(url: str) -> None:
+    with pytest.raises(ValidationError, match="is not a URL"):
+        InfernetConfig(url=url)
+
+
 async def test_a_target_may_have_a_code_of_its_own(adapter: InfernetAdapter, node: respx.MockRouter) -> None:
     node.post("/api/jobs").respond(json={"id": "a"})
     output = {"code": "print(1)"}
