@@ -40,7 +40,6 @@ class Ending:
     clock: Clock
     drive_on: Callable[[Live], None]
     _reported: set[str] = field(default_factory=set)
-    _cancelling: set[str] = field(default_factory=set)
 
     async def end_attempt(self, live: Live, snapshot: Snapshot) -> None:
         """Write the end of a job down, and what follows from it, in one change."""
@@ -74,15 +73,6 @@ class Ending:
 
     async def cancel(self, live: Live, adapter: Adapter[Any]) -> None:
         """Carry out a wish to cancel a job that has landed, as far as its backend can be asked now."""
-        if live.run.id in self._cancelling:
-            return
-        self._cancelling.add(live.run.id)
-        try:
-            await self._cancel(live, adapter)
-        finally:
-            self._cancelling.discard(live.run.id)
-
-    async def _cancel(self, live: Live, adapter: Adapter[Any]) -> None:
         outcome = await self._try_cancel(live, adapter)
         last = await self._look_last(live, adapter) if outcome is CancelOutcome.CANCELLED else None
         if last is not None and last.status.is_final:

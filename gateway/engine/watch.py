@@ -119,9 +119,6 @@ class Watcher:
             return
         taken = self._due.take(self._clock.monotonic(), self._many * _MOST_POLLS_AT_ONCE)
         landed = [live for live in taken if live.has_landed]
-        if (held_seconds := self._not_before - self._clock.monotonic()) > 0:
-            self._hold(landed, held_seconds)
-            return
         self._in_hand |= dict.fromkeys(landed)
         if self._clock.monotonic() < self._not_before:
             self._hold_back(landed)
@@ -156,16 +153,6 @@ class Watcher:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-    def _hold(self, lives: Sequence[Live], seconds: float) -> None:
-        """Look at nothing while the backend wants us to wait; a deadline ends a run all the same."""
-        now = self._clock.now()
-        for live in lives:
-            if is_over(live.run, now):
-                self._in_hand[live] = seconds
-                self._begin(self._apply(live, None, now))
-            else:
-                self.look_soon(live, seconds)
 
     async def _look(self, lives: Sequence[Live]) -> None:
         """Look at jobs with one poll, and begin to write down what is new."""
