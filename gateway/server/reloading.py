@@ -80,9 +80,7 @@ class Reloader:
         service.gateway, service.settings, self.config = gateway, config.server, config
         service.observing = observing
         service.retired.append(old)
-        await (
-            old.hosting.stop_claiming()
-        )  # what others left behind, and what is forgotten, is for the new one
+        await old.hosting.stop_claiming()  # what others left behind, and what is forgotten, is the new one's
         service.begin(self._close_when_idle(old))
         if otel is not None and otel is not get_otel(observing):
             service.begin(self._close_when_unused(otel))
