@@ -70,9 +70,16 @@ class Landed:
 
 @dataclass(frozen=True, slots=True)
 class NotLanded:
-    """It did not. `final`: this envelope can never land any more; else the same one may be sent again."""
+    """It did not.
+
+    Attributes:
+        final: this envelope can never land any more; else the same one may be sent again.
+        lingers: it may land without being sent again, as a signed transaction does whose nonce is wanted.
+            It is sent all the same if its run was called off: what has landed can be followed, and cancelled.
+    """
 
     final: bool = False
+    lingers: bool = False
 
 
 @dataclass(frozen=True, slots=True)

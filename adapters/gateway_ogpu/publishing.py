@@ -126,7 +126,7 @@ class Publishing:
         is_over = await self._connection.came_too_late(prepared, expires_at)
         if is_over:
             await retire(self._connection.transactions, prepared)
-        return NotLanded(final=is_over)
+        return NotLanded(final=is_over, lingers=not is_over)
 
     async def quote(self, task: Task, words: OgpuTarget) -> Quote:
         """Tell payment and gas, at the fees of the moment. Raises as `prepare`, but uploads nothing."""

@@ -170,7 +170,7 @@ class Sender:
             self._ask_later(live, error)
             return None
         if isinstance(found, NotLanded) and not found.final:
-            return await self._send_again(live, envelope, is_time_up=is_time_up)
+            return await self._send_again(live, envelope, lingers=found.lingers, is_time_up=is_time_up)
         live.end_doubt()
         if isinstance(found, Landed):
             self._note_landed(live, found.handle)
@@ -183,14 +183,17 @@ class Sender:
             return error
         return await self._leave_unresolved(live, attempt, found.reason)
 
-    async def _send_again(self, live: Live, envelope: Envelope, *, is_time_up: bool) -> BackendError | None:
+    async def _send_again(
+        self, live: Live, envelope: Envelope, *, lingers: bool, is_time_up: bool
+    ) -> BackendError | None:
         """Send what is not at its backend, unless nobody wants that any more, or it was tried long enough."""
         attempt = get_attempt(live)
         if live.resends and is_time_up:
             reason = f"it was sent {live.resends + 1} times, and each time its answer was lost"
             live.end_doubt()
             return await self._leave_unresolved(live, attempt, reason)
-        if live.cancel.is_set() or is_over(live.run, self.clock.now()):
+        is_unwanted = live.cancel.is_set() or is_over(live.run, self.clock.now())
+        if is_unwanted and not lingers:
             live.end_doubt()
             await self._call_off(live, attempt)
             return None

@@ -109,7 +109,7 @@ async def test_a_replica_that_is_behind_does_not_make_a_publication_expired(
         return hide("eth_getTransactionReceipt", "eth_getTransactionByHash")(method, params, told)
 
     mixed.rules = [tell]
-    assert await adapter.recover(envelope) == NotLanded(final=False)
+    assert await adapter.recover(envelope) == NotLanded(lingers=True)
     assert all(seen is not None and seen.status is Status.QUEUED for seen in await look(adapter, handle))
     mixed.rules.clear()
     ended = await follow(adapter, handle, {Status.FAILED})

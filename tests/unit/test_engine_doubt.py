@@ -8,7 +8,7 @@ import pytest
 from engine_setup import make_task, open_gateway, run_to_end
 
 from gateway import CostOutcome, FailureKind, RunFailed, Status
-from gateway.adapter import Landed, Recovery, Unknown
+from gateway.adapter import Landed, NotLanded, Recovery, Unknown
 from gateway.errors import InvalidInput
 from gateway.store.memory import MemoryStore
 from gateway.task import Envelope
@@ -175,3 +175,27 @@ async def test_what_is_called_off_while_in_doubt_is_not_sent_again(
     assert run.failure is not None
     assert (run.failure.kind, run.cost_outcome) == (kind, CostOutcome.UNKNOWN)
     assert "it is not sent again" in run.failure.message
+
+
+async def test_what_may_land_by_itself_is_sent_followed_and_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = FakeClock()
+    a = FakeAdapter("a", clock=clock, steps=[(60.0, Status.COMPLETED)])
+    a.arm("lose_request")
+    recover, is_back = a.recover, False
+
+    async def recover_later(envelope: Envelope) -> Recovery:
+        found = await recover(envelope) if is_back else Unknown("nobody can say yet")
+        return NotLanded(lingers=True) if isinstance(found, NotLanded) else found
+
+    monkeypatch.setattr(a, "recover", recover_later)
+    async with open_gateway(a, clock=clock) as gateway:
+        run = await gateway.submit(make_task())
+        await clock.sleep(10)
+        await gateway.cancel(run.id)
+        is_back = True
+        with pytest.raises(RunFailed):
+            await gateway.wait(run.id)
+        run = await gateway.get(run.id)
+    assert (run.status, a.accepted, a.calls["cancel"]) == (Status.CANCELLED, [run.attempts[0].id], 1)
