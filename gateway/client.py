@@ -71,12 +71,14 @@ class AsyncGateway(Reading):
 
         Raises:
             ConfigError: two backends of one name, or a target that its adapter refuses.
+            InvalidInput: a limit of a wrong type.
         """
         from gateway.catalogue import Catalogue
         from gateway.config import ModelSettings, validate
         from gateway.engine.engine import Engine
         from gateway.engine.hosting import Hosting
         from gateway.errors import ConfigError
+        from gateway.policy.settings import read_limits
         from gateway.store import make_store
 
         by_name: dict[str, Adapter[Any]] = {}
@@ -95,7 +97,7 @@ class AsyncGateway(Reading):
             Catalogue(settings, by_name),
             make_store(store) if isinstance(store, str) else store,
             clock or SystemClock(),
-            limits or Limits(),
+            read_limits(limits) if limits is not None else Limits(),
             accounting,
             capacities,
         )

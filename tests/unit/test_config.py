@@ -59,6 +59,13 @@ def write(tmp_path: Path) -> Write:
     return write
 
 
+def test_a_mark_of_an_editor_before_it_is_no_part_of_it(write: Write) -> None:
+    assert list(load(write(f"\ufeff{EXAMPLE}"), {"INFERENCE_API_KEY": "secret"}).backends) == [
+        "node1",
+        "hosted",
+    ]
+
+
 def test_the_example_loads(write: Write, tmp_path: Path) -> None:
     config = load(write(EXAMPLE), {"INFERENCE_API_KEY": "secret"})
     assert list(config.backends) == ["node1", "hosted"]

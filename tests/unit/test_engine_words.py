@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from engine_setup import make_task, open_gateway
 
-from gateway import RunFailed, Status, Task
+from gateway import AsyncGateway, Limits, RunFailed, Status, Task
 from gateway.errors import InvalidInput
 from gateway.store import make_store
 from gateway.testing import FakeAdapter, FakeClock
@@ -51,6 +51,11 @@ async def test_a_limit_that_cannot_be_meant_is_refused_by_its_name(
             with pytest.raises(InvalidInput, match=f"^{next(iter(wrong))}="):
                 await call(make_task(**wrong))
         assert (await gateway.list_runs(), a.accepted) == ([], [])
+
+
+def test_nor_are_the_limits_of_a_gateway() -> None:
+    with pytest.raises(InvalidInput, match=r"^max_cost="):
+        AsyncGateway([FakeAdapter("a")], limits=Limits(max_cost="1 USD"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("wrong", WRONG_WORDS, ids=str)
