@@ -26,6 +26,7 @@ class Doors:
 class _Door:
     def __init__(self, store: Store, opened: set[_Door]) -> None:
         self._store, self._opened = store, opened
+        self.create, self.save = store.create, store.save  # what each run calls, past __getattr__
         if isinstance(store, Shared):  # which is asked of us as well, and looks for it here
             self.news = store.news
 
