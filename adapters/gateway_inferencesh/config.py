@@ -22,7 +22,7 @@ from pydantic import (
 
 from gateway.types import JSON
 
-_KEY = re.compile(r"[!-~]+")
+_KEY = re.compile(r"[ -~]+")
 _APP = re.compile(r"(?:app/)?([\w.-]+)/([\w.-]+)(?:@([\w.-]+))?(?::([\w.-]+))?")
 
 
