@@ -111,4 +111,4 @@ class RateLimit:
 
 def hide_userinfo(url: str) -> str:
     """Return a backend's URL as it may be shown: without a name and a password before its host."""
-    return _USERINFO.sub("", url, count=1)
+    return _USERINFO.sub("", url, count=1) if "@" in url else url

@@ -16,7 +16,7 @@ from gateway.engine.journal import Journal, get_attempt, is_over
 from gateway.engine.live import Live
 from gateway.engine.parking import Lot, Place, Stay, Why
 from gateway.engine.planner import Planner
-from gateway.engine.prices import get_limits, renew_price
+from gateway.engine.prices import get_limits, is_price_old, renew_price
 from gateway.engine.seam import ask
 from gateway.engine.submission import Sender
 from gateway.engine.time_limit import TimeLimit
@@ -174,15 +174,9 @@ class Dispatcher:
         if attempt.backend not in [earlier.backend for earlier in live.run.attempts]:
             self.health.note_first_try(attempt.backend)
         try:
-            candidate = await renew_price(
-                candidate,
-                live.run.task,
-                get_limits(live, self.planner, self.clock),
-                planner=self.planner,
-                catalogue=self.catalogue,
-                clock=self.clock,
-            )
-            attempt = attempt.replace(cost=_make_cost(candidate))
+            if is_price_old(candidate, live.limits, self.planner):
+                candidate = await renew_price(live, candidate, self.planner, self.catalogue, self.clock)
+                attempt = attempt.replace(cost=_make_cost(candidate))
             reservation = self._reserve(live, candidate)
             envelope = await self._prepare(live, attempt, adapter)
             held = attempt.replace(envelope=envelope, holds=make_holds(reservation))

@@ -10,27 +10,31 @@ from gateway.errors import Rejected, Unavailable
 from gateway.limits import Limits
 from gateway.policy.routing import Candidate, Selector
 from gateway.policy.stages import Setting, check_cost, reduce_limits
-from gateway.task import Task
 
 _LASTING = ("configured", "free")
 
 
 def get_limits(live: Live, planner: Planner, clock: Clock) -> Limits:
     """Return the limits of a run's next attempt."""
+    if live.limits.max_cost is None:
+        return live.limits
     return reduce_limits(live.limits, live.run.attempts, planner.accounting.rates, clock.now().date())
 
 
+def is_price_old(candidate: Candidate, limits: Limits, planner: Planner) -> bool:
+    """Say whether the price of a candidate matters, and may be another by now."""
+    money_matters = limits.max_cost is not None or bool(planner.accounting.budgets)
+    return money_matters and candidate.quote is not None and candidate.quote.confidence not in _LASTING
+
+
 async def renew_price(
-    candidate: Candidate, task: Task, limits: Limits, *, planner: Planner, catalogue: Catalogue, clock: Clock
+    live: Live, candidate: Candidate, planner: Planner, catalogue: Catalogue, clock: Clock
 ) -> Candidate:
-    """Return a candidate with its price of now, half a minute old at most, where a limit asks for it.
+    """Return a candidate with its price of now, half a minute old at most.
 
     Raises Rejected if it is too dear by now, Unavailable if its backend does not tell the price.
     """
-    known, name = candidate.quote, candidate.backend
-    money_matters = limits.max_cost is not None or bool(planner.accounting.budgets)
-    if known is None or known.confidence in _LASTING or not money_matters:
-        return candidate
+    name, task, limits = candidate.backend, live.run.task, get_limits(live, planner, clock)
     target = catalogue.get_target(task, name, candidate.target)
     quote, why = await planner.quotes.fetch(target, task, candidate.capabilities)
     if quote is None:

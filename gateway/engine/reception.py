@@ -29,6 +29,8 @@ from gateway.store.protocol import FIRST_FENCE, RunFilter, Store
 from gateway.task import Accept, Run, Task
 from gateway.types import JSON
 
+_ACCEPTS: tuple[str, ...] = get_args(Accept)
+
 
 class Reception:
     """Takes tasks in. `take` is given each run as it begins."""
@@ -157,10 +159,10 @@ def _read_task(task: Task) -> Task:
     if not isinstance(task, Task):
         raise InvalidInput(f"a task is a gateway.Task, this is of type {type(task).__name__}")
     named = task.model is None or isinstance(task.model, str)
-    if not named or task.accept not in get_args(Accept) or not isinstance(task.stream, bool):
+    if not named or task.accept not in _ACCEPTS or not isinstance(task.stream, bool):
         raise InvalidInput(
             f"model={task.model!r}, accept={task.accept!r}, stream={task.stream!r}: a model is a text,"
-            f" accept is one of {', '.join(get_args(Accept))}, and stream is true or false"
+            f" accept is one of {', '.join(_ACCEPTS)}, and stream is true or false"
         )
     if not all(isinstance(word, str) for label in task.labels.items() for word in label):
         raise InvalidInput(f"labels={task.labels!r}: names and values are texts")

@@ -24,38 +24,54 @@ _OF_THE_PROCESS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 @contextmanager
 def guarding(what: str) -> Iterator[None]:
-    """Let what is no Exception end the call as AdapterBroken: a task would die of it, and nobody hear.
-
-    A CancelledError is our own if somebody cancelled this task. An adapter brings others: of a task of its
-    own that it has cancelled, for instance.
-    """
-    task = asyncio.current_task()
-    cancels = 0 if task is None else task.cancelling()
+    """Let what is no Exception end the call as AdapterBroken: a task would die of it, and nobody hear."""
+    cancels = _count_cancels()
     try:
         yield
-    except BackendError as error:
-        if not isinstance(getattr(error, "retry_after", None), timedelta | None):
-            error.retry_after = None  # a bare number, of who knows what
-        raise
-    except Exception:
-        raise
     except BaseException as error:
-        is_stopped = task is not None and task.cancelling() > cancels
-        if isinstance(error, _OF_THE_PROCESS) or (is_stopped and isinstance(error, asyncio.CancelledError)):
-            raise
-        raise AdapterBroken(f"its adapter broke in {what}: {type(error).__name__}: {error}") from error
+        _check(error, what, cancels)
+        raise
 
 
 async def ask(
     kind: type[object] | UnionType, call: Callable[P, Awaitable[ResultT]], *args: P.args, **kwargs: P.kwargs
 ) -> ResultT:
     """Call an adapter's method. Raises AdapterBroken if what it answers is not of that kind."""
-    what = getattr(call, "__name__", "a call")
-    with guarding(what):
+    cancels = _count_cancels()
+    try:
         found = await call(*args, **kwargs)
+    except BaseException as error:
+        _check(error, _get_name(call), cancels)
+        raise
     if not isinstance(found, kind):
-        raise AdapterBroken(f"its adapter broke the seam: {what} returned a {type(found).__name__}")
+        raise AdapterBroken(
+            f"its adapter broke the seam: {_get_name(call)} returned a {type(found).__name__}"
+        )
     return found
+
+
+def _count_cancels() -> int:
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
+
+
+def _check(error: BaseException, what: str, cancels: int) -> None:
+    """Raise AdapterBroken in place of what is neither an Exception nor our own wish.
+
+    A CancelledError is our own if somebody has cancelled this task since `cancels` was counted. An adapter
+    brings others: of a task of its own that it has cancelled, for instance.
+    """
+    if isinstance(error, BackendError):
+        if not isinstance(getattr(error, "retry_after", None), timedelta | None):
+            error.retry_after = None  # a bare number, of who knows what
+        return
+    is_ours = isinstance(error, asyncio.CancelledError) and _count_cancels() > cancels
+    if not (is_ours or isinstance(error, (Exception, *_OF_THE_PROCESS))):
+        raise AdapterBroken(f"its adapter broke in {what}: {type(error).__name__}: {error}") from error
+
+
+def _get_name(call: object) -> str:
+    return getattr(call, "__name__", "a call")
 
 
 def tell_rate_limit(adapter: Adapter[Any]) -> RateLimit | None:
