@@ -155,9 +155,8 @@ class Leading:
 
     def _make_children(self, live: Live) -> list[Run]:
         run = live.run
-        share = _limit_child(
-            live.limits
-        ).max_cost  # also where the configuration said it, and says more later
+        # Also where the configuration said it, and says more later:
+        share = _limit_child(live.limits).max_cost
         alone = replace(_limit_child(run.task.limits), max_cost=share)
         return [
             replace(

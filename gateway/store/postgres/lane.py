@@ -25,9 +25,7 @@ from gateway.store.postgres.batch import Batch, Job
 _log = logging.getLogger("gateway")
 _PATIENCE_SECONDS = 10.0
 _PAUSE_SECONDS = 0.2
-_MOST_BYTES = (
-    1 << 26
-)  # in a transaction: PostgreSQL takes no message of a gigabyte, and has 30 seconds for each
+_MOST_BYTES = 1 << 26  # in a transaction: of a gigabyte PostgreSQL takes none, and each has 30 seconds
 
 
 class Lane:
