@@ -128,9 +128,7 @@ def merge(texts: Mapping[str, str], label: str) -> str:
     for value, text in texts.items():
         whose = write_labels((label,), (value,))
         family: list[str] = []
-        for line in StringIO(
-            text, newline="\n"
-        ):  # names may have what else `splitlines` takes for a line's end
+        for line in StringIO(text, newline="\n"):  # `splitlines` would cut names that hold odd line ends
             if line.startswith("# HELP "):
                 family = families.setdefault(line, [])
             elif not line.startswith("#"):
