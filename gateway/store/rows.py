@@ -200,7 +200,7 @@ def make_entry(run_id: str, api_key: str | None, model: str | None, attempt: Att
 
 def decode_holders(rows: Iterable[tuple[bytes]], backend: str, job_id: str) -> list[AttemptId]:
     """Return which of some attempts have a backend's job."""
-    attempts = (Attempt.model_validate_json(state) for (state,) in rows)
+    attempts = (_decode(Attempt, state) for (state,) in rows)
     return [attempt.id for attempt in attempts if is_holder(attempt, backend, job_id)]
 
 

@@ -7,7 +7,7 @@ from gateway.errors import BudgetExceeded, InvalidInput, RunExists, RunNotFound,
 from gateway.lifecycle import AttemptStatus, Status
 from gateway.policy.budget import Spend
 from gateway.store.protocol import RunFilter, Store
-from gateway.task import Handle
+from gateway.task import Handle, Snapshot
 from gateway.testing.case import expect
 from gateway.testing.store_promises.samples import (
     HERE,
@@ -21,6 +21,7 @@ from gateway.testing.store_promises.samples import (
     make_run,
     with_attempt,
 )
+from gateway.types import JSON
 
 
 class Spending:
@@ -61,7 +62,11 @@ class Spending:
         held = {name: make_attempt(number, submitted_at=START_AT) for number, name in enumerate(runs, 1)}
         handles = dict.fromkeys(runs, Handle("node1", 'the "job"')) | {"another's": Handle("node1", "job")}
         for name, run in runs.items():
-            attempt = replace(held[name], handle=handles[name])
+            deep: JSON = name
+            for _ in range(220):  # what one of them said must not hide whose the job is
+                deep = [deep]
+            said = Snapshot(status=Status.RUNNING, output=deep)
+            attempt = replace(held[name], handle=handles[name], snapshot=said)
             if name == "elsewhere":
                 attempt = replace(attempt, backend="node2")
             ended_at = {"ended": after(100), "long ago": after(90)}.get(name)
