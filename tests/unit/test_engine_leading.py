@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +16,7 @@ from engine_setup import make_task, open_gateway, run_to_end
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import AsyncGateway, CostOutcome, FailureKind, NoBackend, RunFailed, Status
+from gateway import AsyncGateway, CostOutcome, FailureKind, NoBackend, Run, RunFailed, Status
 from gateway.adapter import CancelOutcome
 from gateway.errors import InvalidInput
 from gateway.policy.capacity import Capacity
@@ -258,7 +260,9 @@ async def test_a_copy_that_another_process_works_on_is_looked_at_now_and_then() 
         assert (await gateway.wait(run.id)).output == "first"
 
 
-async def test_copies_that_were_never_sent_cost_nothing() -> None:
+@asynccontextmanager
+async def open_with_waiting_copies() -> AsyncIterator[tuple[AsyncGateway, list[FakeAdapter], Run]]:
+    """Yield a run of at most 5 USD whose two copies wait for room at 1 USD each."""
     clock = FakeClock()
     price = Money.parse("1 USD")
     adapters = [make(clock, name, 600.0, price=price) for name in "ab"]
@@ -269,6 +273,11 @@ async def test_copies_that_were_never_sent_cost_nothing() -> None:
             await gateway.submit(make_task(), adapter.name)
         led = await gateway.submit(make_task("later", hedge=2, max_cost=Money.parse("5 USD")))
         await clock.sleep(5)
+        yield gateway, adapters, led
+
+
+async def test_copies_that_were_never_sent_cost_nothing() -> None:
+    async with open_with_waiting_copies() as (gateway, _, led):
         await gateway.cancel(led.id)
         with pytest.raises(RunFailed):
             await gateway.wait(led.id)
@@ -277,16 +286,7 @@ async def test_copies_that_were_never_sent_cost_nothing() -> None:
 
 
 async def test_no_copy_may_cost_more_than_its_share_of_max_cost() -> None:
-    clock = FakeClock()
-    price = Money.parse("1 USD")
-    adapters = [make(clock, name, 600.0, price=price) for name in "ab"]
-    models = {"m": {"targets": {adapter.name: {"app": "echo"} for adapter in adapters}}}
-    full = {adapter.name: Capacity(max_in_flight=1) for adapter in adapters}
-    async with AsyncGateway(adapters, models, clock=clock, capacities=full) as gateway:
-        for adapter in adapters:
-            await gateway.submit(make_task(), adapter.name)
-        led = await gateway.submit(make_task("later", hedge=2, max_cost=Money.parse("5 USD")))
-        await clock.sleep(5)
+    async with open_with_waiting_copies() as (gateway, adapters, led):
         for adapter in adapters:
             adapter.backend.price = Money.parse("4 USD")
         with pytest.raises(RunFailed, match=r"it may cost 4 USD, more than 2\.5 USD"):
