@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.observe.registry import merge
 from gateway.server.events import read_batches_here, with_pauses, works_here
 from gateway.server.tapes import Place
+from gateway.store.rows import decode_value
 from gateway.task import Event
 
 if TYPE_CHECKING:
@@ -180,4 +181,4 @@ def _encode(place: Place, event: Event) -> bytes:
 
 def _decode(line: bytes) -> Placed:
     place, _, event = line.partition(b" ")
-    return Place.parse(place.decode("ascii")), Event.model_validate_json(event)
+    return Place.parse(place.decode("ascii")), decode_value(Event, event)

@@ -148,7 +148,8 @@ def _get_event_readers() -> tuple[Callable[[bytes], list[Event]], Callable[[obje
     return adapter.validate_json, adapter.validate_python
 
 
-def _decode(kind: type[ValueT], text: bytes) -> ValueT:
+def decode_value(kind: type[ValueT], text: bytes) -> ValueT:
+    """Return a value from its JSON, however deep that is nested. Raises ValueError for what is none."""
     try:
         return kind.model_validate_json(text)
     except ValueError:
@@ -182,7 +183,7 @@ def require_end(run: Run) -> Run:
 
 def decode_entry(run_id: str, api_key: str | None, model: str | None, state: bytes) -> Entry:
     """Return the line on the bill of an attempt's row."""
-    return make_entry(run_id, api_key, model, _decode(Attempt, state))
+    return make_entry(run_id, api_key, model, decode_value(Attempt, state))
 
 
 def make_entry(run_id: str, api_key: str | None, model: str | None, attempt: Attempt) -> Entry:
@@ -200,7 +201,7 @@ def make_entry(run_id: str, api_key: str | None, model: str | None, attempt: Att
 
 def decode_holders(rows: Iterable[tuple[bytes]], backend: str, job_id: str) -> list[AttemptId]:
     """Return which of some attempts have a backend's job."""
-    attempts = (_decode(Attempt, state) for (state,) in rows)
+    attempts = (decode_value(Attempt, state) for (state,) in rows)
     return [attempt.id for attempt in attempts if is_holder(attempt, backend, job_id)]
 
 
@@ -238,16 +239,16 @@ def decode_run(
     from pydantic_core import from_json
 
     return replace(
-        _decode(Run, decompress(state)),
-        task=_decode(Task, task),
+        decode_value(Run, decompress(state)),
+        task=decode_value(Task, task),
         plan=None if plan is None else from_json(plan),
         attempts=tuple(_decode_attempt(envelope, doc) for envelope, doc in attempts),
     )
 
 
 def _decode_attempt(envelope: bytes | None, state: bytes) -> Attempt:
-    attempt = _decode(Attempt, state)
-    return attempt if envelope is None else replace(attempt, envelope=_decode(Envelope, envelope))
+    attempt = decode_value(Attempt, state)
+    return attempt if envelope is None else replace(attempt, envelope=decode_value(Envelope, envelope))
 
 
 def parse_time(seconds: float | None) -> datetime | None:

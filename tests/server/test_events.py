@@ -32,6 +32,7 @@ from gateway.store.memory import MemoryStore
 from gateway.task import Event, Task
 from gateway.testing import FakeAdapter, FakeConfig
 from gateway.testing.backend import FakeBackend
+from gateway.types import JSON
 
 pytestmark = pytest.mark.anyio
 STREAMS = frozenset({Feature.STREAM, Feature.CANCEL, Feature.RECALL})
@@ -123,13 +124,23 @@ async def test_another_process_goes_on_from_what_is_stored() -> None:
     assert [event["seq"] for event in stored.json()["events"]] == [int(e["id"]) for e in seen + rest]
 
 
-async def test_a_key_that_is_sent_again_to_another_worker_hides_no_pieces(tmp_path: Path) -> None:
+def nest(levels: int) -> JSON:
+    value: JSON = "the end"
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("said", [WORDS, [nest(220)]], ids=["words", "deep"])
+async def test_a_key_that_is_sent_again_to_another_worker_hides_no_pieces(
+    tmp_path: Path, said: list[JSON]
+) -> None:
     store, backend = MemoryStore(), FakeBackend(steps=((0.0, Status.RUNNING), (1.0, Status.COMPLETED)))
     async with AsyncExitStack() as stack:
         clients = []
         for number in range(2):
             adapter = FakeAdapter(
-                "fake", FakeConfig(features=STREAMS), backend=backend, pieces=lambda _: WORDS
+                "fake", FakeConfig(features=STREAMS), backend=backend, pieces=lambda _: said
             )
             service = make_service(store, adapter)
             stack.push_async_callback(service.aclose)
@@ -142,7 +153,7 @@ async def test_a_key_that_is_sent_again_to_another_worker_hides_no_pieces(tmp_pa
         assert run["id"] == again["id"]
         for client in clients:
             events = parse((await client.get(f"/v1/runs/{run['id']}/events")).text)
-            assert [event["piece"] for event in events if event["event"] == "piece"] == WORDS
+            assert [event["piece"] for event in events if event["event"] == "piece"] == said
 
 
 async def test_a_stream_ends_when_the_server_does(streaming: Service) -> None:
